@@ -1,0 +1,243 @@
+/**
+ * The error catalogue: every error that Kiln tells a user, in one place, so that a code means one thing everywhere.
+ * `docs/errors.md` is generated from it; a test fails when they differ.
+ */
+
+/** Classes of errors, each with the exit code that `kiln` ends with. 130 (128 + SIGINT) is the shell's own convention. */
+export const EXIT_CODES = {
+  internal: 1,
+  usage: 2,
+  source: 3,
+  build: 4,
+  host: 5,
+  conflict: 6,
+  timeout: 7,
+  canceled: 130,
+} as const;
+
+export type ErrorClass = keyof typeof EXIT_CODES;
+
+interface CatalogueEntry {
+  readonly class: ErrorClass;
+  /** HTTP status when the error answers a request. */
+  readonly status: number;
+  /** When it happens, for the reader of docs/errors.md. */
+  readonly when: string;
+  /** What the user can do. */
+  readonly remedy: string;
+}
+
+const entry = (errorClass: ErrorClass, status: number, when: string, remedy: string): CatalogueEntry =>
+  Object.freeze({ class: errorClass, status, when, remedy });
+
+export const ERRORS = Object.freeze({
+  InternalError: entry('internal', 500, 'Kiln itself is at fault.', 'Report it with the run id and the service log.'),
+
+  // The template and the command line
+  UsageError: entry('usage', 400, 'The command line cannot be understood.', 'See `kiln COMMAND --help`.'),
+  TemplateUnreadable: entry('usage', 400, 'The template file cannot be read.', 'Check the path and its permissions.'),
+  InvalidRequestContent: entry(
+    'usage',
+    400,
+    'The text is not JSON, or not of the shape of a resource.',
+    'The message names line and column.',
+  ),
+  ValidationFailed: entry(
+    'usage',
+    400,
+    'The template breaks a rule of the template reference.',
+    'Each detail names the JSON path and the rule.',
+  ),
+  NotFound: entry(
+    'usage',
+    404,
+    'What a command names does not exist.',
+    'List what there is: `kiln images list`, `kiln runs list`.',
+  ),
+
+  // Sources, scripts, files
+  SourceNotFound: entry(
+    'source',
+    404,
+    'No catalogue entry or image stands behind the source.',
+    'See `kiln catalogue list`.',
+  ),
+  SourceUnusable: entry(
+    'source',
+    400,
+    'The source disk fails its inspection: format, backing file, size.',
+    'Convert it with qemu-img to a plain image.',
+  ),
+  ChecksumMismatch: entry(
+    'source',
+    400,
+    'A file is not what its checksum says.',
+    'Check the URL, or the checksum in the template.',
+  ),
+  DownloadFailed: entry('source', 502, 'A URL cannot be fetched.', 'Check the URL and the network; downloads resume.'),
+  BootstrapFailed: entry(
+    'source',
+    502,
+    'A source image could not be made from packages.',
+    'Read the log named in the message.',
+  ),
+
+  // The build
+  BuildFailed: entry(
+    'build',
+    500,
+    'A phase of the build failed.',
+    'The message names the phase; `kiln logs RUN` has the rest.',
+  ),
+  StepFailed: entry(
+    'build',
+    400,
+    "A customizer's script ended with an error.",
+    'The message names step, exit code and last lines.',
+  ),
+  GuestUnreachable: entry(
+    'build',
+    504,
+    'The guest did not answer before its deadline.',
+    'Read console.log of the run.',
+  ),
+  MachineLost: entry(
+    'build',
+    500,
+    'The virtual machine ended by itself or was killed.',
+    'Read the message; check memory and disk space of the host.',
+  ),
+  BootProofFailed: entry(
+    'build',
+    500,
+    'The finished image does not boot or is not generalized.',
+    'Read proof-console.log of the run.',
+  ),
+  DistributionFailed: entry('build', 500, 'A finished image could not be published.', 'The message names the target.'),
+  WorkerLost: entry(
+    'build',
+    500,
+    'The process that ran the build ended without finishing it.',
+    'Run the template again.',
+  ),
+
+  // The host
+  ToolMissing: entry('host', 500, 'A program that Kiln needs is not installed.', '`./kiln doctor` says what to type.'),
+  DiskFull: entry('host', 507, 'The file system has no space left.', 'Free space, or choose another --home.'),
+  StateUnwritable: entry(
+    'host',
+    500,
+    'The state directory cannot be written or entered.',
+    'Choose another --home or change its permissions.',
+  ),
+  StateTooNew: entry(
+    'host',
+    500,
+    'The state directory was written by a newer Kiln.',
+    'Use that version, or another --home.',
+  ),
+  DatabaseUnavailable: entry(
+    'host',
+    503,
+    'PostgreSQL cannot be started or reached.',
+    'Read the log named in the message.',
+  ),
+
+  // Conflicts
+  Conflict: entry(
+    'conflict',
+    409,
+    'The resource is in a state that forbids the change.',
+    'Wait for the other operation, or cancel it.',
+  ),
+  RunInProgress: entry(
+    'conflict',
+    409,
+    'The template is being built already.',
+    '`kiln runs list` names the run; wait for it or cancel it.',
+  ),
+
+  Timeout: entry(
+    'timeout',
+    504,
+    'The build took longer than buildTimeoutInMinutes.',
+    'Raise it in the template (at most 960).',
+  ),
+  Canceled: entry('canceled', 409, 'Somebody canceled the operation.', 'Run it again.'),
+});
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export interface ErrorOptions {
+  /** Where: a JSON path, a step, a file, a URL. */
+  readonly target?: string;
+  /** What to try. Defaults to the catalogue's remedy where none is given. */
+  readonly hint?: string;
+  readonly details?: readonly KilnError[];
+  /** For the operator; never shown to a caller. */
+  readonly cause?: unknown;
+}
+
+/** An error for a user. Anything else that is thrown is a defect and becomes `InternalError` where it is shown. */
+export class KilnError extends Error {
+  readonly code: ErrorCode;
+  readonly target: string | undefined;
+  readonly hint: string | undefined;
+  readonly details: readonly KilnError[];
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'KilnError';
+    this.code = code;
+    this.target = options.target;
+    this.hint = options.hint;
+    this.details = options.details ?? [];
+  }
+
+  get class(): ErrorClass {
+    return ERRORS[this.code].class;
+  }
+}
+
+/** The wire and database form of an error. */
+export interface ErrorBody {
+  code: ErrorCode;
+  message: string;
+  target?: string;
+  hint?: string;
+  details?: ErrorBody[];
+}
+
+/** An error as plain JSON: what rows, `--json` and ARM envelopes carry. Unknown errors keep their message under InternalError. */
+export function errorBody(error: unknown): ErrorBody {
+  const known = asKilnError(error);
+  return {
+    code: known.code,
+    message: known.message,
+    ...(known.target !== undefined && { target: known.target }),
+    ...(known.hint !== undefined && { hint: known.hint }),
+    ...(known.details.length > 0 && { details: known.details.map(errorBody) }),
+  };
+}
+
+/** The reverse of {@link errorBody}. */
+export function errorFromBody(body: ErrorBody): KilnError {
+  return new KilnError(body.code in ERRORS ? body.code : 'InternalError', body.message, {
+    ...(body.target !== undefined && { target: body.target }),
+    ...(body.hint !== undefined && { hint: body.hint }),
+    ...(body.details && { details: body.details.map(errorFromBody) }),
+  });
+}
+
+/** Gives any thrown value its place in the catalogue; a full file system is told as such wherever it shows. */
+export function asKilnError(error: unknown): KilnError {
+  if (error instanceof KilnError) return error;
+  const cause = error as NodeJS.ErrnoException;
+  const message = cause instanceof Error ? cause.message : String(error);
+  if (cause?.code === 'ENOSPC' || cause?.code === 'EDQUOT')
+    return new KilnError('DiskFull', `No space left on the file system: ${message}`, { cause: error });
+  if (cause?.code === 'EROFS')
+    return new KilnError('StateUnwritable', `The file system is read-only: ${message}`, { cause: error });
+  if (cause?.name === 'AbortError') return new KilnError('Canceled', 'The operation was canceled.', { cause: error });
+  return new KilnError('InternalError', message, { cause: error });
+}

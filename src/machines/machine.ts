@@ -1,0 +1,114 @@
+/**
+ * A machine: where a build runs. A virtual machine (qemu/) today; a container on the mounted disk is the other
+ * implementation that this interface is cut for. Everything that a guest sends is untrusted bytes.
+ */
+import type { Readable } from 'node:stream';
+
+/** What can change the outcome or the memory image of a build: part of every layer's key. */
+export interface MachineShape {
+  readonly kind: 'qemu' | 'container';
+  readonly processors: number;
+  readonly memoryMiB: number;
+  readonly firmware: 'bios' | 'uefi';
+  /** `kvm`, `hvf`, `tcg`, or `none` for a container. */
+  readonly accelerator: string;
+  /** Emulator version, machine type and CPU model in one stable text, such as `7.2.22/q35/qemu64`. */
+  readonly model: string;
+}
+
+export type GuestStream = 'stdout' | 'stderr';
+
+/** Receives output while a command runs. Called in order; must not block. */
+export type OutputSink = (chunk: Buffer, stream: GuestStream) => void;
+
+export interface ExecOptions {
+  /** Sent to the command's standard input, then closed. Without it, standard input is empty. */
+  readonly stdin?: string | Buffer | Readable;
+  readonly output?: OutputSink;
+  /** Aborting ends the command and rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface ExecResult {
+  /** Exit status; `null` when a signal ended the command, or the connection broke off. */
+  readonly exitCode: number | null;
+  /** Name of the signal without SIG, such as `KILL`. */
+  readonly signal?: string;
+}
+
+export interface UploadOptions {
+  /** Permission bits, such as 0o755. Default: the login user's umask. */
+  readonly mode?: number;
+  readonly signal?: AbortSignal;
+  /** Bytes sent so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+/**
+ * A running guest in which commands run as the build user: an ordinary user with passwordless sudo, in its home
+ * directory, without a terminal.
+ * Whoever starts a machine owns it and calls {@link destroy} on every path (or uses `await using`).
+ */
+export interface Machine extends AsyncDisposable {
+  readonly shape: MachineShape;
+  /** The build user's name: what generalizing has to remove. */
+  readonly user: string;
+
+  /**
+   * Runs a shell command line in the guest, through the login shell of the build user.
+   * Rejects only when the command could not be run to its end: MachineLost, GuestUnreachable, or the signal's reason.
+   */
+  exec(command: string, options?: ExecOptions): Promise<ExecResult>;
+
+  /**
+   * Streams bytes into a file of the guest, as the build user. A relative destination is relative to its home.
+   * @returns bytes written. Rejects with StepFailed when the guest cannot write the file.
+   */
+  upload(source: Readable, destination: string, options?: UploadOptions): Promise<number>;
+
+  /** Clean power-off by the guest itself; resolves when the machine has ended and its disk is complete and closed. */
+  powerOff(options?: { readonly signal?: AbortSignal }): Promise<void>;
+
+  /** Ends the machine at once and frees everything it held. Safe at any time and more than once. */
+  destroy(): Promise<void>;
+}
+
+/** The disk that a machine boots: a qcow2 file of the run's own, usually a fresh overlay. */
+export interface MachineDisk {
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+/** How the guest gets its build user. Today a cloud-init NoCloud seed; Azure's own way comes later behind the same words. */
+export type Provisioning = 'cloud-init';
+
+export interface MachineRequest {
+  /** The run's id: names namespaces and processes. */
+  readonly id: string;
+  /** The run's own directory; sockets, seed and key live here and go with it. Several machines may share it one after the other. */
+  readonly directory: string;
+  /** Distinguishes machines of one run in file names: `build`, `proof`. */
+  readonly name: string;
+  readonly disk: MachineDisk;
+  readonly processors: number;
+  readonly memoryMiB: number;
+  readonly firmware: 'bios' | 'uefi';
+  readonly provisioning: Provisioning;
+  /** Serial console output is appended here, byte for byte. */
+  readonly consolePath: string;
+  readonly signal?: AbortSignal;
+  /** What happens while starting, in plain words, for the build log. */
+  readonly report: (line: string) => void;
+}
+
+/** A way to make machines. */
+export interface MachineFactory {
+  /** The shape that a request will get on this host, without starting anything. */
+  shape(request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>): Promise<MachineShape>;
+  /**
+   * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free).
+   * Rejects with ToolMissing, MachineLost, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;
+   * nothing is left running then.
+   */
+  start(request: MachineRequest): Promise<Machine>;
+}
