@@ -55,6 +55,53 @@ export const ERRORS = Object.freeze({
     'List what there is: `kiln images list`, `kiln runs list`.',
   ),
 
+  // Resource Manager's own words (arm-contract 2.1.1, 2.3)
+  LinkedInvalidPropertyId: entry(
+    'usage',
+    400,
+    'A property should hold a resource id and does not.',
+    'Write it in full: /subscriptions/…/resourceGroups/…/providers/….',
+  ),
+  LocationRequired: entry('usage', 400, 'A resource has no location.', 'Add one, such as "eastus".'),
+  LocationNotAvailableForResourceType: entry(
+    'usage',
+    400,
+    'A location does not exist.',
+    'Take one of the list in the message.',
+  ),
+  InvalidApiVersionParameter: entry(
+    'usage',
+    400,
+    'The text is no api-version.',
+    'Take one of the list in the message.',
+  ),
+  NoRegisteredProviderFound: entry(
+    'usage',
+    400,
+    'The resource type is not known in this api-version.',
+    'Take one of the list in the message.',
+  ),
+  InvalidParameter: entry(
+    'usage',
+    400,
+    'A name or a property of a resource breaks its rule.',
+    'The message says which and how.',
+  ),
+  NotSupported: entry(
+    'usage',
+    400,
+    'The template is valid, but this version of Kiln cannot build it.',
+    'Each detail names the part; leave it out or wait for a later version.',
+  ),
+  ResourceNotFound: entry('usage', 404, 'A resource does not exist.', 'Check the id; make it first.'),
+  ResourceGroupNotFound: entry('usage', 404, 'A resource group does not exist.', 'Make it first.'),
+  ParentResourceNotFound: entry(
+    'usage',
+    404,
+    'The resource that another one belongs to does not exist.',
+    'Make the parent first.',
+  ),
+
   // Sources, scripts, files
   SourceNotFound: entry(
     'source',
@@ -155,6 +202,24 @@ export const ERRORS = Object.freeze({
     409,
     'The template is being built already.',
     '`kiln runs list` names the run; wait for it or cancel it.',
+  ),
+  InvalidResourceLocation: entry(
+    'conflict',
+    409,
+    'The resource exists in another location.',
+    'Choose another name, or that location.',
+  ),
+  PropertyChangeNotAllowed: entry(
+    'conflict',
+    409,
+    'The property of an existing resource cannot be changed.',
+    'Make another resource.',
+  ),
+  CannotDeleteResource: entry(
+    'conflict',
+    409,
+    'Other resources belong to the one that is to be deleted.',
+    'Delete those first.',
   ),
 
   Timeout: entry(
