@@ -1,0 +1,151 @@
+/** The tables, as Kysely sees them. Times are Dates, sizes are numbers of bytes (bigint), ids of resources are lower-cased. */
+import type { ColumnType, Generated, Insertable, RawBuilder, Selectable, Updateable } from 'kysely';
+import type { ErrorBody } from '../arm/errors.ts';
+
+/** jsonb: read as the value; written with `json()` only, so that no value breaks the column (see json.ts). */
+export type Json<T> = ColumnType<T, RawBuilder<T>, RawBuilder<T>>;
+export type OptionalJson<T> = ColumnType<T | null, RawBuilder<T> | null | undefined, RawBuilder<T> | null>;
+type Time = ColumnType<Date, Date | undefined, Date>;
+type OptionalTime = ColumnType<Date | null, Date | null | undefined, Date | null>;
+
+export type OperationStatus = 'NotStarted' | 'Running' | 'Succeeded' | 'Failed' | 'Canceled';
+export type RunState = 'Running' | 'Canceling' | 'Succeeded' | 'PartiallySucceeded' | 'Failed' | 'Canceled';
+export type PhaseState = 'Pending' | 'Running' | 'Succeeded' | 'Failed' | 'Canceled' | 'Skipped';
+
+export interface ResourceTable {
+  /** The resource id in lower case: ids compare without case. */
+  id: string;
+  /** The id as its creator wrote it. */
+  display_id: string;
+  type: string;
+  name: string;
+  subscription: string | null;
+  resource_group: string | null;
+  parent_id: string | null;
+  location: string | null;
+  tags: OptionalJson<Record<string, string>>;
+  identity: OptionalJson<unknown>;
+  sku: OptionalJson<unknown>;
+  kind: string | null;
+  properties: Json<unknown>;
+  api_version: string | null;
+  created_at: Time;
+  changed_at: Time;
+  etag: Generated<string>;
+}
+
+export interface OperationTable {
+  id: string;
+  kind: string;
+  resource_id: string | null;
+  status: ColumnType<OperationStatus, OperationStatus | undefined, OperationStatus>;
+  /** The queue it was put into: the shared one, or that of the one process that may execute it. */
+  queue: string;
+  input: Json<unknown>;
+  output: OptionalJson<unknown>;
+  error: OptionalJson<ErrorBody>;
+  /** Who executes it. null while Running: it was given back and waits for another. */
+  worker: string | null;
+  cancel_requested: Generated<boolean>;
+  /** 1 for the first. */
+  attempt: Generated<number>;
+  /** From the start of an attempt. */
+  timeout_seconds: number | null;
+  created_at: Time;
+  started_at: OptionalTime;
+  ended_at: OptionalTime;
+}
+
+export interface RunTable {
+  id: string;
+  operation_id: string;
+  template_id: string;
+  template_name: string;
+  state: ColumnType<RunState, RunState | undefined, RunState>;
+  sub_state: string | null;
+  message: string | null;
+  error: OptionalJson<ErrorBody>;
+  machine: OptionalJson<unknown>;
+  plan: OptionalJson<unknown>;
+  correlation_id: string | null;
+  worker: string | null;
+  created_at: Time;
+  started_at: OptionalTime;
+  ended_at: OptionalTime;
+}
+
+export interface PhaseTable {
+  run_id: string;
+  index: number;
+  kind: string;
+  name: string;
+  state: ColumnType<PhaseState, PhaseState | undefined, PhaseState>;
+  /** The layer's key, where the phase makes one. */
+  key: string | null;
+  cached: Generated<boolean>;
+  bytes: number | null;
+  detail: OptionalJson<unknown>;
+  error: OptionalJson<ErrorBody>;
+  started_at: OptionalTime;
+  ended_at: OptionalTime;
+}
+
+export interface LogLineTable {
+  run_id: string;
+  seq: number;
+  at: Time;
+  phase: number | null;
+  stream: string;
+  /** Untrusted: what a guest printed. Written through `text()` (see json.ts). */
+  text: string;
+}
+
+export interface RunOutputTable {
+  id: string;
+  display_id: string;
+  template_id: string;
+  name: string;
+  run_id: string;
+  artifact_id: string | null;
+  artifact_uri: string | null;
+  location: string;
+  path: string | null;
+  sha256: string | null;
+  bytes: number | null;
+  virtual_size: number | null;
+  created_at: Time;
+}
+
+export interface WorkerTable {
+  id: string;
+  host: string;
+  boot_id: string;
+  pid: number;
+  /** Tells the process from a later one with its number: PID namespace and start time in clock ticks. */
+  process: string;
+  started_at: Time;
+  ended_at: OptionalTime;
+}
+
+export interface Schema {
+  resource: ResourceTable;
+  operation: OperationTable;
+  run: RunTable;
+  phase: PhaseTable;
+  log_line: LogLineTable;
+  run_output: RunOutputTable;
+  worker: WorkerTable;
+}
+
+export type ResourceRow = Selectable<ResourceTable>;
+export type NewResource = Insertable<ResourceTable>;
+export type OperationRow = Selectable<OperationTable>;
+export type RunRow = Selectable<RunTable>;
+export type NewRun = Insertable<RunTable>;
+export type RunUpdate = Updateable<RunTable>;
+export type PhaseRow = Selectable<PhaseTable>;
+export type NewPhase = Insertable<PhaseTable>;
+export type LogLineRow = Selectable<LogLineTable>;
+export type RunOutputRow = Selectable<RunOutputTable>;
+export type NewRunOutput = Insertable<RunOutputTable>;
+export type WorkerRow = Selectable<WorkerTable>;
