@@ -29,6 +29,8 @@ export interface ShapeOptions {
   readonly apiVersion: string;
   /** Whether `vmboot` is unknown where `vmBoot` is meant. */
   readonly caseSensitive: boolean;
+  /** Read-only properties are kept: for what is shown rather than for what was sent. */
+  readonly keepReadOnly?: boolean;
 }
 
 export interface Shaped<T> {
@@ -171,8 +173,8 @@ function readObject(
   for (const [name, property] of known) {
     const given = member(value, name, reading.caseSensitive);
     if (given) used.add(given.key);
-    if (property.readOnly) continue;
-    if (given === undefined || given.value === null) {
+    if (property.readOnly && !reading.keepReadOnly) continue;
+    if (given?.value === undefined || given.value === null) {
       if (schema.required?.includes(name)) reading.findings.push({ kind: 'missing', path: [...path, name] });
     } else if (property.const !== undefined) result[name] = given.value;
     else {

@@ -1,0 +1,101 @@
+/**
+ * What is valid in a template but not built by this version of Kiln. Nothing that changes the result is skipped in silence: it is refused, or, where the
+ * image comes out the same, a warning says that it has no effect.
+ */
+import { KilnError } from '../../arm/errors.ts';
+import { formatPath, type JsonPath } from '../../arm/json-path.ts';
+import type { ImageTemplate } from './normalise.ts';
+
+export interface Unsupported {
+  /** One error for each part that cannot be built; empty when the template can. */
+  readonly refusals: readonly KilnError[];
+  readonly warnings: readonly string[];
+}
+
+const WINDOWS_STEPS = new Set(['PowerShell', 'WindowsRestart', 'WindowsUpdate']);
+
+export function unsupported(template: ImageTemplate): Unsupported {
+  const { properties } = template;
+  const refusals: KilnError[] = [];
+  const warnings: string[] = [];
+  const refuse = (path: JsonPath, sentence: string, hint: string): void =>
+    void refusals.push(
+      new KilnError('NotSupported', `${formatPath(path)}: ${sentence}`, { target: formatPath(path), hint }),
+    );
+  const warn = (path: JsonPath, sentence: string): void => void warnings.push(`${formatPath(path)} ${sentence}.`);
+  const at = (...path: JsonPath): JsonPath => ['properties', ...path];
+
+  if (properties.source.type === 'PlatformImage' && /^MicrosoftWindows/i.test(properties.source.publisher))
+    refuse(at('source'), 'Windows images cannot be built by this version of Kiln.', 'Use a Linux source.');
+  properties.customize.forEach((customizer, index) => {
+    if (WINDOWS_STEPS.has(customizer.type))
+      refuse(
+        at('customize', index),
+        `The customizer ${customizer.type}${customizer.name ? ` ("${customizer.name}")` : ''} is for Windows, which this version of Kiln cannot build.`,
+        'Use Shell and File customizers.',
+      );
+  });
+  const checks = properties.validate?.inVMValidations ?? [];
+  if (checks.length > 0)
+    refuse(
+      at('validate', 'inVMValidations'),
+      `This version of Kiln cannot run validators yet, and skipping ${checks.length === 1 ? 'one' : `${checks.length} of them`} would hide what they would find.`,
+      'Take them out, or run the same checks in a Shell customizer at the end.',
+    );
+  if (properties.validate?.sourceValidationOnly)
+    refuse(
+      at('validate', 'sourceValidationOnly'),
+      'This version of Kiln cannot validate a source without building yet.',
+      'Leave it out.',
+    );
+  if ((properties.additionalDataDisks ?? []).length > 0)
+    refuse(
+      at('additionalDataDisks'),
+      'This version of Kiln cannot attach data disks yet.',
+      'Leave them out, or enlarge the OS disk with vmProfile.osDiskSizeGB.',
+    );
+  properties.distribute.forEach((distributor, index) => {
+    if (distributor.type === 'VHD' && distributor.uri)
+      refuse(
+        at('distribute', index, 'uri'),
+        'This version of Kiln cannot upload a VHD to a storage account yet.',
+        'Leave uri out: the VHD is kept here, `kiln images export` copies it.',
+      );
+  });
+
+  if (properties.optimize?.vmBoot?.state === 'Enabled')
+    warn(at('optimize', 'vmBoot'), 'does nothing yet in this version of Kiln');
+  if (properties.optimize?.workload?.state === 'Enabled')
+    warn(at('optimize', 'workload'), 'does nothing yet in this version of Kiln');
+  for (const field of ['onCustomizerError', 'onValidationError'] as const)
+    if (properties.errorHandling?.[field] === 'abort')
+      warn(
+        at('errorHandling', field),
+        'is treated as "cleanup": this version of Kiln does not keep the machine of a failed build',
+      );
+  if (properties.vmProfile?.vnetConfig)
+    warn(at('vmProfile', 'vnetConfig'), 'has no effect: builds use the network of this host');
+  if ((properties.vmProfile?.userAssignedIdentities ?? []).length > 0)
+    warn(at('vmProfile', 'userAssignedIdentities'), 'has no effect: the build machine has no identity endpoint yet');
+  if (properties.stagingResourceGroup !== '')
+    warn(at('stagingResourceGroup'), 'has no effect: builds are staged in the state directory');
+  if (properties.autoRun?.state === 'Enabled') warn(at('autoRun'), 'has no effect yet in this version of Kiln');
+  if (properties.managedResourceTags && Object.keys(properties.managedResourceTags).length > 0)
+    warn(at('managedResourceTags'), 'has no effect: no staging resources are made');
+  return { refusals, warnings };
+}
+
+/** Throws all refusals as one error. */
+export function refuseUnsupported(found: Unsupported): void {
+  if (found.refusals.length === 0) return;
+  const first = found.refusals[0]!;
+  throw new KilnError(
+    'NotSupported',
+    found.refusals.length === 1 ? first.message : `${first.message} (and ${found.refusals.length - 1} more)`,
+    {
+      ...(first.target !== undefined && { target: first.target }),
+      ...(first.hint !== undefined && { hint: first.hint }),
+      details: found.refusals,
+    },
+  );
+}
