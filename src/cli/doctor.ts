@@ -16,7 +16,7 @@ export function register(command: Command): void {
   command.action(async () => {
     const options = globalOptions(command);
     if (options.yes) await ensureRequirements('build', { yes: true });
-    const display = options.json ? undefined : openDisplay();
+    const display = options.json || !process.stderr.isTTY ? undefined : openDisplay();
     display?.step('Looking at this machine');
     const findings = await inspectHost(options.home).finally(() => display?.done());
     const ready = findings.every(finding => finding.state !== 'missing');

@@ -1,6 +1,6 @@
 /** What this machine offers to builds: the findings that `kiln doctor` shows. */
 import { statfs } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, isAbsolute } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
 import { openHome } from '../home.ts';
 import { findAccelerator } from '../machines/qemu/accelerator.ts';
@@ -32,10 +32,11 @@ export async function inspectHost(home?: string): Promise<Finding[]> {
 async function programs(): Promise<Finding[]> {
   return REQUIREMENTS.filter(requirement => concerns(requirement, 'build')).map(requirement => {
     const path = locate(requirement.program);
-    if (path !== undefined) return { state: 'ok', name: requirement.program, found: path };
+    const name = isAbsolute(requirement.program) ? requirement.package : requirement.program;
+    if (path !== undefined) return { state: 'ok', name, found: path };
     return {
       state: requirement.optional ? 'note' : 'missing',
-      name: requirement.program,
+      name,
       found: `not installed; it ${requirement.why} (package ${requirement.package})`,
     };
   });
