@@ -44,13 +44,20 @@ export async function inspect(path: string, format?: DiskFormat, signal?: AbortS
   const file = format ? openArguments({ path, format }) : [resolve(path)];
   // -U: a running machine may hold the disk's lock.
   const { stdout } = await run('qemu-img', ['info', '-U', '--output=json', ...file], { ...(signal && { signal }) });
-  const info = JSON.parse(stdout) as Record<string, unknown>;
+  const info = JSON.parse(stdout) as {
+    format: string;
+    'virtual-size': number;
+    'backing-filename'?: string;
+    'backing-filename-format'?: string;
+  };
+  const backingFile = info['backing-filename'];
+  const backingFormat = info['backing-filename-format'];
   return {
-    format: info['format'] === 'vpc' ? 'vhd' : String(info['format']),
-    virtualSize: Number(info['virtual-size']),
+    format: info.format === 'vpc' ? 'vhd' : info.format,
+    virtualSize: info['virtual-size'],
     allocatedSize: (await stat(path)).blocks * 512,
-    ...(typeof info['backing-filename'] === 'string' && { backingFile: info['backing-filename'] }),
-    ...(typeof info['backing-filename-format'] === 'string' && { backingFormat: info['backing-filename-format'] }),
+    ...(backingFile !== undefined && { backingFile }),
+    ...(backingFormat !== undefined && { backingFormat }),
   };
 }
 

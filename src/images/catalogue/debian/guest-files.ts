@@ -26,7 +26,7 @@ export function guestFiles({ root, esp }: GuestIdentity): Readonly<Record<string
   return {
     'etc/hostname': 'debian\n',
     'etc/fstab': [
-      `UUID=${root} / ext4 rw,discard,errors=remount-ro 0 1`,
+      `UUID=${root} / ext4 rw,discard,errors=remount-ro,x-systemd.growfs 0 1`,
       // Mounted when somebody looks: a BIOS boot doesn't pay for it.
       `UUID=${esp} /boot/efi vfat umask=0077,nofail,x-systemd.automount 0 0`,
       '',
@@ -60,8 +60,16 @@ export function guestFiles({ root, esp }: GuestIdentity): Readonly<Record<string
       'manage_etc_hosts: true',
       '# Making an RSA key takes many seconds on an emulated processor, and no client of the last decade needs one.',
       'ssh_genkeytypes: [ ed25519, ecdsa ]',
+      'ssh: { emit_keys_to_console: false }',
+      '# GRUB is not reinstalled by its package here, so it need not know its disk.',
+      'grub_dpkg: { enabled: false }',
+      '# systemd-repart and systemd-growfs do it at every boot, seconds faster than growpart.',
+      'growpart: { mode: "off" }',
+      'resize_rootfs: false',
       '',
     ].join('\n'),
+    // The root partition fills the disk, however large it has become.
+    'etc/repart.d/50-root.conf': '[Partition]\nType=root\n',
     // For NICs that cloud-init has not configured (its own files sort first): a boot without a seed, a second NIC.
     'etc/systemd/network/90-dhcp.network': '[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n',
     // cloud-init makes the host keys where there is a data source; without one the image must answer all the same.

@@ -40,11 +40,9 @@ export async function hostProxy(signal?: AbortSignal): Promise<NodeJS.ProcessEnv
   const query = ['shell', 'HTTP', 'Acquire::http::Proxy', 'HTTPS', 'Acquire::https::Proxy'];
   try {
     const { stdout } = await run('apt-config', query, { ...(signal && { signal }) });
-    const found = Object.fromEntries([...stdout.matchAll(/^(HTTPS?)='([^']+)'$/gm)].map(match => [match[1], match[2]]));
-    return {
-      ...(found['HTTP'] && { http_proxy: found['HTTP'] }),
-      ...(found['HTTPS'] && { https_proxy: found['HTTPS'] }),
-    };
+    const http = /^HTTP='([^']+)'$/m.exec(stdout)?.[1];
+    const https = /^HTTPS='([^']+)'$/m.exec(stdout)?.[1];
+    return { ...(http && { http_proxy: http }), ...(https && { https_proxy: https }) };
   } catch {
     signal?.throwIfAborted();
     return {};
