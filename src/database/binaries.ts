@@ -87,7 +87,7 @@ async function restoreLinks(native: string): Promise<void> {
 }
 
 /** 60 MB, once for each version; whole or not at all, and readable for everybody whatever the umask was. */
-async function copyOnce(native: string, target: string): Promise<void> {
+export async function copyOnce(native: string, target: string): Promise<void> {
   if (await stat(target).catch(() => undefined)) return;
   const temporary = await mkdtemp(`${target}.new-`);
   try {

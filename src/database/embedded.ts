@@ -57,11 +57,12 @@ export interface EmbeddedServer {
  */
 export async function openEmbedded(home: Home, log: ServiceLog): Promise<EmbeddedServer> {
   const config = { host: await socketDirectory(home), user: ROLE, database: 'postgres' };
-  const session = await openSession({ connect: () => acquire(home, config, log), log });
+  const session = await openSession({ connect: closing => acquire(home, config, log, closing), log });
   return {
     config,
     async close() {
-      const client = await session.detach();
+      // While the lease is being repaired there is none; what the repair has started must not stay behind.
+      const client = (await session.detach()) ?? (await connectClient(config).catch(() => undefined));
       try {
         if (!client) return;
         await client.query(`select pg_advisory_unlock_shared(${LEASE})`);
@@ -78,10 +79,11 @@ export async function openEmbedded(home: Home, log: ServiceLog): Promise<Embedde
 }
 
 /** A connection that holds the lease. */
-async function acquire(home: Home, config: pg.ClientConfig, log: ServiceLog): Promise<pg.Client> {
+async function acquire(home: Home, config: pg.ClientConfig, log: ServiceLog, closing: AbortSignal): Promise<pg.Client> {
   const deadline = Date.now() + START_DEADLINE;
   let failure: KilnError | undefined;
   for (let starts = 0; Date.now() < deadline; await sleep(30)) {
+    closing.throwIfAborted();
     try {
       const client = await connectClient(config);
       try {

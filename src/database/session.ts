@@ -4,7 +4,8 @@ import pg from 'pg';
 import type { ServiceLog } from './service-log.ts';
 
 export interface SessionOptions {
-  readonly connect: () => Promise<pg.Client>;
+  /** The signal aborts when nobody wants the connection any more. */
+  readonly connect: (closing: AbortSignal) => Promise<pg.Client>;
   /** Runs on every new connection before it counts: takes locks, listens. A rejection closes the connection. */
   readonly prepare?: (client: pg.Client) => Promise<void>;
   readonly onNotification?: (payload: string) => void;
@@ -40,7 +41,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   let repair: Promise<void> | undefined;
 
   async function establish(): Promise<void> {
-    const next = await options.connect();
+    const next = await options.connect(closing.signal);
     let lost = false;
     next.once('end', () => {
       lost = true;

@@ -3,7 +3,7 @@
  * job that comes twice finds there that it is done, or being done.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fromKysely, type JobAttempt, PgBoss } from 'pg-boss';
+import { fromKysely, PgBoss } from 'pg-boss';
 import type { Database, Transacting } from '../database/connection.ts';
 import { withSetupLock } from '../database/migrate.ts';
 import type { ServiceLog } from '../database/service-log.ts';
@@ -21,6 +21,12 @@ const LONGEST = 24 * 3600;
 const KEPT = 24 * 3600;
 /** Between looks when no notification comes (ms). */
 const POLL = 2_000;
+
+/** What pg-boss says of a job that it hands out, as far as it is used here. */
+interface JobAttempt {
+  readonly id: string;
+  readonly retryCount: number;
+}
 
 export interface Job {
   /** Of the operation too. */
