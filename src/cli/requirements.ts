@@ -141,13 +141,12 @@ export async function ensureRequirements(command: string, options: EnsureOptions
   const root = process.getuid?.() === 0;
   const person = process.stdin.isTTY === true && process.stderr.isTTY === true;
   const line = `Type: ${installLine(packages)}`;
+  if (!options.yes && !person && !root) throw refuse('Programs that Kiln needs are not installed.', line);
+  if (!root && !locate('sudo')) throw refuse('Installing packages needs root, and there is no sudo.', line);
   process.stderr.write(`kiln ${command} needs programs that are not installed:\n`);
   for (const { program, why } of missing) process.stderr.write(`  ${program}: ${why}\n`);
-  if (!options.yes) {
-    if (!person && !root) throw refuse('Programs that Kiln needs are not installed.', line);
-    if (person && !(await agreed(packages, options.signal))) throw refuse('Nothing was installed.', line);
-  }
-  if (!root && !locate('sudo')) throw refuse('Installing packages needs root, and there is no sudo.', line);
+  if (!options.yes && person && !(await agreed(packages, options.signal)))
+    throw new KilnError('ToolMissing', 'Nothing was installed.', { hint: line });
 
   const { installPackages } = await import('./packages.ts');
   await installPackages(packages, { asRoot: root ? [] : person ? ['sudo'] : ['sudo', '-n'], ...options });
