@@ -23,15 +23,27 @@ export interface Violation {
   readonly path: string;
   readonly message: string;
   readonly hint?: string;
+  /** Where it differs from the definition's `violationCode`. */
+  readonly code?: ViolationCode;
 }
+
+export type ViolationCode = 'ValidationFailed' | 'InvalidParameter' | 'PropertyChangeNotAllowed' | 'Conflict';
 
 export interface ValidationContext {
   readonly id: ResourceId;
   /** One of the definition's. */
   readonly apiVersion: string;
   readonly now: Date;
+  /** A fresh GUID: for ids that a resource gets when it is made. */
+  readonly newGuid: () => string;
   /** What is there already: a PUT that changes it. */
   readonly existing?: Resource;
+  /** The parent, for types that have one. */
+  readonly parent?: Resource;
+  /** The other resources of the type under the same parent. */
+  readonly siblings: readonly Resource[];
+  /** The caller is the person at this host (`kiln build`), not the API: local files may be named, and the identity may be missing. */
+  readonly local: boolean;
 }
 
 export interface Validated {
@@ -63,21 +75,23 @@ export interface ResourceType {
   /** The violation of a bad name, in Azure's words; undefined for a good one. */
   readonly checkName: (name: string) => Violation | undefined;
   readonly validate: (body: unknown, context: ValidationContext) => Validated;
-  /** The code under which violations are reported: ValidationFailed for image templates, InvalidParameter for Compute. */
-  readonly violationCode: 'ValidationFailed' | 'InvalidParameter';
+  /** Where a PUT of an existing resource is refused altogether: what Azure says then. */
+  readonly refuseUpdate?: string;
+  /** The code under which violations are reported: ValidationFailed for image templates, InvalidParameter for most. */
+  readonly violationCode: ViolationCode;
 }
 
 /** All violations as one error: the first is the message, all are details (contract 3.2: the real service stops at the first). */
-export function violationError(code: ResourceType['violationCode'], violations: readonly Violation[]): KilnError {
+export function violationError(code: ViolationCode, violations: readonly Violation[]): KilnError {
   const details = violations.map(
     violation =>
-      new KilnError(code, violation.message, {
+      new KilnError(violation.code ?? code, violation.message, {
         target: violation.path,
         ...(violation.hint !== undefined && { hint: violation.hint }),
       }),
   );
   const first = details[0]!;
-  return new KilnError(code, first.message, {
+  return new KilnError(first.code, first.message, {
     ...(first.target !== undefined && { target: first.target }),
     ...(first.hint !== undefined && { hint: first.hint }),
     details,

@@ -1,0 +1,141 @@
+/** How resources of any type are made, changed and deleted: what Resource Manager checks once for all types, then the definition's own rules. */
+import { randomUUID } from 'node:crypto';
+import { checkApiVersion } from '../arm/api-versions.ts';
+import { KilnError } from '../arm/errors.ts';
+import {
+  parentId,
+  parseId,
+  RESOURCE_GROUP_TYPE,
+  type ResourceId,
+  resourceGroupId,
+  sameId,
+  sameText,
+} from '../arm/ids.ts';
+import { findRegion } from '../arm/locations.ts';
+import { type ResourceType, violationError } from '../arm/resource-type.ts';
+import type { JsonObject } from '../arm/shape.ts';
+import { getResource, listResources, putResource, removeResource, type Store, type StoredResource } from './store.ts';
+
+export interface PutRequest {
+  readonly id: string;
+  /** Untrusted JSON: location, tags, properties … */
+  readonly body: unknown;
+  readonly apiVersion: string;
+  /** See ValidationContext.local. */
+  readonly local?: boolean;
+  /** Replace a resource whose type refuses updates: `kiln build` of a template that changed. */
+  readonly revise?: boolean;
+  /** Read-only properties that Kiln itself knows; they win over what the definition computes. */
+  readonly known?: JsonObject;
+  readonly now?: Date;
+}
+
+export interface PutResult {
+  readonly resource: StoredResource;
+  readonly created: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Validates and stores a resource. Call it in a transaction when other changes belong to it. For a type whose `create` is an operation, the caller starts that.
+ * Errors: those of ids, api-versions and locations; ResourceGroupNotFound, ParentResourceNotFound, InvalidResourceLocation, Conflict, the definition's violations.
+ */
+export async function putValidated(store: Store, definition: ResourceType, request: PutRequest): Promise<PutResult> {
+  const id = parseId(request.id);
+  if (!sameText(id.type, definition.type)) throw new TypeError(`${request.id} is no ${definition.type}`);
+  const apiVersion = checkApiVersion(request.apiVersion, definition.apiVersions, definition.type);
+  const named = definition.checkName(id.name);
+  if (named) throw violationError(definition.violationCode, [named]);
+  const parent = await requireOwner(store, id);
+  const existing = await getResource(store, id);
+  if (existing && definition.refuseUpdate !== undefined && !request.revise)
+    throw new KilnError('Conflict', definition.refuseUpdate, { target: existing.id });
+  const siblings = parent
+    ? (await listResources(store, { type: definition.type, parent: parent.id })).filter(one => !sameId(one.id, id))
+    : [];
+  const { resource, violations, warnings } = definition.validate(request.body, {
+    id,
+    apiVersion,
+    now: request.now ?? new Date(),
+    newGuid: randomUUID,
+    siblings,
+    local: request.local ?? false,
+    ...(existing && { existing }),
+    ...(parent && { parent }),
+  });
+  if (violations.length > 0) throw violationError(definition.violationCode, violations);
+  if (
+    existing &&
+    !request.revise &&
+    definition.kind === 'tracked' &&
+    !sameLocation(existing.location, resource.location)
+  )
+    throw new KilnError(
+      'InvalidResourceLocation',
+      `The resource '${existing.name}' already exists in location '${existing.location}' in resource group '${id.resourceGroup ?? existing.name}'. A resource with the same name cannot be created in location '${resource.location}'. Please select a new resource name.`,
+      { target: existing.id },
+    );
+  const properties = { ...resource.properties, ...request.known };
+  const stored = await putResource(store, { ...resource, properties, id: existing?.id ?? request.id, apiVersion });
+  return { resource: stored, created: existing === undefined, warnings };
+}
+
+/** The parent of a nested resource; for others it only has to be there: their group. */
+async function requireOwner(store: Store, id: ResourceId): Promise<StoredResource | undefined> {
+  const above = parentId(id);
+  if (above) {
+    const parent = await getResource(store, above);
+    if (parent) return parent;
+    throw new KilnError(
+      'ParentResourceNotFound',
+      `Can not perform requested operation on nested resource. Parent resource '${above.names.join('/')}' not found.`,
+      {
+        target: request(above),
+      },
+    );
+  }
+  if (id.type === RESOURCE_GROUP_TYPE || id.resourceGroup === undefined) return undefined;
+  const group = resourceGroupId(id.subscription, id.resourceGroup);
+  if (!(await getResource(store, group)))
+    throw new KilnError('ResourceGroupNotFound', `Resource group '${id.resourceGroup}' could not be found.`, {
+      target: group,
+    });
+  return undefined;
+}
+
+const request = (id: ResourceId): string => `${id.type}/${id.name}`;
+
+const sameLocation = (a: string | undefined, b: string | undefined): boolean =>
+  a === undefined || b === undefined || findRegion(a)?.name === findRegion(b)?.name;
+
+/** Deletes a resource that has nothing below it; false when it was not there. Errors: CannotDeleteResource. */
+export async function deleteResource(store: Store, id: string): Promise<boolean> {
+  const parsed = parseId(id);
+  const below =
+    parsed.type === RESOURCE_GROUP_TYPE
+      ? (await listResources(store, { subscription: parsed.subscription, resourceGroup: parsed.name })).filter(
+          one => !sameId(one.id, parsed),
+        )
+      : await listResources(store, { parent: id });
+  if (below.length > 0)
+    throw new KilnError('CannotDeleteResource', 'Can not delete resource before nested resources are deleted.', {
+      target: id,
+      hint: `It still has ${below
+        .slice(0, 5)
+        .map(one => one.id)
+        .join(', ')}${below.length > 5 ? ` and ${below.length - 5} more` : ''}.`,
+    });
+  return removeResource(store, id);
+}
+
+/** A resource that must be there. Errors: ResourceNotFound, in the words of Azure. */
+export async function requireResource(store: Store, id: string): Promise<StoredResource> {
+  const found = await getResource(store, id);
+  if (found) return found;
+  const { type, names, resourceGroup } = parseId(id);
+  throw new KilnError(
+    'ResourceNotFound',
+    `The Resource '${type}/${names.join('/')}' under resource group '${resourceGroup ?? ''}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`,
+    { target: id },
+  );
+}

@@ -1,0 +1,128 @@
+/** Resources as rows. The functions take a Kysely or a transaction of it, so that several changes become one. */
+import { randomUUID } from 'node:crypto';
+import type { Kysely } from 'kysely';
+import { formatId, idKey, type ResourceId, tryParseId } from '../arm/ids.ts';
+import type { Resource } from '../arm/resource-type.ts';
+import type { JsonObject } from '../arm/shape.ts';
+import { json } from '../database/json.ts';
+import type { ResourceRow, Schema } from '../database/schema.ts';
+
+export type Store = Kysely<Schema>;
+
+export interface StoredResource extends Resource {
+  readonly apiVersion?: string;
+  readonly createdAt: Date;
+  readonly changedAt: Date;
+  readonly etag: string;
+}
+
+/** What is written: everything but what the store adds. */
+export interface NewResource extends Omit<Resource, 'name' | 'type'> {
+  readonly apiVersion: string;
+}
+
+export async function getResource(store: Store, id: string | ResourceId): Promise<StoredResource | undefined> {
+  const row = await store.selectFrom('resource').selectAll().where('id', '=', idKey(id)).executeTakeFirst();
+  return row && fromRow(row);
+}
+
+/** Makes or replaces a resource; its parent's row must exist. `id` keeps the case in which it was written first. */
+export async function putResource(store: Store, resource: NewResource): Promise<StoredResource> {
+  const id = tryParseId(resource.id);
+  if (!id) throw new TypeError(`not a resource id: ${resource.id}`);
+  const now = new Date();
+  const content = {
+    location: resource.location ?? null,
+    tags: resource.tags === undefined ? null : json(resource.tags as Record<string, string>),
+    identity: resource.identity === undefined ? null : json<unknown>(resource.identity),
+    properties: json<unknown>(resource.properties),
+    api_version: resource.apiVersion,
+    changed_at: now,
+    etag: randomUUID(),
+  };
+  const row = await store
+    .insertInto('resource')
+    .values({
+      id: idKey(resource.id),
+      display_id: formatId(id),
+      type: id.type,
+      name: id.name,
+      subscription: id.subscription.toLowerCase(),
+      resource_group: id.resourceGroup?.toLowerCase() ?? null,
+      parent_id: parentKey(id),
+      created_at: now,
+      kind: null,
+      ...content,
+    })
+    .onConflict(conflict => conflict.column('id').doUpdateSet(content))
+    .returningAll()
+    .executeTakeFirstOrThrow();
+  return fromRow(row);
+}
+
+export interface ResourceFilter {
+  /** Compared without regard to case, as all of these. */
+  readonly type?: string;
+  readonly subscription?: string;
+  readonly resourceGroup?: string;
+  /** Id of the parent: its children only. */
+  readonly parent?: string | ResourceId;
+}
+
+/** Ordered by id. */
+export async function listResources(store: Store, filter: ResourceFilter = {}): Promise<StoredResource[]> {
+  let query = store.selectFrom('resource').selectAll();
+  if (filter.type !== undefined)
+    query = query.where(eb => eb.fn<string>('lower', ['type']), '=', filter.type.toLowerCase());
+  if (filter.subscription !== undefined) query = query.where('subscription', '=', filter.subscription.toLowerCase());
+  if (filter.resourceGroup !== undefined)
+    query = query.where('resource_group', '=', filter.resourceGroup.toLowerCase());
+  if (filter.parent !== undefined) query = query.where('parent_id', '=', idKey(filter.parent));
+  return (await query.orderBy('id').execute()).map(fromRow);
+}
+
+/** False when it was not there. What is stored below it goes, too. */
+export async function removeResource(store: Store, id: string | ResourceId): Promise<boolean> {
+  const result = await store.deleteFrom('resource').where('id', '=', idKey(id)).executeTakeFirst();
+  return result.numDeletedRows > 0n;
+}
+
+/** Replaces some of the properties, leaving the others; undefined when the resource is gone. */
+export async function patchProperties(
+  store: Store,
+  id: string | ResourceId,
+  change: JsonObject,
+): Promise<StoredResource | undefined> {
+  const row = await store
+    .updateTable('resource')
+    .set(eb => ({
+      properties: eb(eb.ref('properties'), '||', json<unknown>(change)) as never,
+      changed_at: new Date(),
+      etag: randomUUID(),
+    }))
+    .where('id', '=', idKey(id))
+    .returningAll()
+    .executeTakeFirst();
+  return row && fromRow(row);
+}
+
+function parentKey(id: ResourceId): string | null {
+  if (id.names.length < 2) return null;
+  return idKey(id).split('/').slice(0, -2).join('/');
+}
+
+function fromRow(row: ResourceRow): StoredResource {
+  return {
+    id: row.display_id,
+    name: row.name,
+    type: row.type,
+    ...(row.location !== null && { location: row.location }),
+    ...(row.tags !== null && { tags: row.tags }),
+    ...(row.identity !== null && { identity: row.identity as JsonObject }),
+    properties: row.properties as JsonObject,
+    ...(row.api_version !== null && { apiVersion: row.api_version }),
+    createdAt: row.created_at,
+    changedAt: row.changed_at,
+    etag: row.etag,
+  };
+}

@@ -1,0 +1,80 @@
+/** The envelope that all tracked resources but the image template share: location, tags, properties; and Compute's words for what is wrong with them. */
+import { type Static, type TObject, Type } from '@sinclair/typebox';
+import { formatPath } from '../arm/json-path.ts';
+import { requireRegion } from '../arm/locations.ts';
+import type { ValidationContext, Violation } from '../arm/resource-type.ts';
+import { type Finding, isObject, type JsonObject, shape, stringMap } from '../arm/shape.ts';
+
+export interface Tracked<Properties> {
+  /** A region's name. */
+  readonly location: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Of the schema's type when there are no violations. */
+  readonly properties: Properties;
+  readonly violations: readonly Violation[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Reads an untrusted body. `entity` is what the provider calls the thing in its messages: `galleryImage`.
+ * Errors: LocationRequired, LocationNotAvailableForResourceType.
+ */
+export function readTracked<Properties extends TObject>(
+  body: unknown,
+  properties: Properties,
+  entity: string,
+  context: ValidationContext,
+): Tracked<Static<Properties>> {
+  const given = isObject(body) ? body : {};
+  const schema = Type.Object({ location: Type.Optional(Type.String()), tags: Type.Optional(stringMap()), properties });
+  const shaped = shape(
+    schema,
+    { location: given.location, tags: given.tags, properties: given.properties ?? {} },
+    { apiVersion: context.apiVersion, caseSensitive: false },
+  );
+  const { findings } = shaped;
+  const value = shaped.value as { tags?: Record<string, string>; properties?: Static<Properties> };
+  const location = requireRegion(typeof given.location === 'string' ? given.location : undefined, context.id.type).name;
+  return {
+    location,
+    tags: value.tags ?? {},
+    properties: value.properties ?? ({} as Static<Properties>),
+    violations: findings
+      .filter(finding => finding.kind !== 'unknown')
+      .map(finding => computeViolation(finding, entity)),
+    warnings: findings
+      .filter(finding => finding.kind === 'unknown')
+      .map(finding => `${formatPath(finding.path)} is not known and is ignored.`),
+  };
+}
+
+/** Compute's sentences for a missing parameter and for a bad one. */
+function computeViolation(finding: Finding, entity: string): Violation {
+  const path = formatPath(finding.path);
+  const parameter = `${entity}.${path}`;
+  if (finding.kind === 'missing') return { path, message: `Required parameter '${parameter}' is missing (null).` };
+  return {
+    path,
+    message: `The value of parameter ${parameter} is invalid.`,
+    ...(finding.reason !== undefined && { hint: finding.reason }),
+  };
+}
+
+/** Properties that an existing resource keeps for good. */
+export function immutable(
+  properties: JsonObject,
+  existing: JsonObject | undefined,
+  entity: string,
+  fields: readonly (readonly string[])[],
+): Violation[] {
+  if (!existing) return [];
+  const at = (value: JsonObject, path: readonly string[]): unknown =>
+    path.reduce<unknown>((part, segment) => (isObject(part) ? part[segment] : undefined), value);
+  return fields
+    .filter(path => JSON.stringify(at(properties, path)) !== JSON.stringify(at(existing, path)))
+    .map(path => ({
+      path: formatPath(['properties', ...path]),
+      message: `Changing property '${entity}.properties.${path.join('.')}' is not allowed.`,
+      code: 'PropertyChangeNotAllowed' as const,
+    }));
+}
