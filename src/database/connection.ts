@@ -45,8 +45,10 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     types: types(),
   };
   const pool = new pg.Pool({ ...config, max: 6, idleTimeoutMillis: 10_000, connectionTimeoutMillis: 5_000 });
-  // An idle connection that is lost is only replaced; without a listener it would end the process.
+  // A lost connection fails the query that waits on it. Idle ones (in the pool, or between two statements of a transaction)
+  // have nobody waiting, and their event would end the process.
   pool.on('error', error => log('debug', 'An idle database connection was lost.', { error: error.message }));
+  pool.on('connect', client => client.on('error', () => undefined));
   const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
   const connect = () => connectClient(config);
   const close = async () => {
