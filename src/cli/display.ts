@@ -143,7 +143,7 @@ export function progressBar(share: number): string {
 function amount(step: Step, at: number): string {
   const { done, total, unit } = step.progress!;
   const share = total ? `${Math.floor((Math.min(done, total) / total) * 100)} %` : '';
-  if (unit === 'steps') return total ? `${share} (${done} of ${total})` : String(done);
+  if (unit === 'steps') return !total ? String(done) : total === 100 ? share : `${share} (${done} of ${total})`;
   const seconds = (at - step.progressStarted) / 1000;
   const rate = seconds >= 1 ? `, ${bytes(done / seconds)}/s` : '';
   return total ? `${share} (${bytes(done)} of ${bytes(total)}${rate})` : `${bytes(done)}${rate}`;
