@@ -1,0 +1,186 @@
+/** Makes QEMU machines: finds out what the host can do, gathers the parts, starts, and takes all of it back when that fails. */
+import { constants } from 'node:fs';
+import { access, copyFile, type FileHandle, open, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { KilnError } from '../../arm/errors.ts';
+import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../machine.ts';
+import { type Accelerator, type AcceleratorOptions, findAccelerator, KVM_CPU } from './accelerator.ts';
+import { commandLine, machineType } from './command-line.ts';
+import { openDiskChain } from './disk-chain.ts';
+import { newIdentity } from './identity.ts';
+import { DEADLINES, QemuMachine } from './machine.ts';
+import { openNetwork } from './network.ts';
+import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
+import { writeSeed } from './seed.ts';
+import { recordName } from './sweep.ts';
+
+const MACHINE = 'q35';
+
+/** Fast under emulation, and still what x86-64-v2 distributions (AlmaLinux 9 …) ask for. */
+const TCG_CPU = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16';
+
+const FIRMWARE = [
+  { code: '/usr/share/OVMF/OVMF_CODE_4M.fd', variables: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
+  { code: '/usr/share/OVMF/OVMF_CODE.fd', variables: '/usr/share/OVMF/OVMF_VARS.fd' },
+  { code: '/usr/share/edk2/ovmf/OVMF_CODE.fd', variables: '/usr/share/edk2/ovmf/OVMF_VARS.fd' },
+] as const;
+
+/** A factory of QEMU machines. What it finds out about the host is kept in `cacheFile`. */
+export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
+  let found: Promise<Accelerator> | undefined;
+  let told = false;
+  const accelerator = () => {
+    found ??= findAccelerator(options);
+    found.catch(() => {
+      found = undefined;
+    });
+    return found;
+  };
+  return {
+    shape: async request => shapeOf(request, await accelerator()),
+    async start(request) {
+      const usable = await accelerator();
+      if (usable.reason && !told) request.report(emulationNotice(usable.reason));
+      told = true;
+      return await start(request, usable);
+    },
+  };
+}
+
+/** For doctor: the accelerator and, when it is emulation, why. */
+export async function describeAccelerator(options: AcceleratorOptions = {}): Promise<Accelerator> {
+  return await findAccelerator(options);
+}
+
+const emulationNotice = (reason: string): string =>
+  `No hardware acceleration: ${reason} The processor is emulated instead; work in the guest takes 10 to 20 times longer.`;
+
+function shapeOf(
+  request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>,
+  accelerator: Accelerator,
+): MachineShape {
+  return {
+    kind: 'qemu',
+    processors: request.processors,
+    memoryMiB: request.memoryMiB,
+    firmware: request.firmware,
+    accelerator: accelerator.name,
+    model: `${accelerator.qemuVersion}/${MACHINE}/${cpuOf(accelerator)}`,
+  };
+}
+
+const cpuOf = (accelerator: Accelerator): string => (accelerator.name === 'kvm' ? KVM_CPU : TCG_CPU);
+
+/** Undone in reverse order when a start fails, and by the machine when it ends. */
+type Undo = () => Promise<void>;
+
+async function start(request: MachineRequest, accelerator: Accelerator): Promise<Machine> {
+  const undo: Undo[] = [];
+  const release = async () => {
+    for (let step = undo.pop(); step; step = undo.pop()) await step();
+  };
+  let machine: QemuMachine;
+  try {
+    machine = await assemble(request, accelerator, undo, release);
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  try {
+    await machine.settle();
+    return machine;
+  } catch (error) {
+    await machine.destroy();
+    throw error;
+  }
+}
+
+async function assemble(
+  request: MachineRequest,
+  accelerator: Accelerator,
+  undo: Undo[],
+  release: () => Promise<void>,
+): Promise<QemuMachine> {
+  request.signal?.throwIfAborted();
+  const file = (suffix: string) => path.join(request.directory, `${request.name}.${suffix}`);
+  const remove = (name: string) => undo.push(() => rm(name, { force: true }));
+  const opened: FileHandle[] = [];
+  const hand = (handle: FileHandle) => FIRST_FILE_FD + opened.push(handle) - 1;
+  // QEMU has its own copies once it runs.
+  await using handles = new AsyncDisposableStack();
+
+  const identity = newIdentity();
+  const seedPath = file('seed.img');
+  remove(seedPath);
+  await writeSeed(
+    seedPath,
+    { instanceId: `${request.id}-${request.name}`, hostname: 'kiln', identity },
+    request.signal,
+  );
+  const seedHandle = handles.use(await open(seedPath, 'r'));
+  const chain = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
+    fd: hand(handles.use(handle)),
+    format,
+  }));
+  const seedFd = hand(seedHandle);
+  const uefi = request.firmware === 'uefi' ? await flash(file('uefi-variables.fd')) : undefined;
+  if (uefi) remove(uefi.variablesPath);
+  const variablesFd = uefi && hand(handles.use(await open(uefi.variablesPath, 'r+')));
+  const console = handles.use(await open(request.consolePath, 'a', 0o644));
+
+  const { network, slot, close } = await openNetwork(request.directory, request.report);
+  undo.push(close);
+  const recordPath = path.join(request.directory, recordName(request.name));
+  remove(recordPath);
+  request.signal?.throwIfAborted();
+  const process = await QemuProcess.start({
+    confinement: {
+      ...(network.namespace !== undefined && { namespace: network.namespace }),
+      ...(slot && { uid: slot.uid }),
+      ...(accelerator.kvmGroup !== undefined && { kvmGroup: accelerator.kvmGroup }),
+    },
+    args: commandLine({
+      name: `kiln-${request.id}-${request.name}`,
+      accelerator: accelerator.name,
+      cpu: cpuOf(accelerator),
+      machine: machineType(MACHINE, uefi !== undefined),
+      processors: request.processors,
+      memoryMiB: request.memoryMiB,
+      disk: chain,
+      seedFd,
+      qmpFd: QMP_FD,
+      sshForward: network,
+      ...(uefi && { uefi: { codePath: uefi.codePath, variablesFd: variablesFd! } }),
+      console: 'output',
+    }),
+    console: console.fd,
+    files: opened.map(handle => handle.fd),
+    recordPath,
+  });
+  return new QemuMachine({
+    request,
+    shape: shapeOf(request, accelerator),
+    identity,
+    process,
+    sshAddress: network.address,
+    sshPort: network.port,
+    deadlines: DEADLINES[accelerator.name],
+    release,
+  });
+}
+
+/** UEFI firmware of the host, with variables of the machine's own. Rejects with ToolMissing. */
+async function flash(variablesPath: string): Promise<{ codePath: string; variablesPath: string }> {
+  for (const { code, variables } of FIRMWARE) {
+    const there = await Promise.all([access(code), access(variables)]).then(
+      () => true,
+      () => false,
+    );
+    if (!there) continue;
+    await copyFile(variables, variablesPath, constants.COPYFILE_FICLONE);
+    return { codePath: code, variablesPath };
+  }
+  throw new KilnError('ToolMissing', 'No UEFI firmware (OVMF) is installed, and the source image boots by UEFI.', {
+    target: 'ovmf',
+  });
+}

@@ -1,0 +1,94 @@
+/** Why a machine was lost: what QEMU's end, its events and the console say, in words for a person. */
+import { open, readFile } from 'node:fs/promises';
+import { KilnError } from '../../arm/errors.ts';
+import type { Exit } from './process.ts';
+import type { QmpEvent } from './qmp.ts';
+
+const TAIL_BYTES = 4096;
+const TAIL_LINES = 8;
+
+/** The last lines of a serial console, made printable; the bytes come from the guest. */
+export async function consoleTail(file: string): Promise<string> {
+  let handle: Awaited<ReturnType<typeof open>> | undefined;
+  try {
+    handle = await open(file, 'r');
+    const { size } = await handle.stat();
+    const { buffer, bytesRead } = await handle.read({
+      buffer: Buffer.alloc(TAIL_BYTES),
+      position: Math.max(0, size - TAIL_BYTES),
+    });
+    return printable(buffer.toString('utf8', 0, bytesRead))
+      .split('\n')
+      .slice(-TAIL_LINES)
+      .join('\n');
+  } catch {
+    return '';
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Without terminal sequences, control characters and empty lines. */
+export function printable(text: string): string {
+  return text
+    .replace(/\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])/g, '')
+    .replace(/\r/g, '\n')
+    .replace(/[^\n\t\x20-\x7e\u00a0-\uffff]/g, '')
+    .split('\n')
+    .filter(line => line.trim() !== '')
+    .join('\n');
+}
+
+/** How often the kernel has killed for lack of memory. Undefined where it does not say. */
+export async function memoryKills(): Promise<number | undefined> {
+  const text = await readFile('/proc/vmstat', 'utf8').catch(() => '');
+  const count = /^oom_kill (\d+)$/m.exec(text)?.[1];
+  return count === undefined ? undefined : Number(count);
+}
+
+/** QEMU ended and nobody asked it to. */
+export function lostProcess(exit: Exit, complaint: string, killsSince: number): KilnError {
+  const said = complaint ? ` QEMU said: ${complaint}` : '';
+  if (/no space left on device|disk quota exceeded/i.test(complaint)) return diskFull(complaint);
+  if (exit.signal === 'SIGKILL' && killsSince > 0)
+    return new KilnError(
+      'MachineLost',
+      'The host ran out of memory and its kernel killed the virtual machine (QEMU).',
+      {
+        hint: 'Choose a smaller vmSize, or free memory on the host.',
+      },
+    );
+  if (exit.signal)
+    return new KilnError('MachineLost', `The virtual machine (QEMU) was ended by ${exit.signal}.${said}`, {
+      hint:
+        exit.signal === 'SIGKILL'
+          ? 'Somebody killed the process, or a limit on memory did.'
+          : 'QEMU crashed: see its message.',
+    });
+  if (exit.code === 0)
+    return new KilnError('MachineLost', 'The guest powered itself off before the build was done.', {
+      hint: 'No customizer may shut the machine down.',
+    });
+  return new KilnError('MachineLost', `The virtual machine (QEMU) ended with exit code ${exit.code}.${said}`);
+}
+
+/** The error that an event of QEMU stands for, if it means the end of a build. */
+export function lostByEvent({ event, data }: QmpEvent, settled: boolean): KilnError | undefined {
+  if (event === 'BLOCK_IO_ERROR') {
+    if (data?.nospace === true) return diskFull(String(data?.reason ?? ''));
+    if (data?.operation === 'write')
+      return new KilnError('MachineLost', `The guest's disk cannot be written on the host: ${String(data?.reason)}.`);
+  }
+  if (event === 'GUEST_PANICKED') return new KilnError('MachineLost', "The guest's kernel panicked.");
+  if (event === 'RESET' && data?.guest === true && settled)
+    return new KilnError('MachineLost', 'The guest restarted itself during the build.', {
+      hint: 'No customizer may restart the machine.',
+    });
+  return undefined;
+}
+
+const diskFull = (reason: string): KilnError =>
+  new KilnError(
+    'DiskFull',
+    `No space left on the host's file system for the disk of the virtual machine. ${reason}`.trim(),
+  );

@@ -1,0 +1,281 @@
+/** A machine's life: started, settled, worked on, powered off or destroyed. */
+import { once } from 'node:events';
+import { type Readable, Transform } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KilnError } from '../../arm/errors.ts';
+import type { ExecOptions, ExecResult, Machine, MachineRequest, MachineShape, UploadOptions } from '../machine.ts';
+import type { MachineIdentity } from './identity.ts';
+import { consoleTail, lostByEvent, lostProcess, memoryKills } from './loss.ts';
+import type { QemuProcess } from './process.ts';
+import { Qmp } from './qmp.ts';
+import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
+import { ConnectionLost, connect, type SshConnection, shellQuoted } from './ssh.ts';
+
+/** How long a guest may take, in milliseconds. Emulated ones are slower by far. */
+export interface Deadlines {
+  readonly boot: number;
+  readonly handshake: number;
+  readonly reconnect: number;
+  readonly powerOff: number;
+}
+
+const MINUTE = 60_000;
+export const DEADLINES: Readonly<Record<'kvm' | 'tcg', Deadlines>> = Object.freeze({
+  kvm: { boot: 5 * MINUTE, handshake: 20_000, reconnect: MINUTE, powerOff: 2 * MINUTE },
+  tcg: { boot: 15 * MINUTE, handshake: MINUTE, reconnect: 3 * MINUTE, powerOff: 5 * MINUTE },
+});
+
+export interface MachineParts {
+  readonly request: MachineRequest;
+  readonly shape: MachineShape;
+  readonly identity: MachineIdentity;
+  readonly process: QemuProcess;
+  readonly sshAddress: string;
+  /** 0: ask QEMU which one it picked. */
+  readonly sshPort: number;
+  readonly deadlines: Deadlines;
+  /** Frees what the machine held besides its process. */
+  readonly release: () => Promise<void>;
+}
+
+export class QemuMachine implements Machine {
+  readonly shape: MachineShape;
+  readonly user: string;
+  readonly #parts: MachineParts;
+  readonly #qmp: Qmp;
+  /** Aborted with the reason when the machine is lost or ended: no call outlives it. */
+  readonly #gone = new AbortController();
+  #ssh: SshConnection | undefined;
+  #sshPort: number;
+  #settled = false;
+  #ending = false;
+  #memoryKillsBefore: number | undefined;
+  #destroyed: Promise<void> | undefined;
+
+  /** Takes over the process and what `release` frees. */
+  constructor(parts: MachineParts) {
+    this.shape = parts.shape;
+    this.user = parts.identity.user;
+    this.#parts = parts;
+    this.#sshPort = parts.sshPort;
+    this.#qmp = new Qmp(parts.process.qmp, event => {
+      const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
+      if (error) this.#lose(error);
+    });
+    void parts.process.exited.then(async exit => {
+      if (this.#ending) return;
+      const killsSince = ((await memoryKills()) ?? 0) - (this.#memoryKillsBefore ?? 0);
+      this.#lose(lostProcess(exit, parts.process.complaint, killsSince));
+    });
+  }
+
+  /** Waits until the guest answers and has settled. Rejects with MachineLost, GuestUnreachable or the request's signal's reason. */
+  async settle(): Promise<void> {
+    const { request, deadlines } = this.#parts;
+    this.#memoryKillsBefore = await memoryKills();
+    const begun = performance.now();
+    await this.#orGone(this.#qmp.open());
+    if (this.#sshPort === 0) this.#sshPort = await this.#orGone(this.#forwardedPort());
+    const late = AbortSignal.timeout(deadlines.boot);
+    const signal = this.#signals(request.signal, late);
+    let lastFailure = '';
+    try {
+      this.#ssh = await connect(this.#target, {
+        signal,
+        handshakeMs: deadlines.handshake,
+        onFailure: error => {
+          lastFailure = error.message;
+        },
+      });
+      request.report(`The guest answers after ${seconds(begun)} s.`);
+      const chunks: Buffer[] = [];
+      const output = (chunk: Buffer, stream: string) => {
+        if (stream === 'stdout' && chunks.length < 64) chunks.push(chunk);
+      };
+      await this.#ssh.exec(SETTLE_SCRIPT, { signal, output });
+      for (const line of cloudInitComplaints(Buffer.concat(chunks).toString('utf8'))) request.report(line);
+    } catch (error) {
+      if (error instanceof ConnectionLost)
+        throw await this.#unreachable(`The guest broke off while it started. ${error.message}`);
+      if (error !== late.reason) throw error;
+      const minutes = Math.round(deadlines.boot / MINUTE);
+      throw await this.#unreachable(
+        `The guest was not ready within ${minutes} minutes.${lastFailure && ` Last try: ${lastFailure}.`}`,
+      );
+    }
+    request.report(`The guest has settled after ${seconds(begun)} s.`);
+    this.#settled = true;
+  }
+
+  async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+    const signal = this.#signals(options.signal);
+    signal.throwIfAborted();
+    try {
+      const connection = await this.#connection(signal);
+      return await connection.exec(command, { ...options, signal });
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) throw error;
+      throw await this.#unreachable(`The connection to the guest broke off while a command ran. ${error.message}`);
+    }
+  }
+
+  async upload(source: Readable, destination: string, options: UploadOptions = {}): Promise<number> {
+    let bytes = 0;
+    const count = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        bytes += chunk.length;
+        options.onProgress?.(bytes);
+        done(null, chunk);
+      },
+    });
+    source.once('error', error => count.destroy(error));
+    source.pipe(count);
+    // A name that begins with a dash must not be an option.
+    const target = shellQuoted(destination.startsWith('-') ? `./${destination}` : destination);
+    const mode = options.mode === undefined ? '' : ` && chmod ${options.mode.toString(8)} ${target}`;
+    let complaint = '';
+    try {
+      const { exitCode } = await this.exec(`cat > ${target}${mode}`, {
+        stdin: count,
+        output: chunk => {
+          complaint = (complaint + chunk.toString('utf8')).slice(-2000);
+        },
+        ...(options.signal && { signal: options.signal }),
+      });
+      if (exitCode === 0) return bytes;
+      throw new KilnError('StepFailed', `The guest cannot write ${destination}: ${complaint.trim()}`, {
+        target: destination,
+        hint: `Files are written as the user ${this.user}: choose a place it may write to, such as /tmp, and move it with sudo later.`,
+      });
+    } finally {
+      source.destroy();
+    }
+  }
+
+  async powerOff(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { process, deadlines } = this.#parts;
+    this.#gone.signal.throwIfAborted();
+    options.signal?.throwIfAborted();
+    this.#ending = true;
+    const late = AbortSignal.timeout(deadlines.powerOff);
+    const signal = AbortSignal.any([late, ...(options.signal ? [options.signal] : [])]);
+    try {
+      // The guest may break off before it has answered; what counts is that the machine ends.
+      const asked = await this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
+      if (asked?.exitCode !== 0 && !process.exit && !signal.aborted)
+        await this.#qmp.execute('system_powerdown').catch(() => {});
+      await aborted(process.exited, signal);
+    } catch (error) {
+      await this.destroy();
+      if (error !== late.reason) throw error;
+      const minutes = Math.round(deadlines.powerOff / MINUTE);
+      throw await this.#unreachable(`The guest did not power off within ${minutes} minutes.`);
+    }
+    const { exit } = process;
+    if (exit?.code !== 0) {
+      await this.destroy();
+      throw lostProcess(exit!, process.complaint, 0);
+    }
+    await this.destroy();
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= (async () => {
+      this.#ending = true;
+      this.#gone.abort(new KilnError('MachineLost', 'The machine has been ended.'));
+      this.#ssh?.close();
+      await this.#parts.process.kill();
+      this.#qmp.close();
+      await this.#parts.release();
+    })();
+    return this.#destroyed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.destroy();
+  }
+
+  get #target() {
+    return { address: this.#parts.sshAddress, port: this.#sshPort, identity: this.#parts.identity };
+  }
+
+  /** The connection, made anew when a customizer has broken it (by restarting the guest's network, say). */
+  async #connection(signal: AbortSignal): Promise<SshConnection> {
+    if (this.#ssh && !this.#ssh.closed) return this.#ssh;
+    const late = AbortSignal.timeout(this.#parts.deadlines.reconnect);
+    try {
+      this.#ssh = await connect(this.#target, {
+        signal: AbortSignal.any([signal, late]),
+        handshakeMs: this.#parts.deadlines.handshake,
+      });
+      return this.#ssh;
+    } catch (error) {
+      if (error !== late.reason) throw error;
+      throw await this.#unreachable('The guest no longer answers.');
+    }
+  }
+
+  /** Which port QEMU picked for SSH when it was given none. */
+  async #forwardedPort(): Promise<number> {
+    const table = (await this.#qmp.execute('human-monitor-command', { 'command-line': 'info usernet' })) as string;
+    const port = /HOST_FORWARD\S*\s+\d+\s+\S+\s+(\d+)/.exec(table)?.[1];
+    if (port === undefined) throw new KilnError('MachineLost', `QEMU does not say which port it forwards: ${table}`);
+    return Number(port);
+  }
+
+  #lose(error: KilnError): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.#gone.abort(error);
+    this.#ssh?.close();
+    // QEMU may be standing still on an error; what is left belongs to destroy().
+    void this.#parts.process.kill();
+  }
+
+  #signals(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+    return AbortSignal.any([this.#gone.signal, ...signals.filter(signal => signal !== undefined)]);
+  }
+
+  async #orGone<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await aborted(promise, this.#signals(this.#parts.request.signal));
+    } catch (error) {
+      // QEMU's control connection breaks before its end is known: prefer the reason.
+      if (error instanceof KilnError) throw error;
+      await this.#reasonOfLoss();
+      throw error;
+    }
+  }
+
+  /** Throws what the machine was lost by, when that becomes known within two seconds. */
+  async #reasonOfLoss(): Promise<void> {
+    if (!this.#gone.signal.aborted) await sleep(2000, undefined, { signal: this.#gone.signal }).catch(() => {});
+    this.#gone.signal.throwIfAborted();
+  }
+
+  /** A GuestUnreachable with the end of the console, unless the machine turns out to be lost. */
+  async #unreachable(message: string): Promise<KilnError> {
+    if (!this.#ending) await this.#reasonOfLoss();
+    const tail = await consoleTail(this.#parts.request.consolePath);
+    return new KilnError('GuestUnreachable', tail ? `${message} Its console ends with:\n${tail}` : message, {
+      target: this.#parts.request.consolePath,
+    });
+  }
+}
+
+/** The promise's outcome, or the signal's reason if that comes first. */
+async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const settled = new AbortController();
+  try {
+    signal.throwIfAborted();
+    const abort = once(signal, 'abort', { signal: settled.signal }).then((): never => {
+      throw signal.reason;
+    });
+    promise.catch(() => {});
+    return await Promise.race([promise, abort]);
+  } finally {
+    settled.abort();
+  }
+}
+
+const seconds = (begun: number): string => ((performance.now() - begun) / 1000).toFixed(1);

@@ -1,0 +1,154 @@
+/** The QEMU process of a machine: how it is confined, how it ends, and what it said. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { findProgram, QEMU } from './accelerator.ts';
+
+export interface Confinement {
+  readonly namespace?: string;
+  readonly uid?: number;
+  /** A group besides its own, for /dev/kvm. */
+  readonly kvmGroup?: number;
+}
+
+/** What a sweep needs to find the process of a run that died: its number, and when it started, because numbers are used again. */
+export interface ProcessRecord {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** First descriptor of files; below are the standard streams and the QMP socket. */
+export const QMP_FD = 3;
+export const FIRST_FILE_FD = 4;
+
+/**
+ * The command that starts QEMU confined: in its namespace, as its own user, without any way to new privileges, and ended by the kernel when
+ * the process that started it ends. `ip netns exec` and `setpriv` replace themselves, so the process started is QEMU.
+ */
+export function confined(
+  confinement: Confinement,
+  tools: { readonly setpriv: boolean },
+  qemu: readonly string[],
+): string[] {
+  const { namespace, uid, kvmGroup } = confinement;
+  const enter = namespace === undefined ? [] : ['ip', 'netns', 'exec', namespace];
+  if (!tools.setpriv) return [...enter, ...qemu];
+  const groups = kvmGroup === undefined ? ['--clear-groups'] : ['--groups', String(kvmGroup)];
+  const identity = uid === undefined ? [] : ['--reuid', String(uid), '--regid', String(uid), ...groups];
+  return [...enter, 'setpriv', ...identity, '--no-new-privs', '--pdeathsig', 'KILL', ...qemu];
+}
+
+const STDERR_KEPT = 8192;
+
+export class QemuProcess {
+  readonly exited: Promise<Exit>;
+  readonly qmp: Duplex;
+  readonly #child: ChildProcess;
+  #exit: Exit | undefined;
+  #stderr = '';
+  #killed = false;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.qmp = child.stdio[QMP_FD] as unknown as Duplex;
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT);
+    });
+    this.exited = new Promise(resolve => {
+      child.once('close', (code, signal) => {
+        process.removeListener('exit', this.#atExit);
+        this.#exit = { code, signal };
+        resolve(this.#exit);
+      });
+    });
+    process.once('exit', this.#atExit);
+  }
+
+  /**
+   * Starts QEMU. `console` takes its standard output, `inherit` hands it the terminal; `files` appear in it from FIRST_FILE_FD on. The record is
+   * written before anything else can happen. Rejects with ToolMissing.
+   */
+  static async start(options: {
+    readonly confinement: Confinement;
+    readonly args: readonly string[];
+    readonly console: number | 'inherit';
+    readonly files: readonly number[];
+    readonly recordPath: string;
+  }): Promise<QemuProcess> {
+    const setpriv = await findProgram('setpriv').then(
+      () => true,
+      () => false,
+    );
+    const qemu = [await findProgram(QEMU), ...options.args];
+    const [program, ...args] = confined(options.confinement, { setpriv }, qemu);
+    const terminal = options.console === 'inherit';
+    const child = spawn(program!, args, {
+      stdio: [
+        terminal ? 'inherit' : 'ignore',
+        options.console,
+        terminal ? 'inherit' : 'pipe',
+        'pipe',
+        ...options.files,
+      ],
+      cwd: '/',
+      env: { PATH: process.env.PATH, LANG: 'C.UTF-8' },
+      // Its own group: Ctrl-C at the terminal reaches Kiln, which then decides. A console needs the terminal's group.
+      detached: !terminal,
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve);
+      child.once('error', reject);
+    });
+    const started = new QemuProcess(child);
+    const record: ProcessRecord = { pid: child.pid!, startTime: startTimeOf(child.pid!) ?? '' };
+    writeFileSync(options.recordPath, JSON.stringify(record));
+    return started;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  get exit(): Exit | undefined {
+    return this.#exit;
+  }
+
+  /** Ended by {@link kill}, not by itself. */
+  get killed(): boolean {
+    return this.#killed;
+  }
+
+  /** The last lines on standard error. */
+  get complaint(): string {
+    return this.#stderr.trim().split('\n').slice(-5).join('\n');
+  }
+
+  /** Ends it at once. Resolves when it is gone. */
+  async kill(): Promise<void> {
+    this.#killed = true;
+    if (!this.#exit) this.#child.kill('SIGKILL');
+    await this.exited;
+  }
+
+  readonly #atExit = () => {
+    this.#child.kill('SIGKILL');
+  };
+}
+
+/** When a process started, in clock ticks since boot, as text; undefined when there is none of that number, or it is a zombie. */
+export function startTimeOf(pid: number): string | undefined {
+  try {
+    // The name in parentheses may contain anything; fields count from behind it.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}

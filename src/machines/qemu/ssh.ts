@@ -1,0 +1,200 @@
+/** The one SSH connection to a guest: handshakes are the slow part, so every command is a channel of the same connection. */
+import net from 'node:net';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import ssh2, { type ClientChannel } from 'ssh2';
+import type { ExecOptions, ExecResult } from '../machine.ts';
+import { type MachineIdentity, wireForm } from './identity.ts';
+
+export interface SshTarget {
+  readonly address: string;
+  readonly port: number;
+  readonly identity: MachineIdentity;
+}
+
+/** The connection has ended, whatever the reason; what became of the command is unknown. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost';
+}
+
+const TICK_MS = 500;
+/** A server that has accepted may need this long for its first words when emulated; attempts grow towards it. */
+const BANNER_MS = { first: 4000, last: 30_000 };
+const KEEPALIVE = { keepaliveInterval: 15_000, keepaliveCountMax: 20 };
+
+/**
+ * Connects as soon as the guest answers: tries twice a second until the signal aborts, then rejects with its reason. `onFailure` hears why each
+ * attempt failed; attempts that nobody answers are silent.
+ */
+export async function connect(
+  target: SshTarget,
+  options: { readonly signal: AbortSignal; readonly handshakeMs: number; readonly onFailure?: (error: Error) => void },
+): Promise<SshConnection> {
+  let patience = BANNER_MS.first;
+  for (;;) {
+    options.signal.throwIfAborted();
+    const begun = performance.now();
+    const socket = await answered(target, patience, options.signal);
+    if (socket === 'silent') patience = Math.min(patience * 1.5, BANNER_MS.last);
+    else if (socket !== 'refused') {
+      try {
+        return await SshConnection.open(socket, target.identity, options);
+      } catch (error) {
+        options.signal.throwIfAborted();
+        options.onFailure?.(error as Error);
+      }
+    }
+    await sleep(Math.max(0, TICK_MS - (performance.now() - begun)), undefined, { signal: options.signal }).catch(
+      () => {},
+    );
+  }
+}
+
+/** A socket whose other side has begun to speak. QEMU accepts for the guest, so being connected says nothing. */
+function answered(
+  target: SshTarget,
+  patience: number,
+  signal: AbortSignal,
+): Promise<net.Socket | 'refused' | 'silent'> {
+  return new Promise(resolve => {
+    const socket = net.connect({ host: target.address, port: target.port, noDelay: true });
+    const finish = (outcome: net.Socket | 'refused' | 'silent') => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', refused);
+      socket.removeAllListeners();
+      if (outcome !== socket) socket.on('error', () => {}).destroy();
+      resolve(outcome);
+    };
+    const refused = () => finish('refused');
+    const timer = setTimeout(() => finish('silent'), patience);
+    signal.addEventListener('abort', refused, { once: true });
+    socket.on('error', refused);
+    socket.on('end', refused);
+    socket.on('close', refused);
+    socket.on('readable', () => {
+      const words = socket.read() as Buffer | null;
+      if (words === null) return;
+      socket.unshift(words);
+      finish(socket);
+    });
+  });
+}
+
+export class SshConnection {
+  readonly #client: ssh2.Client;
+  #closed = false;
+  #why = 'The guest closed the connection.';
+
+  private constructor(client: ssh2.Client) {
+    this.#client = client;
+    client.on('error', error => {
+      this.#why = `${error.message}.`;
+    });
+    client.once('close', () => {
+      this.#closed = true;
+    });
+  }
+
+  /** Handshake on a connected socket; the guest must show the key it was given. */
+  static open(
+    socket: net.Socket,
+    identity: MachineIdentity,
+    options: { readonly signal: AbortSignal; readonly handshakeMs: number },
+  ): Promise<SshConnection> {
+    const client = new ssh2.Client();
+    const hostKey = wireForm(identity.host.publicKey);
+    return new Promise((resolve, reject) => {
+      const abort = () => fail(options.signal.reason as Error);
+      const fail = (error: Error) => {
+        options.signal.removeEventListener('abort', abort);
+        client.on('error', () => {}).destroy();
+        socket.destroy();
+        reject(error);
+      };
+      options.signal.addEventListener('abort', abort, { once: true });
+      client.once('error', fail);
+      client.once('close', () => fail(new Error('The guest closed the connection during the handshake')));
+      client.once('ready', () => {
+        options.signal.removeEventListener('abort', abort);
+        client.removeAllListeners('error').removeAllListeners('close');
+        resolve(new SshConnection(client));
+      });
+      client.connect({
+        sock: socket,
+        username: identity.user,
+        privateKey: identity.login.privateKey,
+        hostVerifier: (key: Buffer) => key.equals(hostKey),
+        algorithms: { serverHostKey: ['ssh-ed25519'] },
+        readyTimeout: options.handshakeMs,
+        ...KEEPALIVE,
+      });
+    });
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Runs a command line through the login shell. Output is handed on as it comes and never kept; the guest is slowed down when standard input or
+   * output cannot keep up. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
+   */
+  exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new ConnectionLost(this.#why));
+      if (options.signal?.aborted) return reject(options.signal.reason as Error);
+      this.#client.exec(command, (error, channel) => {
+        if (error) reject(this.#closed ? new ConnectionLost(this.#why) : error);
+        else this.#attend(channel, options).then(resolve, reject);
+      });
+    });
+  }
+
+  async #attend(channel: ClientChannel, options: ExecOptions): Promise<ExecResult> {
+    let result: ExecResult | undefined;
+    channel.once('exit', (code: number | null, signal?: string) => {
+      result = { exitCode: code ?? null, ...(signal && { signal: signal.replace(/^SIG/, '') }) };
+    });
+    channel.on('data', (chunk: Buffer) => options.output?.(chunk, 'stdout'));
+    channel.stderr.on('data', (chunk: Buffer) => options.output?.(chunk, 'stderr'));
+    channel.on('error', () => {});
+    const { stdin, signal } = options;
+    const streamed = typeof stdin === 'object' && !Buffer.isBuffer(stdin) ? (stdin as Readable) : undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        channel.once('close', resolve);
+        const stop = () => {
+          channel.signal('KILL');
+          channel.close();
+          reject(signal!.reason as Error);
+        };
+        if (signal?.aborted) return stop();
+        signal?.addEventListener('abort', stop, { once: true });
+        channel.once('close', () => signal?.removeEventListener('abort', stop));
+        if (!streamed) return void channel.end(stdin as string | Buffer | undefined);
+        streamed.once('error', error => {
+          channel.close();
+          reject(error);
+        });
+        streamed.pipe(channel);
+      });
+    } finally {
+      streamed?.unpipe(channel).destroy();
+    }
+    if (result) return result;
+    // The channels of a broken connection close before the connection is known to be.
+    await sleep(0);
+    if (this.#closed) throw new ConnectionLost(this.#why);
+    return { exitCode: null };
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#client.on('error', () => {}).destroy();
+  }
+}
+
+/** Quotes a word for a POSIX shell. */
+export function shellQuoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
