@@ -2,14 +2,27 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { type Home, openHome } from '../home.ts';
-import { findBinaries } from './binaries.ts';
+import { runAs } from './account.ts';
+import { copyOnce, findBinaries } from './binaries.ts';
 import { isAway, openDatabase, whenReachable } from './connection.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -194,7 +207,6 @@ test('the number of a dead server may belong to somebody else by now', async t =
   t.after(() => stranger.kill('SIGKILL'));
   const pidFile = join(home.postgres, 'postmaster.pid');
   await writeFile(pidFile, `${stranger.pid}\n${home.postgres}\n1\n5432\n${home.sockets}/postgres\n\n`);
-  const { utimes, chown } = await import('node:fs/promises');
   if (isRoot) await chown(pidFile, owner.uid, owner.gid);
   await utimes(pidFile, new Date(0), new Date(0));
   const database = await openDatabase({ home, log });
@@ -257,7 +269,6 @@ test('data that the server cannot use is told with its log', async t => {
 test('data of another major version asks for that version', async t => {
   const home = await temporaryHome(t);
   await mkdir(home.postgres);
-  const { chown } = await import('node:fs/promises');
   if (isRoot) await chown(home.postgres, 65_534, 65_534);
   await writeFile(join(home.postgres, 'PG_VERSION'), '9\n');
   await assert.rejects(openDatabase({ home, log }), {
@@ -275,16 +286,24 @@ test("programs that the server's user cannot reach are copied, once, with their 
   const source = (await findBinaries(home.root, account)).bin;
   if (!source.includes('node_modules')) return t.skip('the package is not installed');
   assert.ok(!source.startsWith(home.root), 'no copy where none is needed');
-  const { copyOnce } = await import('./binaries.ts');
   const target = join(home.root, 'postgresql-test');
   await Promise.all([copyOnce(join(source, '..'), target), copyOnce(join(source, '..'), target)]);
   assert.deepEqual(
     (await readdir(home.root)).filter(name => name.startsWith('postgresql')),
     ['postgresql-test'],
   );
-  const { runAs } = await import('./account.ts');
   const { stdout } = await runAs(account, join(target, 'bin', 'postgres'), ['--version']);
   assert.match(stdout, /PostgreSQL/);
+});
+
+test('a home with a long path has its socket elsewhere', async t => {
+  const parent = await temporaryHome(t);
+  const home = await openHome({ home: join(parent.root, 'l'.repeat(100)), env: {} });
+  t.after(() => rm(home.sockets, { recursive: true, force: true }));
+  const database = await openDatabase({ home, log });
+  assert.ok((await stat(join(home.sockets, 'postgres', '.s.PGSQL.5432'))).isSocket());
+  await database.close();
+  assert.equal(await serverPid(home.root), undefined);
 });
 
 test('DATABASE_URL that nobody answers is told without its password', async t => {

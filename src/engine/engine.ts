@@ -96,7 +96,10 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
         .where('queue', '=', own)
         .where('status', '=', 'NotStarted')
         .execute();
-      for (const { id } of missed) void execute({ id, attempt: 1 });
+      for (const { id } of missed)
+        execute({ id, attempt: 1 }).catch(error =>
+          log('warning', 'An operation was not executed.', { id, error: String(error) }),
+        );
       for (const wakes of waiting.values()) for (const wake of wakes) wake();
     } catch (error) {
       log('warning', 'The database went away again.', { error: String(error) });

@@ -30,7 +30,10 @@ export async function sweep(options: SweepOptions): Promise<Swept> {
   const operations: OperationRow[] = [];
   for (const worker of await openWorkersHere(database)) {
     if (await isAlive(database.kysely, worker.id)) continue;
-    const settled = await settleWorker(options, worker);
+    // One that cannot be settled (a defect in a handler's hook) must not keep the others waiting; the next sweep tries again.
+    const settled = await settleWorker(options, worker).catch(error => {
+      log('error', 'What a dead worker left could not be settled.', { worker: worker.id, error: String(error) });
+    });
     if (!settled) continue;
     log('info', 'A worker was found dead.', { worker: worker.id, pid: worker.pid, operations: settled.length });
     workers.push(worker);
