@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { type DisplayStream, openDisplay, progressBar } from './display.ts';
 
 /** A stream that keeps what is written, and a clock that the test moves. */
-function stage(isTTY: boolean, columns = 100) {
+function stage(isTTY: boolean, columns = 100, colours = false) {
   let written = '';
   const sink = new Writable({
     decodeStrings: false,
@@ -13,7 +13,7 @@ function stage(isTTY: boolean, columns = 100) {
       callback();
     },
   });
-  const stream = Object.assign(sink, { isTTY, columns }) as unknown as DisplayStream;
+  const stream = Object.assign(sink, { isTTY, columns, hasColors: () => colours }) as unknown as DisplayStream;
   const clock = { now: 0 };
   const display = openDisplay(stream, () => clock.now);
   return { display, clock, written: () => written };
@@ -89,4 +89,14 @@ test('without a terminal there are plain lines: starts, ends, progress now and t
 test('a bar is never longer than its frame', () => {
   assert.equal(progressBar(-1), `[${'-'.repeat(20)}]`);
   assert.equal(progressBar(7), `[${'#'.repeat(20)}]`);
+});
+
+test('a line keeps its colours, and nothing else that commands a terminal, where colours are shown', () => {
+  const text = 'a \x1b[1;31mred\x1b[2J word\r';
+  const { display, written } = stage(true, 80, true);
+  display.line(text);
+  assert.equal(written(), 'a \x1b[1;31mred word\x1b[0m\n');
+  const bare = stage(false);
+  bare.display.line(text);
+  assert.equal(bare.written(), 'a red word\n');
 });

@@ -10,14 +10,14 @@ export interface Display {
   step(name: string): void;
   /** Something moves within the step. */
   progress(progress: Progress): void;
-  /** A line that stays. May hold bytes from outside: they are made printable. */
+  /** A line that stays. May hold bytes from outside: all they can do is to show colours, and on a terminal only. */
   line(text: string): void;
   /** The last step is finished, or has failed; nothing of the moving line is left. Safe to call more than once. */
   done(outcome?: 'done' | 'failed'): void;
 }
 
 /** The part of a terminal that a display needs. */
-export type DisplayStream = Pick<NodeJS.WriteStream, 'write' | 'isTTY' | 'columns'>;
+export type DisplayStream = Pick<NodeJS.WriteStream, 'write' | 'isTTY' | 'columns' | 'hasColors'>;
 
 interface Step {
   readonly name: string;
@@ -79,7 +79,7 @@ function live(stream: DisplayStream, now: () => number): Display {
     },
     line(text) {
       erase();
-      stream.write(`${printable(text)}\n`);
+      stream.write(`${coloured(text, stream)}\n`);
       drawn = Number.NEGATIVE_INFINITY;
       draw();
     },
@@ -152,4 +152,11 @@ function amount(step: Step, at: number): string {
 /** Cuts a text that would wrap: a wrapped line cannot be rewritten. */
 function fit(text: string, columns: number): string {
   return textWidth(text) <= columns ? text : `${[...text].slice(0, Math.max(0, columns - 1)).join('')}…`;
+}
+
+/** Made printable, with the colours that were in it where the terminal shows colours. */
+function coloured(text: string, stream: DisplayStream): string {
+  const parts = text.split(/(\x1b\[[\d;]*m)/);
+  if (parts.length === 1 || stream.hasColors?.() !== true) return printable(text);
+  return `${parts.map((part, index) => (index % 2 === 1 ? part : printable(part))).join('')}\x1b[0m`;
 }

