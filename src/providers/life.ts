@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { checkApiVersion } from '../arm/api-versions.ts';
 import { KilnError } from '../arm/errors.ts';
 import {
+  formatId,
   parentId,
   parseId,
   RESOURCE_GROUP_TYPE,
@@ -90,7 +91,7 @@ async function requireOwner(store: Store, id: ResourceId): Promise<StoredResourc
       'ParentResourceNotFound',
       `Can not perform requested operation on nested resource. Parent resource '${above.names.join('/')}' not found.`,
       {
-        target: request(above),
+        target: formatId(above),
       },
     );
   }
@@ -102,8 +103,6 @@ async function requireOwner(store: Store, id: ResourceId): Promise<StoredResourc
     });
   return undefined;
 }
-
-const request = (id: ResourceId): string => `${id.type}/${id.name}`;
 
 const sameLocation = (a: string | undefined, b: string | undefined): boolean =>
   a === undefined || b === undefined || findRegion(a)?.name === findRegion(b)?.name;

@@ -5,7 +5,7 @@ import { isIdOf, tryParseId } from '../../arm/ids.ts';
 import type { JsonPath } from '../../arm/json-path.ts';
 import { findRegion, normaliseLocation, REGIONS } from '../../arm/locations.ts';
 import { int32, oneOf, stringMap, variants } from '../../arm/shape.ts';
-import { isVersion } from '../compute/version-numbers.ts';
+import { defaultScheme, isVersion, type NextVersionOptions } from '../compute/version-numbers.ts';
 import { TARGET_REGIONS_SINCE } from './api-versions.ts';
 import { checkUrl, type Rules } from './rules.ts';
 
@@ -84,6 +84,24 @@ export function parseGalleryImageId(text: string): { definitionId: string; versi
   if (!isIdOf(text, 'Microsoft.Compute/galleries/images/versions')) return undefined;
   const version = tryParseId(text)!.name;
   return { definitionId: text.replace(/\/versions\/[^/]+\/?$/i, ''), version };
+}
+
+/** How a gallery version of this distributor gets its number: what {@link nextVersion} is told besides the versions that exist. */
+export function versionChoice(
+  distributor: SharedImageDistributor,
+  apiVersion: string,
+): Pick<NextVersionOptions, 'explicit' | 'scheme' | 'major'> {
+  const explicit = parseGalleryImageId(distributor.galleryImageId)?.version;
+  const { versioning } = distributor;
+  if (versioning?.scheme === 'Source') return { scheme: 'source' };
+  if (versioning?.scheme === 'Latest') return { scheme: 'latest', major: versioning.major ?? -1 };
+  return { scheme: defaultScheme(apiVersion), ...(explicit !== undefined && { explicit }) };
+}
+
+/** The regions (names) that a gallery image goes to: as the template says, else only where the definition is. */
+export function regionsOf(distributor: SharedImageDistributor, definitionLocation: string): readonly string[] {
+  const named = distributor.targetRegions?.map(region => region.name) ?? distributor.replicationRegions ?? [];
+  return named.length > 0 ? named : [definitionLocation];
 }
 
 export function checkDistributors(

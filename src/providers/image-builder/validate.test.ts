@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { JsonObject } from '../../arm/shape.ts';
 import { IMAGE_BUILDER_API_VERSIONS, NEWEST_API_VERSION } from './api-versions.ts';
+import { versionChoice } from './distributors.ts';
 import { echoProperties, normaliseTemplate } from './normalise.ts';
 import { unsupported } from './unsupported.ts';
 import { checkTemplateName, type ValidateOptions, validateTemplate } from './validate.ts';
@@ -324,6 +325,19 @@ test('what cannot be built is refused or warned about, never skipped in silence'
     warnings.map(line => line.split(' ')[0]),
     ['properties.optimize.vmBoot', 'properties.errorHandling.onCustomizerError', 'properties.stagingResourceGroup'],
   );
+});
+
+test('a gallery version is numbered as the template says, else as its api-version did', () => {
+  const choice = (more: JsonObject, apiVersion: string) =>
+    versionChoice({ type: 'SharedImage', runOutputName: 'o', galleryImageId: DEFINITION, ...more }, apiVersion);
+  assert.deepEqual(choice({}, '2022-07-01'), { scheme: 'latest' });
+  assert.deepEqual(choice({}, '2021-10-01'), { scheme: 'legacy' });
+  assert.deepEqual(choice({ versioning: { scheme: 'Latest', major: 3 } }, '2022-07-01'), {
+    scheme: 'latest',
+    major: 3,
+  });
+  assert.deepEqual(choice({ versioning: { scheme: 'Source' } }, '2022-07-01'), { scheme: 'source' });
+  assert.equal(choice({ galleryImageId: `${DEFINITION}/versions/1.2.3` }, '2022-07-01').explicit, '1.2.3');
 });
 
 test('any JSON value is answered with violations, never with an exception', () => {
