@@ -1,6 +1,7 @@
-/** SHA-256 of files of any size, off the main thread: one core is busy for seconds, and a build has other things to do. */
+/** Digests of files of any size, off the main thread: one core is busy for seconds, and a build has other things to do. */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { run } from '../processes/process.ts';
 
@@ -19,19 +20,31 @@ interface Extent {
 
 interface Job {
   readonly kilnHash: true;
+  readonly algorithm: HashAlgorithm;
   readonly path: string;
   readonly extents: readonly Extent[];
 }
 
 const CHUNK = 4 * 1024 * 1024;
 
-/** SHA-256 of a file in lower-case hex. The holes of a sparse file are hashed as zeros without reading them. */
-export async function sha256File(path: string, options: HashOptions = {}): Promise<string> {
+export type HashAlgorithm = 'sha256' | 'sha512';
+
+/** SHA-256 of a file in lower-case hex; see {@link hashFile}. */
+export function sha256File(path: string, options: HashOptions = {}): Promise<string> {
+  return hashFile('sha256', path, options);
+}
+
+/** Digest of a file in lower-case hex. The holes of a sparse file are hashed as zeros without reading them. */
+export async function hashFile(algorithm: HashAlgorithm, path: string, options: HashOptions = {}): Promise<string> {
   options.signal?.throwIfAborted();
   const { size, blocks } = statSync(path);
+  if (size <= CHUNK)
+    return createHash(algorithm)
+      .update(await readFile(path))
+      .digest('hex');
   const whole = [{ start: 0, length: size, zero: false }];
   const extents = size > CHUNK && blocks * 512 < size ? await holes(path, size, options.signal) : whole;
-  const job: Job = { kilnHash: true, path, extents };
+  const job: Job = { kilnHash: true, algorithm, path, extents };
   const worker = new Worker(new URL(import.meta.url), { workerData: job });
   const stop = () => void worker.terminate();
   options.signal?.addEventListener('abort', stop, { once: true });
@@ -69,8 +82,8 @@ async function holes(path: string, size: number, signal?: AbortSignal): Promise<
 }
 
 /** The worker's side: posts the bytes done now and then, and the digest at last. */
-function hashInWorker({ path, extents }: Job): void {
-  const hash = createHash('sha256');
+function hashInWorker({ algorithm, path, extents }: Job): void {
+  const hash = createHash(algorithm);
   const buffer = Buffer.alloc(CHUNK);
   const zeros = Buffer.alloc(CHUNK);
   const file = openSync(path, 'r');

@@ -55,7 +55,7 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
     ...process.env,
     ...(await hostProxy(request.signal)),
     LC_ALL: 'C.UTF-8',
-    PATH: `${process.env['PATH']}:/usr/sbin:/sbin`,
+    PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
     MKE2FS_CONFIG: join(work, 'mke2fs.conf'),
   };
   const note = (line: string) => log.write(`${line}\n`);

@@ -67,7 +67,18 @@ export async function assembleDisk(request: DiskRequest): Promise<void> {
   await run('mmd', ['-i', esp, '::/EFI', '::/EFI/BOOT'], tools);
   const efi = join(request.root, 'boot/grub/x86_64-efi/core.efi');
   await run('mcopy', ['-i', esp, efi, '::/EFI/BOOT/BOOTX64.EFI'], tools);
+  await clearNestedTable(disk);
   await installBiosBoot(request);
+}
+
+/** mformat leaves a partition table inside its boot sector, about which GRUB's tools complain at every kernel update. */
+async function clearNestedTable(disk: string): Promise<void> {
+  const handle = await open(disk, 'r+');
+  try {
+    await handle.write(Buffer.alloc(64), 0, 64, LAYOUT.esp.start + 446);
+  } finally {
+    await handle.close();
+  }
 }
 
 function sfdiskScript(): string {

@@ -1,0 +1,219 @@
+/** From publisher:offer:sku:version to a disk on this host: found in the cache, downloaded, copied or bootstrapped. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KilnError } from '../../arm/errors.ts';
+import { cloneOrCopy } from '../../disks/copy.ts';
+import { sha256File } from '../../disks/hash.ts';
+import { convertDisk } from '../../disks/qemu-img.ts';
+import { inspectUntrusted } from '../../disks/untrusted.ts';
+import type { AcquireOptions, PlatformImageReference, SourceImage } from '../source.ts';
+import { compactDay } from './checksums.ts';
+import { bootstrapDebian } from './debian/bootstrap.ts';
+import { type CatalogueEntry, formatName, type Origin } from './entries.ts';
+import { findEntry, type UserEntries } from './lookup.ts';
+import { downloadDisk, type Publication, readPublication } from './published.ts';
+import {
+  type CachedSource,
+  cachedVersions,
+  cacheFolder,
+  type Making,
+  makeOnce,
+  nextVersion,
+  toSourceImage,
+} from './source-cache.ts';
+
+export interface CatalogueOptions extends AcquireOptions {
+  /** Where source images are kept for all builds. */
+  readonly cacheDirectory: string;
+  readonly userEntries?: UserEntries;
+}
+
+export interface ResolvedPlatformImage {
+  readonly entry: CatalogueEntry;
+  /** The version that is in the cache already for this reference; missing when it has yet to be made or downloaded. */
+  readonly exactVersion: string | undefined;
+}
+
+/**
+ * Says what a reference stands for, without touching the network. Reports aliases. Rejects with SourceNotFound, which lists the
+ * nearest names.
+ */
+export async function resolvePlatformImage(
+  reference: PlatformImageReference,
+  options: CatalogueOptions,
+): Promise<ResolvedPlatformImage> {
+  const { entry, notes, version } = findEntry(reference, options.userEntries);
+  for (const note of notes) options.report?.(note);
+  const there = await cachedVersions(options.cacheDirectory, diskEntry(entry, options.userEntries));
+  return { entry, exactVersion: choose(there, version)?.manifest.version };
+}
+
+/**
+ * Brings the disk behind a reference to this host and returns it. `latest` is, of a bootstrapped image, the newest one in the cache (made
+ * now if there is none); of a published one, what its publisher lists now, or the newest in the cache when the publisher can't be asked.
+ * Rejects with SourceNotFound, SourceUnusable, ChecksumMismatch, DownloadFailed, BootstrapFailed, ToolMissing, DiskFull.
+ */
+export async function acquirePlatformImage(
+  reference: PlatformImageReference,
+  options: CatalogueOptions,
+): Promise<SourceImage> {
+  const { entry, notes, version } = findEntry(reference, options.userEntries);
+  for (const note of notes) options.report?.(note);
+  const source = diskEntry(entry, options.userEntries);
+  const cached = await acquire(source, version.toLowerCase(), options);
+  return toSourceImage(entry, cached);
+}
+
+/**
+ * Looks for news: makes a new version of a bootstrapped image when the newest is of another day (`force`: in any case), and asks the
+ * publisher of the others.
+ */
+export async function refreshPlatformImage(
+  reference: PlatformImageReference,
+  options: CatalogueOptions & { readonly force?: boolean },
+): Promise<SourceImage> {
+  const { entry, notes } = findEntry({ ...reference, version: 'latest' }, options.userEntries);
+  for (const note of notes) options.report?.(note);
+  const source = diskEntry(entry, options.userEntries);
+  if (source.origin.kind !== 'bootstrap') return toSourceImage(entry, await acquire(source, 'latest', options));
+  const origin = source.origin;
+  const today = `0.${compactDay(new Date())}`;
+  const cached = await makeOnce(options.cacheDirectory, source, options, async there => {
+    const current = there.find(({ manifest }) => manifest.version.startsWith(`${today}.`));
+    return current && !options.force ? current : bootstrap(source, origin, there, options);
+  });
+  return toSourceImage(entry, cached);
+}
+
+/** The entry whose disk it is: another one for siblings. */
+function diskEntry(entry: CatalogueEntry, user: UserEntries | undefined): CatalogueEntry {
+  if (entry.origin.kind !== 'sibling') return entry;
+  return findEntry({ ...entry, sku: entry.origin.sku, version: 'latest' }, user).entry;
+}
+
+function choose(there: readonly CachedSource[], version: string): CachedSource | undefined {
+  return version === 'latest' ? there[0] : there.find(({ manifest }) => manifest.version === version);
+}
+
+async function acquire(entry: CatalogueEntry, version: string, options: CatalogueOptions): Promise<CachedSource> {
+  const { origin } = entry;
+  const there = await cachedVersions(options.cacheDirectory, entry);
+  const cached = choose(there, version);
+  // Nothing can be newer than an exact version, and a bootstrapped image gets newer only when asked to.
+  if (cached && (version !== 'latest' || origin.kind === 'bootstrap')) return cached;
+  if (origin.kind === 'sibling') throw new Error(`${formatName(entry)} is the sibling of a sibling`);
+
+  let publication: Publication | undefined;
+  if (origin.kind === 'published') {
+    try {
+      publication = await readPublication(origin, cacheFolder(options.cacheDirectory, entry), options);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (!cached || !(error instanceof KilnError) || error.code !== 'DownloadFailed') throw error;
+      options.report?.(`${error.message} Using version ${cached.manifest.version}, which is here already.`);
+      return cached;
+    }
+  }
+  const offered = offeredVersion(origin, publication);
+  if (version !== 'latest' && version !== offered) throw noSuchVersion(entry, version, there, offered);
+
+  return makeOnce(options.cacheDirectory, entry, options, async now => {
+    if (origin.kind === 'bootstrap') return now[0] ?? bootstrap(entry, origin, now, options);
+    if (origin.kind === 'file') return copyOf(entry, origin, now, options);
+    const from = publication
+      ? `${origin.kind} ${publication.digest}`
+      : `url ${(origin as Origin & { kind: 'url' }).sha256}`;
+    const same = now.find(({ manifest }) => manifest.from === from);
+    if (same) return same;
+    const what = publication ?? {
+      url: (origin as Origin & { kind: 'url' }).url,
+      sha256: (origin as Origin & { kind: 'url' }).sha256,
+    };
+    const series = publication?.series ?? `0.${compactDay(new Date())}`;
+    const fill = (directory: string, disk: string) =>
+      downloadDisk(what, { ...options, directory, disk, folder: cacheFolder(options.cacheDirectory, entry) });
+    return { version: offered ?? nextVersion(series, now), from, fill };
+  });
+}
+
+/** The one version that an origin has, where it says so. */
+function offeredVersion(origin: Origin, publication: Publication | undefined): string | undefined {
+  if (publication) return publication.version;
+  return 'version' in origin ? origin.version : undefined;
+}
+
+function bootstrap(
+  entry: CatalogueEntry,
+  origin: Origin & { kind: 'bootstrap' },
+  there: readonly CachedSource[],
+  options: CatalogueOptions,
+): Making {
+  const version = nextVersion(`0.${compactDay(new Date())}`, there);
+  options.report?.(`Making ${formatName(entry)}:${version} from Debian packages; this takes a minute or two, once.`);
+  const logPath = join(cacheFolder(options.cacheDirectory, entry), 'bootstrap.log');
+  return {
+    version,
+    from: `bootstrap ${origin.distribution} ${origin.release}`,
+    fill: (_directory, disk) => bootstrapDebian({ ...options, release: origin.release, disk, logPath }),
+  };
+}
+
+async function copyOf(
+  entry: CatalogueEntry,
+  origin: Origin & { kind: 'file' },
+  there: readonly CachedSource[],
+  options: CatalogueOptions,
+): Promise<CachedSource | Making> {
+  const { path, sha256: expected } = origin;
+  const info = await inspectUntrusted(path, undefined, options.signal);
+  const { size, mtimeMs, ino } = await stat(path);
+  const from = `file ${path} ${size} ${mtimeMs} ${ino} ${expected ?? ''}`.trimEnd();
+  const same = there.find(({ manifest }) => manifest.from === from);
+  if (same) return same;
+  const version = origin.version ?? nextVersion(`0.${compactDay(new Date(mtimeMs))}`, there);
+  const signal = options.signal && { signal: options.signal };
+  const { onProgress } = options;
+  return {
+    version,
+    from,
+    fill: async (_directory, disk) => {
+      options.report?.(`Copying ${path} as ${formatName(entry)}:${version}.`);
+      if (expected !== undefined) {
+        const found = await sha256File(path, signal);
+        if (found !== expected)
+          throw new KilnError(
+            'ChecksumMismatch',
+            `${path} is not what the catalogue says: SHA256 is ${found}, expected ${expected}.`,
+            { target: path },
+          );
+      }
+      if (info.format === 'qcow2') await cloneOrCopy(path, disk, signal);
+      else
+        await convertDisk(
+          { path, format: info.format },
+          {
+            to: disk,
+            format: 'qcow2',
+            ...signal,
+            ...(onProgress && {
+              onProgress: done =>
+                onProgress({ label: 'copying', done: done * info.virtualSize, total: info.virtualSize, unit: 'bytes' }),
+            }),
+          },
+        );
+    },
+  };
+}
+
+function noSuchVersion(
+  entry: CatalogueEntry,
+  version: string,
+  there: readonly CachedSource[],
+  offered: string | undefined,
+): KilnError {
+  const known = [...new Set([...(offered ? [offered] : []), ...there.map(({ manifest }) => manifest.version)])];
+  return new KilnError('SourceNotFound', `${formatName(entry)} has no version ${version} here.`, {
+    target: `${formatName(entry)}:${version}`,
+    hint: known.length > 0 ? `Versions: ${known.join(', ')}, or latest.` : 'Use the version latest.',
+  });
+}
