@@ -14,6 +14,8 @@ import { sync } from '../disks/durable.ts';
 
 const MANIFEST = 'manifest.json';
 const STAGING = '.staging-';
+const OLD = '-old';
+const GONE = '-gone';
 const FILES = { qcow2: 'disk.qcow2', vhd: 'image.vhd' } as const;
 
 const ManifestSchema = Type.Object({
@@ -91,7 +93,7 @@ export async function openImageStore(root: string): Promise<ImageStore> {
         await writeFile(join(staged, MANIFEST), `${JSON.stringify(stored, null, 2)}\n`, { mode: 0o600 });
         await sync(join(staged, MANIFEST));
         await sync(staged);
-        const old = `${staged}-old`;
+        const old = `${staged}${OLD}`;
         await rename(directory, old).catch(ignoreMissing);
         await rename(staged, directory);
         await sync(parent);
@@ -128,7 +130,7 @@ export async function openImageStore(root: string): Promise<ImageStore> {
     async remove(image) {
       const directory = directoryOf(image);
       // Out of sight first: what is half removed is no image.
-      const gone = join(directory, '..', `${STAGING}${process.pid}-${randomUUID()}-old`);
+      const gone = join(directory, '..', `${STAGING}${process.pid}-${randomUUID()}${GONE}`);
       await rename(directory, gone).catch(ignoreMissing);
       await rm(gone, { recursive: true, force: true });
     },
@@ -141,7 +143,11 @@ export async function openImageStore(root: string): Promise<ImageStore> {
               ? Number(directory.slice(STAGING.length).split('-')[0])
               : undefined;
             if (pid === undefined || isRunning(pid)) continue;
-            await rm(join(root, location, kind, directory), { recursive: true, force: true });
+            const path = join(root, location, kind, directory);
+            // Its owner died between moving the old image away and putting the new one in its place.
+            const old = directory.endsWith(OLD) ? await readManifest(path) : undefined;
+            if (old) await rename(path, directoryOf(old)).catch(() => {});
+            await rm(path, { recursive: true, force: true });
           }
     },
   };

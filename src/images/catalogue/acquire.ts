@@ -120,19 +120,15 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
   return makeOnce(options.cacheDirectory, entry, options, async now => {
     if (origin.kind === 'bootstrap') return now[0] ?? bootstrap(entry, origin, now, options);
     if (origin.kind === 'file') return copyOf(entry, origin, now, options);
-    const from = publication
-      ? `${origin.kind} ${publication.digest}`
-      : `url ${(origin as Origin & { kind: 'url' }).sha256}`;
+    const what = publication ?? (origin as Origin & { kind: 'url' });
+    const from = `${origin.kind} ${publication ? publication.digest : what.sha256}`;
     const same = now.find(({ manifest }) => manifest.from === from);
     if (same) return same;
-    const what = publication ?? {
-      url: (origin as Origin & { kind: 'url' }).url,
-      sha256: (origin as Origin & { kind: 'url' }).sha256,
-    };
     const series = publication?.series ?? `0.${compactDay(new Date())}`;
     const fill = (directory: string, disk: string) =>
       downloadDisk(what, { ...options, directory, disk, folder: cacheFolder(options.cacheDirectory, entry) });
-    return { version: offered ?? nextVersion(series, now), from, fill };
+    const taken = publication && now.some(({ manifest }) => manifest.version === offered);
+    return { version: taken ? laterVersion(publication!, now) : (offered ?? nextVersion(series, now)), from, fill };
   });
 }
 
@@ -140,6 +136,13 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
 function offeredVersion(origin: Origin, publication: Publication | undefined): string | undefined {
   if (publication) return publication.version;
   return 'version' in origin ? origin.version : undefined;
+}
+
+/** A publisher replaced its disk twice on one day: 22.04.20260301 is followed by 22.04.202603012, 0.20260301.0 by 0.20260301.1. */
+function laterVersion({ version, series }: Publication, there: readonly CachedSource[]): string {
+  if (version.endsWith('.0')) return nextVersion(series, there);
+  const used = new Set(there.map(({ manifest }) => manifest.version));
+  for (let n = 2; ; n++) if (!used.has(`${version}${n}`)) return `${version}${n}`;
 }
 
 function bootstrap(

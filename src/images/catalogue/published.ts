@@ -1,4 +1,5 @@
 /** Cloud images as distributions publish them: a list of checksums, and the disk beside it. */
+import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
@@ -31,7 +32,7 @@ export async function readPublication(
   options: AcquireOptions,
 ): Promise<Publication> {
   await mkdir(folder, { recursive: true });
-  const to = join(folder, `.list-${process.pid}`);
+  const to = join(folder, `.list-${randomUUID()}`);
   try {
     const { lastModified } = await download(origin.checksums, {
       to,

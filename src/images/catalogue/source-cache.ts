@@ -3,6 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'n
 import { join } from 'node:path';
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
+import { KilnError } from '../../arm/errors.ts';
 import { moveDurably, sync } from '../../disks/durable.ts';
 import { lockFile } from '../../disks/file-lock.ts';
 import { sha256File } from '../../disks/hash.ts';
@@ -108,9 +109,16 @@ export async function makeOnce(
     onWait: () => options.report?.(`Another kiln process is preparing ${formatName(entry)}; waiting for it.`),
   });
   await sweep(folder);
-  const decided = await decide(await cachedVersions(cacheDirectory, entry));
+  const there = await cachedVersions(cacheDirectory, entry);
+  const decided = await decide(there);
   if ('disk' in decided) return decided;
   const { version, from } = decided;
+  // Never replaced: images and layers are built on it.
+  if (there.some(({ manifest }) => manifest.version === version))
+    throw new KilnError('Conflict', `${formatName(entry)}:${version} is here already, with other content.`, {
+      target: `${formatName(entry)}:${version}`,
+      hint: 'Give the catalogue entry a new version, or none: then Kiln counts by itself.',
+    });
   const directory = await mkdtemp(join(folder, MAKING));
   try {
     const disk = join(directory, DISK);
