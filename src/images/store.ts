@@ -1,198 +1,231 @@
 /**
- * The region store: finished images as files. Each image has a directory of its own, `LOCATION/KIND/DIRECTORY/`, with the disk and its
- * `manifest.json`; a directory appears whole, by one rename, or not at all. Files are shared between locations where the file
- * system can (hard links), so they are read-only.
+ * The region store: finished images as files, HOME/regions/LOCATION/KIND/ID/{disk, manifest.json}. An image is there complete or
+ * not at all, whatever happens to the process that publishes it.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { chmod, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { type Static, Type } from '@sinclair/typebox';
-import { Value } from '@sinclair/typebox/value';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
 import { cloneOrCopy } from '../disks/copy.ts';
-import { sync } from '../disks/durable.ts';
+import { moveDurably, sync } from '../disks/durable.ts';
+import { convertDisk, type DiskFormat } from '../disks/qemu-img.ts';
+import { type ImageKind, type ImageManifest, parseManifest } from './manifest.ts';
 
-const MANIFEST = 'manifest.json';
-const STAGING = '.staging-';
-const OLD = '-old';
-const GONE = '-gone';
-const FILES = { qcow2: 'disk.qcow2', vhd: 'image.vhd' } as const;
+/** A finished image and where its disk lies. */
+export interface StoredImage {
+  readonly manifest: ImageManifest;
+  readonly directory: string;
+  /** Absolute path of the disk. */
+  readonly path: string;
+}
 
-const ManifestSchema = Type.Object({
-  schema: Type.Literal(1),
-  /** Resource id of the image or version; for a VHD, which is no resource, one of the run's. */
-  id: Type.String(),
-  kind: Type.Union([Type.Literal('ManagedImage'), Type.Literal('SharedImage'), Type.Literal('VHD')]),
-  name: Type.String(),
-  location: Type.String(),
-  format: Type.Union([Type.Literal('qcow2'), Type.Literal('vhd')]),
-  file: Type.String({ pattern: '^[A-Za-z0-9._-]+$' }),
-  virtualSize: Type.Integer(),
-  allocatedSize: Type.Integer(),
-  sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
-  createdAt: Type.String(),
-  runId: Type.String(),
-  templateId: Type.String(),
-  runOutputName: Type.String(),
-  source: Type.Object({ name: Type.String(), sha256: Type.String(), exactVersion: Type.String() }),
-  osType: Type.Union([Type.Literal('Linux'), Type.Literal('Windows')]),
-  hyperVGeneration: Type.Union([Type.Literal('V1'), Type.Literal('V2')]),
-  firmware: Type.Union([Type.Literal('bios'), Type.Literal('uefi')]),
-  tags: Type.Record(Type.String(), Type.String()),
+/** A private directory in which an image is put together, on the file system of its region. */
+export interface Staged {
+  readonly directory: string;
+  readonly location: string;
+  /** Who is at work in it: what `sweepStaged` asks about. */
+  readonly owner: string;
+}
+
+export interface ExportOptions {
+  readonly format: DiskFormat;
+  readonly to: string;
+  readonly signal?: AbortSignal;
+  /** Fraction done, 0 to 1. */
+  readonly onProgress?: (fraction: number) => void;
+}
+
+export const IMAGE_FILES: Readonly<Record<DiskFormat, ImageManifest['file']>> = Object.freeze({
+  qcow2: 'disk.qcow2',
+  vhd: 'image.vhd',
+  raw: 'disk.raw',
 });
 
-type StoredManifest = Static<typeof ManifestSchema>;
+const KINDS: readonly ImageKind[] = ['ManagedImage', 'SharedImage', 'VHD'];
+const MANIFEST = 'manifest.json';
+const STAGED = '.staged';
+const REPLACED = '.replaced-';
+const REMOVED = '.removed-';
 
-/** What stands in manifest.json, and where the disk is. Sizes are bytes. */
-export type ImageManifest = Readonly<StoredManifest> & { readonly path: string };
-/** What a distributor knows of an image before it is in the store. */
-export type NewManifest = Omit<Readonly<StoredManifest>, 'schema' | 'file'>;
-
-export interface ImageStore {
-  /** Takes a finished disk into a location; `from` stays. An image with the same id there is replaced. */
-  add(from: string, manifest: NewManifest): Promise<ImageManifest>;
-  /** All images, newest first; directories without a valid manifest are not images. */
-  list(): Promise<ImageManifest[]>;
-  /** By resource id, name, run output's name, or the beginning of the run's id; the newest of several with one id or name. Errors: NotFound, UsageError. */
-  find(name: string, location?: string): Promise<ImageManifest>;
-  remove(image: Pick<ImageManifest, 'id' | 'kind' | 'location'>): Promise<void>;
-  /** Removes what processes that are gone left half-made. */
-  sweepStaged(): Promise<void>;
+/** The directory of the images of all regions. */
+export function regionsDirectory(home: string): string {
+  return join(resolve(home), 'regions');
 }
 
-export async function openImageStore(root: string): Promise<ImageStore> {
-  const directoryOf = ({ id, kind, location }: Pick<ImageManifest, 'id' | 'kind' | 'location'>) =>
-    join(root, location, kind, createHash('sha256').update(id.toLowerCase()).digest('hex').slice(0, 32));
+/** Makes a private directory in a region. `owner` (a run's id) must be fit for a file name and hold no `+`. */
+export async function stage(home: string, location: string, owner: string): Promise<Staged> {
+  if (!/^[a-z0-9]+$/.test(location) || !/^[A-Za-z0-9._-]+$/.test(owner))
+    throw new Error(`${location} or ${owner} is not fit for a file name`);
+  const directory = join(regionsDirectory(home), location, STAGED, `${owner}+${randomUUID().slice(0, 8)}`);
+  await mkdir(directory, { recursive: true });
+  return { directory, location, owner };
+}
 
-  async function list(): Promise<ImageManifest[]> {
-    const found: ImageManifest[] = [];
-    for (const location of await names(root))
-      for (const kind of await names(join(root, location)))
-        for (const directory of await names(join(root, location, kind))) {
-          if (directory.startsWith('.')) continue;
-          const image = await readManifest(join(root, location, kind, directory));
-          if (image) found.push(image);
-        }
-    return found.sort((a, b) => b.createdAt.localeCompare(a.createdAt) || a.id.localeCompare(b.id));
+/**
+ * Publishes what was put together: writes the manifest, flushes everything and gives it its place with one rename. An image of the
+ * same resource id and kind is replaced: for the moment between two renames it is not there, but never half. The staged
+ * directory becomes the image's.
+ */
+export async function publish(home: string, staged: Staged, manifest: ImageManifest): Promise<StoredImage> {
+  if (parseManifest(JSON.stringify(manifest)) === undefined)
+    throw new Error(`the manifest of ${manifest.id} is not valid`);
+  if (manifest.location !== staged.location) throw new Error(`${manifest.id} was staged in ${staged.location}`);
+  const disk = join(staged.directory, manifest.file);
+  await stat(disk);
+  await writeFile(join(staged.directory, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
+  for (const path of [disk, join(staged.directory, MANIFEST), staged.directory]) await sync(path);
+  const directory = imageDirectory(home, manifest);
+  const parent = dirname(directory);
+  await mkdir(parent, { recursive: true });
+  // Two that publish the same image at once: the one whose rename fails makes room again.
+  for (let attempt = 1; ; attempt++) {
+    const old = join(parent, `${REPLACED}${basename(directory)}+${randomUUID().slice(0, 8)}`);
+    const replaced = await rename(directory, old)
+      .then(() => true)
+      .catch(unlessMissing);
+    try {
+      await moveDurably(staged.directory, directory);
+      if (replaced) await rm(old, { recursive: true, force: true });
+      return { manifest, directory, path: join(directory, manifest.file) };
+    } catch (error) {
+      if (replaced) await rename(old, directory).catch(() => {});
+      const code = (error as NodeJS.ErrnoException).code;
+      if (attempt === 5 || (code !== 'ENOTEMPTY' && code !== 'EEXIST')) throw error;
+    }
   }
+}
 
-  return {
-    list,
+/** Gives up what was put together. */
+export async function unstage(staged: Staged): Promise<void> {
+  await rm(staged.directory, { recursive: true, force: true });
+}
 
-    async add(from, manifest) {
-      const directory = directoryOf(manifest);
-      const parent = join(directory, '..');
-      await mkdir(parent, { recursive: true, mode: 0o700 });
-      // The owner's pid tells a later sweep whether anybody still works on it.
-      const staged = join(parent, `${STAGING}${process.pid}-${randomUUID()}`);
-      await mkdir(staged, { mode: 0o700 });
-      try {
-        const file = FILES[manifest.format];
-        await linkOrCopy(from, join(staged, file));
-        const stored: StoredManifest = { schema: 1, ...manifest, file };
-        await writeFile(join(staged, MANIFEST), `${JSON.stringify(stored, null, 2)}\n`, { mode: 0o600 });
-        await sync(join(staged, MANIFEST));
-        await sync(staged);
-        const old = `${staged}${OLD}`;
-        await rename(directory, old).catch(ignoreMissing);
-        await rename(staged, directory);
-        await sync(parent);
-        await rm(old, { recursive: true, force: true });
-        return { ...stored, path: join(directory, file) };
-      } catch (error) {
-        await rm(staged, { recursive: true, force: true });
-        throw error;
+/** All finished images, by location, kind and name. What has no valid manifest or no disk is not listed. */
+export async function list(home: string, filter: { readonly location?: string } = {}): Promise<StoredImage[]> {
+  const regions = regionsDirectory(home);
+  const found: StoredImage[] = [];
+  for (const location of filter.location ? [filter.location] : await names(regions))
+    for (const kind of KINDS)
+      for (const name of await names(join(regions, location, kind))) {
+        if (name.startsWith('.')) continue;
+        const image = await read(join(regions, location, kind, name));
+        if (image) found.push(image);
       }
-    },
-
-    async find(name, location) {
-      const wanted = name.toLowerCase();
-      const all = (await list()).filter(image => location === undefined || image.location === location);
-      const exact = all.filter(image =>
-        [image.id, image.name, image.runOutputName].some(own => own.toLowerCase() === wanted),
-      );
-      if (exact[0]) return exact[0];
-      const begun = /^[0-9a-f-]{4,36}$/.test(wanted) ? all.filter(image => image.runId.startsWith(wanted)) : [];
-      if (begun.length === 1) return begun[0]!;
-      if (begun.length === 0)
-        throw new KilnError('NotFound', `No image is called ${name}.`, {
-          hint: '`kiln images list` shows what there is.',
-        });
-      throw new KilnError(
-        'UsageError',
-        `Several images are of run ${name}: ${begun.map(image => image.name).join(', ')}.`,
-        {
-          hint: 'Name one of them.',
-        },
-      );
-    },
-
-    async remove(image) {
-      const directory = directoryOf(image);
-      // Out of sight first: what is half removed is no image.
-      const gone = join(directory, '..', `${STAGING}${process.pid}-${randomUUID()}${GONE}`);
-      await rename(directory, gone).catch(ignoreMissing);
-      await rm(gone, { recursive: true, force: true });
-    },
-
-    async sweepStaged() {
-      for (const location of await names(root))
-        for (const kind of await names(join(root, location)))
-          for (const directory of await names(join(root, location, kind))) {
-            const pid = directory.startsWith(STAGING)
-              ? Number(directory.slice(STAGING.length).split('-')[0])
-              : undefined;
-            if (pid === undefined || isRunning(pid)) continue;
-            const path = join(root, location, kind, directory);
-            // Its owner died between moving the old image away and putting the new one in its place.
-            const old = directory.endsWith(OLD) ? await readManifest(path) : undefined;
-            if (old) await rename(path, directoryOf(old)).catch(() => {});
-            await rm(path, { recursive: true, force: true });
-          }
-    },
-  };
+  const order = ({ manifest }: StoredImage) => `${manifest.location} ${manifest.kind} ${manifest.name} ${manifest.id}`;
+  return found.sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }
 
-async function readManifest(directory: string): Promise<ImageManifest | undefined> {
-  try {
-    const manifest: unknown = JSON.parse(await readFile(join(directory, MANIFEST), 'utf8'));
-    if (!Value.Check(ManifestSchema, manifest)) return undefined;
-    return { ...manifest, path: join(directory, basename(manifest.file)) };
-  } catch {
-    return undefined;
+/**
+ * Finds one image by what a person types: a resource id, a name, a run output's name, or the beginning of one of them or of the
+ * SHA-256, if only one image fits. Rejects with NotFound, which lists the candidates.
+ */
+export async function find(
+  home: string,
+  text: string,
+  filter: { readonly location?: string } = {},
+): Promise<StoredImage> {
+  const wanted = text.toLowerCase();
+  const all = await list(home, filter);
+  const labels = ({ manifest }: StoredImage) => [
+    manifest.id,
+    manifest.name,
+    ...(manifest.runOutputName ? [manifest.runOutputName] : []),
+  ];
+  const matches = [
+    all.filter(image => labels(image).some(label => label.toLowerCase() === wanted)),
+    all.filter(
+      image =>
+        wanted !== '' &&
+        [...labels(image), image.manifest.sha256].some(label => label.toLowerCase().startsWith(wanted)),
+    ),
+  ].find(found => found.length > 0);
+  if (matches?.length === 1) return matches[0]!;
+  const several = (matches ?? []).map(({ manifest }) => `${manifest.id} (${manifest.kind}, ${manifest.location})`);
+  throw new KilnError(
+    'NotFound',
+    matches ? `${matches.length} images are called ${text}.` : `No image is called ${text}.`,
+    {
+      target: text,
+      ...(matches && { hint: `Say which: ${several.join(', ')}.` }),
+    },
+  );
+}
+
+/** Removes an image. Removing what is gone already is no error. */
+export async function remove(image: StoredImage): Promise<void> {
+  const gone = join(dirname(image.directory), `${REMOVED}${randomUUID().slice(0, 8)}`);
+  const moved = await rename(image.directory, gone)
+    .then(() => true)
+    .catch(unlessMissing);
+  if (moved) await rm(gone, { recursive: true, force: true });
+}
+
+/** Writes an image's disk to a file of the user's: complete, or not there at all. Replaces an existing file. */
+export async function exportImage({ manifest, path }: StoredImage, options: ExportOptions): Promise<void> {
+  if (manifest.format === options.format) {
+    await cloneOrCopy(path, options.to, options.signal && { signal: options.signal });
+    options.onProgress?.(1);
+  } else await convertDisk({ path, format: manifest.format }, options);
+}
+
+/**
+ * Removes what processes that died have left: staged directories whose owner is not alive, images that were being replaced or removed. An image that
+ * was moved away for its successor, which never came, is put back.
+ */
+export async function sweepStaged(home: string, isAlive: (owner: string) => boolean | Promise<boolean>): Promise<void> {
+  const regions = regionsDirectory(home);
+  for (const location of await names(regions)) {
+    let busy = false;
+    for (const name of await names(join(regions, location, STAGED))) {
+      const owner = name.slice(0, name.lastIndexOf('+'));
+      if (await isAlive(owner)) busy = true;
+      else await rm(join(regions, location, STAGED, name), { recursive: true, force: true });
+    }
+    // Somebody alive may stand between the two renames.
+    if (busy) continue;
+    for (const kind of KINDS)
+      for (const name of await names(join(regions, location, kind))) {
+        const parent = join(regions, location, kind);
+        if (name.startsWith(REPLACED)) {
+          const home = name.slice(REPLACED.length, name.lastIndexOf('+'));
+          // Fails when the successor is there.
+          if (
+            await rename(join(parent, name), join(parent, home))
+              .then(() => true)
+              .catch(() => false)
+          )
+            continue;
+        } else if (!name.startsWith(REMOVED)) continue;
+        await rm(join(parent, name), { recursive: true, force: true });
+      }
   }
 }
 
-/** A finished disk is never written again, so a second name for the same file is as good as a copy, and costs nothing. */
-async function linkOrCopy(from: string, to: string): Promise<void> {
-  await chmod(from, 0o444);
-  try {
-    await link(from, to);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'EXDEV' && code !== 'EPERM' && code !== 'EMLINK') throw error;
-    await cloneOrCopy(from, to);
-    await chmod(to, 0o444);
-  }
-  await sync(to);
+/** A directory name for any resource id: readable in front, unique by its hash. */
+function imageDirectory(home: string, { id, kind, name, location }: ImageManifest): string {
+  const hash = createHash('sha256').update(id.toLowerCase()).digest('hex').slice(0, 16);
+  const readable = name
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]/g, '-')
+    .replace(/^\.+/, '')
+    .slice(0, 80);
+  return join(regionsDirectory(home), location, kind, `${readable}-${hash}`);
+}
+
+async function read(directory: string): Promise<StoredImage | undefined> {
+  const text = await readFile(join(directory, MANIFEST), 'utf8').catch(() => undefined);
+  const manifest = text === undefined ? undefined : parseManifest(text);
+  if (!manifest) return undefined;
+  const path = join(directory, manifest.file);
+  return (await stat(path).catch(() => undefined)) ? { manifest, directory, path } : undefined;
 }
 
 async function names(directory: string): Promise<string[]> {
-  return await readdir(directory).catch(error => {
-    ignoreMissing(error);
-    return [];
-  });
+  return (await readdir(directory).catch(unlessMissing)) || [];
 }
 
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+/** `false` for what is not there. */
+function unlessMissing(error: NodeJS.ErrnoException): false {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return false;
+  throw error;
 }

@@ -1,0 +1,46 @@
+/** What stands beside a finished image: where it comes from, what it is, how to know it again. */
+import { type Static, Type } from '@sinclair/typebox';
+import { Value } from '@sinclair/typebox/value';
+
+const SHA256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
+const Size = Type.Integer({ minimum: 0 });
+
+export const ImageManifest = Type.Object({
+  schema: Type.Literal(1),
+  /** ARM resource id; of a VHD, the id of its run output. Compared without regard to case. */
+  id: Type.String({ pattern: '^/' }),
+  kind: Type.Union([Type.Literal('ManagedImage'), Type.Literal('SharedImage'), Type.Literal('VHD')]),
+  name: Type.String({ minLength: 1 }),
+  location: Type.String({ pattern: '^[a-z0-9]+$' }),
+  format: Type.Union([Type.Literal('qcow2'), Type.Literal('vhd'), Type.Literal('raw')]),
+  /** The disk's file name, beside the manifest. */
+  file: Type.Union([Type.Literal('disk.qcow2'), Type.Literal('image.vhd'), Type.Literal('disk.raw')]),
+  /** Bytes. */
+  virtualSize: Size,
+  allocatedSize: Size,
+  /** Of the file. */
+  sha256: SHA256,
+  /** ISO 8601, UTC. */
+  createdAt: Type.String(),
+  runId: Type.String(),
+  runOutputName: Type.Optional(Type.String()),
+  templateId: Type.String(),
+  source: Type.Object({ name: Type.String(), sha256: SHA256, exactVersion: Type.String() }),
+  osType: Type.Union([Type.Literal('Linux'), Type.Literal('Windows')]),
+  hyperVGeneration: Type.Union([Type.Literal('V1'), Type.Literal('V2')]),
+  firmware: Type.Union([Type.Literal('bios'), Type.Literal('uefi')]),
+  tags: Type.Record(Type.String(), Type.String()),
+});
+
+export type ImageManifest = Readonly<Static<typeof ImageManifest>>;
+export type ImageKind = ImageManifest['kind'];
+
+/** Reads a manifest back. Fields of newer versions are let through; `undefined` for anything that is no manifest. */
+export function parseManifest(text: string): ImageManifest | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return Value.Check(ImageManifest, value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
