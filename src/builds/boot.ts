@@ -1,0 +1,49 @@
+/** The boot phase: an overlay of the source's disk, grown to the template's size, in a running machine that has settled. */
+import { join } from 'node:path';
+import { createOverlay } from '../disks/qemu-img.ts';
+import type { MachineShape } from '../machines/machine.ts';
+import type { Phase } from './phase.ts';
+
+const GIB = 1024 ** 3;
+
+export interface BootInputs {
+  readonly shape: MachineShape;
+  /** `osDiskSizeGB` of the template; 0 keeps the size of the source. */
+  readonly osDiskSizeGB: number;
+}
+
+export function bootPhase(inputs: BootInputs): Phase {
+  const { processors, memoryMiB } = inputs.shape;
+  return {
+    kind: 'boot',
+    name: `virtual machine, ${processors} processor${processors === 1 ? '' : 's'}, ${memoryMiB} MiB`,
+    subState: 'Building',
+    inputs: { ...inputs },
+    async run(state, context) {
+      const source = state.source!;
+      const wanted = inputs.osDiskSizeGB * GIB;
+      const virtualSize = Math.max(wanted, source.virtualSize);
+      if (wanted > 0 && wanted < source.virtualSize)
+        context.log.say(
+          `osDiskSizeGB ${inputs.osDiskSizeGB} is smaller than the source's disk (${source.virtualSize / GIB} GiB): a disk is never shrunk, its size stays.`,
+        );
+      const disk = { path: join(context.directory, 'disk.qcow2'), format: 'qcow2' as const };
+      await createOverlay({ backing: source.disk, path: disk.path, virtualSize });
+      const machine = await context.machines.start({
+        id: context.runId,
+        directory: context.directory,
+        name: 'build',
+        disk,
+        processors,
+        memoryMiB,
+        firmware: source.firmware,
+        provisioning: source.provisioning,
+        consolePath: join(context.logDirectory, 'console.log'),
+        signal: context.signal,
+        report: line => context.log.say(line),
+      });
+      context.own(machine);
+      return { state: { ...state, disk, machine }, detail: { shape: machine.shape, virtualSize } };
+    },
+  };
+}

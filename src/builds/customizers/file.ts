@@ -1,0 +1,42 @@
+/** File customizer: a file of any size is streamed into the guest, as the login user; no copy in memory. */
+import { createReadStream } from 'node:fs';
+import { posix } from 'node:path';
+import { asKilnError, KilnError } from '../../arm/errors.ts';
+import type { Phase } from '../phase.ts';
+import { describe, type StepPlace, type StoredFile } from './step.ts';
+
+/** @param destination path in the guest; relative to the login user's home; a trailing slash means "into this directory" */
+export function filePhase(place: StepPlace, file: StoredFile, destination: string): Phase {
+  return {
+    kind: 'customize',
+    name: describe(place),
+    subState: 'Customizing',
+    inputs: { type: 'File', sha256: file.sha256, destination: target(destination, file.uri) },
+    async run(state, context) {
+      const path = target(destination, file.uri);
+      context.log.mark('[INFO] (telemetry) Starting provisioner file');
+      context.log.say(`Step ${describe(place)}: ${file.uri} → ${path}`);
+      try {
+        const bytes = await state.machine!.upload(createReadStream(file.path), path, {
+          signal: context.signal,
+          onProgress: done => context.progress({ label: path, done, total: file.size, unit: 'bytes' }),
+        });
+        return { state, bytes };
+      } catch (thrown) {
+        const error = asKilnError(thrown);
+        if (error.code !== 'StepFailed') throw thrown;
+        throw new KilnError('StepFailed', `Step ${describe(place)} failed: ${error.message}`, {
+          target: `properties.customize[${place.number - 1}].destination`,
+          hint: 'Files are written by an ordinary user: upload to /tmp, then move the file with sudo in a Shell step. The directory must exist.',
+        });
+      } finally {
+        context.log.mark('[INFO] (telemetry) ending file');
+      }
+    },
+  };
+}
+
+function target(destination: string, uri: string): string {
+  if (!destination.endsWith('/')) return destination;
+  return destination + posix.basename(new URL(uri, 'file:///').pathname);
+}

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { inlineScript } from './shell.ts';
+import { describe, stepFailed, tail } from './step.ts';
+
+const place = { number: 2, count: 5, type: 'Shell', name: 'install' };
+
+test('a failed step names itself, the exit code and the last lines', () => {
+  const error = stepFailed(place, 3, ['one', 'two']);
+  assert.equal(error.code, 'StepFailed');
+  assert.equal(error.message, 'Step 2/5 Shell "install" failed with exit code 3. Last lines:\n    one\n    two');
+  assert.equal(error.target, 'properties.customize[1]');
+});
+
+test('what usually helps is said for the usual failures', () => {
+  const hint = (status: number | string, text: string) => stepFailed(place, status, text.split('\n')).hint ?? '';
+  assert.match(hint(100, 'E: Unable to locate package nginx'), /apt-get update/);
+  assert.match(hint(1, 'Do you want to continue? [Y/n] Abort.'), /-y/);
+  assert.match(hint(1, 'mkdir: cannot create directory: Permission denied'), /sudo/);
+  assert.match(hint(127, 'foo: not found'), /not found/);
+  assert.match(hint('KILL', ''), /memory/);
+  assert.equal(hint(1, 'my own message'), '');
+});
+
+test('the tail of a flood is short, and its last lines are right', () => {
+  const last = tail(3);
+  for (let n = 0; n < 10_000; n++) last.push(Buffer.from(`line ${n}\n`));
+  last.push(Buffer.from('end'));
+  assert.deepEqual(last.lines(), ['line 9998', 'line 9999', 'end']);
+});
+
+test('inline lines become one script that stops at the first failure', () => {
+  assert.equal(inlineScript(['a', 'b']), '#!/bin/sh -e\na\nb\n');
+  assert.equal(describe({ ...place, name: '' }), '2/5 Shell');
+});

@@ -1,0 +1,94 @@
+/** What all customizers share: their place in the template, the files they were given, and how a failure is told. */
+import { KilnError } from '../../arm/errors.ts';
+
+/** A customizer's place: what errors and logs call it. */
+export interface StepPlace {
+  /** From 1, as people count. */
+  readonly number: number;
+  readonly count: number;
+  readonly type: string;
+  readonly name: string;
+}
+
+/** A script or file of a template as it was when the template was made: content-addressed, on local disk. */
+export interface StoredFile {
+  /** Lower-case hex; the file's name in the store. */
+  readonly sha256: string;
+  readonly path: string;
+  readonly size: number;
+  /** Where it came from, without secrets; for people. */
+  readonly uri: string;
+}
+
+export function describe(place: StepPlace): string {
+  return `${place.number}/${place.count} ${place.type}${place.name ? ` "${place.name}"` : ''}`;
+}
+
+/** The last lines that a command printed, for its error. */
+export function tail(limit = 20): { push(chunk: Buffer): void; lines(): string[] } {
+  let kept = '';
+  return {
+    push(chunk) {
+      kept = (kept + chunk.toString('utf8')).slice(-16 * 1024);
+    },
+    lines: () =>
+      kept
+        .split(/\r?\n|\r/)
+        .map(line => line.trimEnd())
+        .filter(line => line !== '')
+        .slice(-limit),
+  };
+}
+
+/**
+ * The error of a step whose command ended badly: which step, exit code, last lines, and what usually helps.
+ * @param status what the guest reported: an exit code, or the signal that ended the command
+ */
+export function stepFailed(place: StepPlace, status: number | string, lines: readonly string[]): KilnError {
+  const how = typeof status === 'number' ? `exit code ${status}` : `signal ${status}`;
+  const said =
+    lines.length > 0 ? ` Last lines:\n${lines.map(line => `    ${line}`).join('\n')}` : ' It printed nothing.';
+  const hint = hintFor(status, lines.join('\n'));
+  return new KilnError('StepFailed', `Step ${describe(place)} failed with ${how}.${said}`, {
+    target: `properties.customize[${place.number - 1}]`,
+    ...(hint !== undefined && { hint }),
+  });
+}
+
+const HINTS: readonly [RegExp, string][] = [
+  [
+    /(bad interpreter|\^M|\$'\\r')/,
+    'The script has Windows line endings or names an interpreter that the image lacks.',
+  ],
+  [
+    /Do you want to continue\?.*Abort|Abort\.$/ms,
+    'Nobody is there to answer: add -y to apt-get, or set DEBIAN_FRONTEND=noninteractive.',
+  ],
+  [
+    /Unable to locate package|has no installation candidate/,
+    'Run `sudo apt-get update` in an earlier line: package lists may be old or absent.',
+  ],
+  [
+    /(are you root\?|Permission denied|Operation not permitted|must be (run as )?root)/i,
+    'Steps run as an ordinary user with passwordless sudo: prefix the command with sudo.',
+  ],
+  [
+    /(Temporary failure (in name )?resolv|Could not resolve|Network is unreachable|Connection timed out)/i,
+    'The guest has no way to that address: check name resolution and the network of the host.',
+  ],
+  [/No space left on device/, 'The disk of the image is full: raise vmProfile.osDiskSizeGB.'],
+  [
+    /Could not get lock/,
+    'Another package manager holds the lock: wait for it in the script (apt-get -o DPkg::Lock::Timeout=300).',
+  ],
+];
+
+function hintFor(status: number | string, text: string): string | undefined {
+  const found = HINTS.find(([pattern]) => pattern.test(text))?.[1];
+  if (found !== undefined) return found;
+  if (status === 127) return 'A command was not found: is its package installed by an earlier step?';
+  if (status === 126) return 'The script could not be executed: check its first line.';
+  if (status === 'KILL' || status === 137)
+    return 'The kernel or somebody killed it; with little memory that is the out-of-memory killer: choose a larger vmSize.';
+  return undefined;
+}

@@ -1,0 +1,125 @@
+/** The distribute phases: finished files go into the store of each region, then become known, all or nothing for one target. */
+import { asKilnError, KilnError } from '../../arm/errors.ts';
+import type { SourceImage } from '../../images/source.ts';
+import type { ImageManifest, ImageStore, NewManifest } from '../../images/store.ts';
+import type { Artifact, ArtifactFormat, Artifacts } from '../artifacts.ts';
+import type { BuildState, Phase, PhaseContext } from '../phase.ts';
+
+/** Where one distributor's image goes; decided when it is published, since versions depend on what is there then. */
+export interface Placement {
+  /** Resource id of the image, version or blob. */
+  readonly id: string;
+  readonly name: string;
+  readonly locations: readonly string[];
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+export interface Published {
+  readonly placement: Placement;
+  readonly artifact: Artifact;
+  /** One a location, in the placement's order. */
+  readonly manifests: readonly ImageManifest[];
+}
+
+export interface DistributionTarget {
+  readonly type: 'VHD' | 'ManagedImage' | 'SharedImage';
+  readonly runOutputName: string;
+  /** For people and plans: `ManagedImage → westus2`. */
+  readonly label: string;
+  place(source: SourceImage): Promise<Placement>;
+  /** Makes what was published known: resources and the run output, in one transaction. False when another run took the placement meanwhile. */
+  record(published: Published): Promise<boolean>;
+}
+
+export const FORMATS: Readonly<Record<DistributionTarget['type'], ArtifactFormat>> = Object.freeze({
+  VHD: 'vhd',
+  ManagedImage: 'qcow2',
+  SharedImage: 'qcow2',
+});
+
+/** How often a version is chosen anew when another run was faster. */
+const TRIES = 5;
+
+/** Facts about the run that every manifest carries. */
+export type Provenance = Pick<ImageManifest, 'runId' | 'templateId'>;
+
+export function distributePhase(
+  target: DistributionTarget,
+  store: ImageStore,
+  artifacts: Artifacts,
+  provenance: Provenance,
+): Phase {
+  return {
+    kind: 'distribute',
+    name: target.label,
+    subState: 'Distributing',
+    inputs: { type: target.type, format: FORMATS[target.type] },
+    async run(state, context) {
+      const artifact = await artifacts.get(FORMATS[target.type]);
+      for (let tries = 1; ; tries++) {
+        const placement = await target.place(state.source!);
+        if (await publish(placement, artifact, state, context)) {
+          context.log.say(`${target.label}: ${placement.id}`);
+          return {
+            state,
+            bytes: artifact.allocatedSize * placement.locations.length,
+            detail: { id: placement.id, sha256: artifact.sha256, locations: placement.locations },
+          };
+        }
+        if (tries === TRIES)
+          throw new KilnError('DistributionFailed', `${target.label}: other runs took ${TRIES} versions in a row.`);
+      }
+    },
+  };
+
+  async function publish(
+    placement: Placement,
+    artifact: Artifact,
+    state: BuildState,
+    context: PhaseContext,
+  ): Promise<boolean> {
+    const manifests: ImageManifest[] = [];
+    const withdraw = async () => {
+      for (const manifest of manifests) await store.remove(manifest).catch(() => {});
+    };
+    try {
+      for (const location of placement.locations) {
+        context.signal.throwIfAborted();
+        manifests.push(await store.add(artifact.path, manifestOf(placement, location, artifact, state)));
+      }
+      const recorded = await target.record({ placement, artifact, manifests });
+      if (!recorded) await withdraw();
+      return recorded;
+    } catch (thrown) {
+      await withdraw();
+      const error = asKilnError(thrown);
+      if (error.code !== 'InternalError') throw thrown;
+      throw new KilnError('DistributionFailed', `${target.label} could not be published: ${error.message}`, {
+        cause: thrown,
+      });
+    }
+  }
+
+  function manifestOf(placement: Placement, location: string, artifact: Artifact, state: BuildState): NewManifest {
+    const source = state.source!;
+    const image = state.image!;
+    return {
+      id: placement.id,
+      kind: target.type,
+      name: placement.name,
+      location,
+      format: artifact.format,
+      virtualSize: artifact.virtualSize,
+      allocatedSize: artifact.allocatedSize,
+      sha256: artifact.sha256,
+      createdAt: new Date().toISOString(),
+      ...provenance,
+      runOutputName: target.runOutputName,
+      source: { name: source.name, sha256: source.sha256, exactVersion: source.exactVersion },
+      osType: image.osType,
+      hyperVGeneration: image.hyperVGeneration,
+      firmware: image.firmware,
+      tags: placement.tags,
+    };
+  }
+}

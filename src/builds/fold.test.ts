@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { KilnError } from '../arm/errors.ts';
+import { fold } from './fold.ts';
+import { layerKey } from './layer.ts';
+import type { BuildLog } from './log.ts';
+import type { Phase, PhaseContext, PhaseKind, PhaseResult } from './phase.ts';
+
+const context = (signal = new AbortController().signal) => ({ signal, log: {} as BuildLog }) as unknown as PhaseContext;
+
+function phase(name: string, run: Phase['run'] = async state => ({ state }), kind: PhaseKind = 'customize'): Phase {
+  return { kind, name, subState: 'Customizing', inputs: { name }, run };
+}
+
+function recorder() {
+  const seen: string[] = [];
+  const keys: string[] = [];
+  return {
+    seen,
+    keys,
+    async started(index: number, _: Phase, key: string) {
+      seen.push(`start ${index}`);
+      keys.push(key);
+    },
+    async succeeded(index: number, _: Phase, __: PhaseResult) {
+      seen.push(`done ${index}`);
+    },
+    async failed(index: number, _: Phase, error: KilnError) {
+      seen.push(`failed ${index} ${error.code}`);
+    },
+  };
+}
+
+test('an error at any phase ends the fold there and is told once', async () => {
+  for (let at = 0; at < 4; at++) {
+    const log = recorder();
+    const phases = [0, 1, 2, 3].map(n =>
+      phase(`p${n}`, async state => {
+        if (n === at) throw new KilnError('StepFailed', 'no');
+        return { state };
+      }),
+    );
+    await assert.rejects(fold(phases, context(), log), (error: KilnError) => error.target === `customize: p${at}`);
+    const before = Array.from({ length: at }, (_, n) => [`start ${n}`, `done ${n}`]).flat();
+    assert.deepEqual(log.seen, [...before, `start ${at}`, `failed ${at} StepFailed`]);
+  }
+});
+
+test('an abort surfaces as its reason, whatever the phase made of it', async () => {
+  const controller = new AbortController();
+  const log = recorder();
+  const phases = [
+    phase('p', async () => {
+      controller.abort(new KilnError('Canceled', 'by hand'));
+      throw new Error('ssh: channel closed');
+    }),
+  ];
+  await assert.rejects(fold(phases, context(controller.signal), log), { code: 'Canceled', message: 'by hand' });
+  assert.deepEqual(log.seen, ['start 0', 'failed 0 Canceled']);
+});
+
+test('keys depend on what a source turned out to be, not on what it was called', async () => {
+  const keysOf = async (reference: string, sha256: string) => {
+    const log = recorder();
+    const source = phase(reference, async state => ({ state, content: { sha256 } }), 'source');
+    await fold([source, phase('step')], context(), log);
+    return log.keys[1];
+  };
+  assert.equal(await keysOf('a:latest', '1'), await keysOf('a:1.0', '1'));
+  assert.notEqual(await keysOf('a:latest', '1'), await keysOf('a:latest', '2'));
+});
+
+test('a change of any input or of the parent changes a key; the order of fields does not', () => {
+  const inputs = fc.dictionary(fc.string(), fc.oneof(fc.string(), fc.integer(), fc.array(fc.string())));
+  const plan = (values: Record<string, unknown>) => ({ kind: 'customize' as const, name: 'n', inputs: values });
+  fc.assert(
+    fc.property(inputs, fc.string(), (values, parent) => {
+      const reordered = Object.fromEntries(Object.entries(values).reverse());
+      assert.equal(layerKey(parent, plan(values)), layerKey(parent, plan(reordered)));
+      assert.notEqual(layerKey(parent, plan(values)), layerKey(`${parent}x`, plan(values)));
+      assert.notEqual(layerKey(parent, plan(values)), layerKey(parent, plan({ ...values, 'an input more': 1 })));
+      for (const name of Object.keys(values))
+        assert.notEqual(layerKey(parent, plan(values)), layerKey(parent, plan({ ...values, [name]: [values[name]] })));
+    }),
+  );
+});

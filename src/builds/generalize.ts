@@ -1,0 +1,114 @@
+/**
+ * The generalize phase: the traces of this one machine leave the disk, so that every machine made from the image is its own.
+ * First what Azure runs (the image's waagent, or the user's /tmp/DeprovisioningScript.sh), then, whichever it was,
+ * the parts that a finished image must not have.
+ */
+import { KilnError } from '../arm/errors.ts';
+import type { Machine } from '../machines/machine.ts';
+import { tail } from './customizers/step.ts';
+import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
+
+/**
+ * Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`; a template
+ * overrides it by writing this file. An image without waagent has only Kiln's own part.
+ */
+const DEPROVISION = `
+if [ -e /tmp/DeprovisioningScript.sh ]; then
+  echo "Running the template's /tmp/DeprovisioningScript.sh."
+  sudo sh /tmp/DeprovisioningScript.sh
+elif command -v waagent >/dev/null 2>&1 || [ -x /usr/sbin/waagent ]; then
+  echo 'Running waagent -force -deprovision+user.'
+  sudo sh -c 'waagent=$(command -v waagent || echo /usr/sbin/waagent); "$waagent" -force -deprovision+user && export HISTSIZE=0 && sync'
+else
+  echo 'The image has no waagent; Kiln removes the traces itself.'
+fi
+`;
+
+/**
+ * What virt-sysprep's default operations remove, for the traces that a build leaves. Runs as root from standard input; the
+ * build user goes last, while its own session is still open (userdel -f), so nothing after it may need sudo.
+ */
+const finish = (user: string) => `
+set -u
+echo 'Removing what is left of the build machine.'
+rm -f /etc/ssh/ssh_host_*
+if [ -d /var/lib/cloud ]; then rm -rf /var/lib/cloud/* ; fi
+rm -rf /var/log/cloud-init.log /var/log/cloud-init-output.log /run/cloud-init
+rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* /etc/systemd/network/10-cloud-init-*
+rm -f /etc/NetworkManager/system-connections/cloud-init-* /etc/sysconfig/network-scripts/ifcfg-eth0
+rm -f /etc/udev/rules.d/70-persistent-net.rules
+rm -rf /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /var/lib/systemd/network/*
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed
+rm -f /root/.bash_history
+# cloud-init gives root the build's key too, with a command that refuses; keys that the template gave root stay.
+if [ -f /root/.ssh/authorized_keys ]; then sed -i '/Please login as the user/d' /root/.ssh/authorized_keys; [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys; fi
+rm -f /tmp/script_* /tmp/DeprovisioningScript.sh
+rm -rf /var/log/journal/*/ /var/log/waagent.log*
+for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
+[ -e /etc/resolv.conf ] || [ ! -e /lib/systemd/systemd-resolved ] || ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+# Truncated, not removed: an empty file makes systemd invent an id at the next boot, an absent one makes that boot a "first boot".
+: > /etc/machine-id
+[ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
+rm -f /etc/sudoers.d/90-cloud-init-users
+userdel -f -r ${user} 2>/dev/null
+groupdel ${user} 2>/dev/null
+for f in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-; do rm -f "$f"; done
+if getent passwd ${user} >/dev/null || [ -d /home/${user} ]; then echo 'The build user could not be removed.' >&2; exit 1; fi
+if [ -s /etc/machine-id ] || ls /etc/ssh/ssh_host_*_key >/dev/null 2>&1; then echo 'Identity of the build machine is left.' >&2; exit 1; fi
+fstrim / 2>/dev/null || true
+sync
+`;
+
+const IDENTIFY = 'cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2; true';
+
+export function generalizePhase(): Phase {
+  return {
+    kind: 'generalize',
+    name: 'waagent, or the template’s own script',
+    subState: 'Customizing',
+    inputs: { default: DEPROVISION, finish: finish('user') },
+    async run(state, context) {
+      const machine = state.machine!;
+      const identity = await identify(machine, context);
+      await guest(machine, context, DEPROVISION, 'The deprovisioning script');
+      await guest(machine, context, 'sudo sh -s', 'Removing the traces of the build machine', finish(machine.user));
+      return { state: { ...state, identity } };
+    },
+  };
+}
+
+async function identify(machine: Machine, context: PhaseContext): Promise<GuestIdentity> {
+  const chunks: Buffer[] = [];
+  await machine.exec(IDENTIFY, {
+    signal: context.signal,
+    output: (chunk, stream) => stream === 'stdout' && chunks.push(chunk),
+  });
+  const [machineId = '', ...hostKeys] = Buffer.concat(chunks).toString('utf8').trim().split('\n');
+  return { machineId, hostKeys };
+}
+
+async function guest(machine: Machine, context: PhaseContext, command: string, what: string, stdin?: string) {
+  const last = tail();
+  const result = await machine.exec(command, {
+    signal: context.signal,
+    ...(stdin !== undefined && { stdin }),
+    output(chunk, stream) {
+      last.push(chunk);
+      context.log.guest(chunk, stream);
+    },
+  });
+  context.log.flush();
+  if (result.exitCode === 0) return;
+  const how = result.signal ? `signal ${result.signal}` : `exit code ${result.exitCode}`;
+  throw new KilnError(
+    'BuildFailed',
+    `${what} ended with ${how}. Last lines:\n${last
+      .lines()
+      .map(line => `    ${line}`)
+      .join('\n')}`,
+    {
+      target: 'generalize',
+      hint: 'If the template writes /tmp/DeprovisioningScript.sh, run it by hand in a Shell step to see what it does.',
+    },
+  );
+}

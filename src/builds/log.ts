@@ -1,0 +1,133 @@
+/**
+ * The build log: the user's own record of a run, as `customization.log` in Azure's line format and as lines for rows
+ * and screens. What a guest prints is untrusted bytes: decoded leniently, stripped of terminal control sequences,
+ * long lines cut, the whole bounded.
+ */
+import { createWriteStream, type WriteStream } from 'node:fs';
+import { StringDecoder } from 'node:string_decoder';
+import { stripVTControlCharacters } from 'node:util';
+
+/** `kiln` is what Kiln says itself; the others are the guest's streams. */
+export type LogStream = 'kiln' | 'stdout' | 'stderr';
+
+export interface LogLine {
+  readonly at: Date;
+  /** Index of the phase that was running. */
+  readonly phase: number | null;
+  readonly stream: LogStream;
+  readonly text: string;
+}
+
+/** Longer lines are cut: a line of 826 KB once made an Azure build take hours (troubleshooting guide). */
+export const MAX_LINE = 8 * 1024;
+/** Guest output of one run that is kept; what comes after is counted, not kept. */
+export const MAX_GUEST_BYTES = 64 * 1024 * 1024;
+
+export interface BuildLog {
+  /** The phase that lines belong to from now on. */
+  phase: number | null;
+  /** Something that Kiln says. */
+  say(text: string): void;
+  /** A marker of Azure's format, such as `(telemetry) Starting provisioner shell`; for the file, not for screens. */
+  mark(text: string): void;
+  /** Output of the guest, in chunks as they come. */
+  guest(chunk: Buffer, stream: 'stdout' | 'stderr'): void;
+  /** Ends open lines of the guest: the command that wrote them has ended. */
+  flush(): void;
+  close(): Promise<void>;
+}
+
+export interface BuildLogOptions {
+  readonly id: string;
+  readonly path: string;
+  readonly onLine: (line: LogLine) => void;
+  /** A disk that is full must fail the run, not the process. */
+  readonly onError: (error: Error) => void;
+}
+
+/** Opens the log of a run. Lines go to the file at once (buffered by the stream) and to `onLine`. */
+export function openBuildLog(options: BuildLogOptions): BuildLog {
+  const file: WriteStream = createWriteStream(options.path, { flags: 'a', mode: 0o600 });
+  file.on('error', options.onError);
+  const splitters = { stdout: lineSplitter(), stderr: lineSplitter() };
+  let guestBytes = 0;
+  let dropped = 0;
+
+  const write = (kind: 'OUT' | 'ERR', text: string) => {
+    file.write(`[${options.id}] PACKER ${kind === 'ERR' ? `ERR ${packerTime(new Date())}` : 'OUT'} ${text}\n`);
+  };
+  const keep = (text: string, stream: 'stdout' | 'stderr') => {
+    guestBytes += text.length;
+    if (guestBytes > MAX_GUEST_BYTES) {
+      if (dropped++ === 0)
+        log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
+      return;
+    }
+    // Packer prints a command's standard error with an arrow, its output indented.
+    write('OUT', stream === 'stderr' ? `==> azure-arm: ${text}` : `    azure-arm: ${text}`);
+    options.onLine({ at: new Date(), phase: log.phase, stream, text });
+  };
+
+  const log: BuildLog = {
+    phase: null,
+    say(text) {
+      write('OUT', `==> azure-arm: ${text}`);
+      options.onLine({ at: new Date(), phase: log.phase, stream: 'kiln', text });
+    },
+    mark(text) {
+      write('ERR', text);
+    },
+    guest(chunk, stream) {
+      for (const line of splitters[stream].push(chunk)) keep(line, stream);
+    },
+    flush() {
+      for (const stream of ['stdout', 'stderr'] as const)
+        for (const line of splitters[stream].end()) keep(line, stream);
+    },
+    async close() {
+      log.flush();
+      if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
+      await new Promise<void>(resolve => {
+        if (file.destroyed) return resolve();
+        file.once('close', () => resolve());
+        file.end();
+      });
+    },
+  };
+  return log;
+}
+
+/** Cuts a byte stream into printable lines; a carriage return alone redraws a line on a terminal, so it ends one too. */
+export function lineSplitter(): { push(chunk: Buffer): string[]; end(): string[] } {
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  const clean = (line: string) => {
+    const text = stripVTControlCharacters(line)
+      .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '')
+      .trimEnd();
+    return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} … (${text.length} characters)` : text;
+  };
+  const split = (text: string): string[] => {
+    const parts = (rest + text).split(/\r?\n|\r(?=[^\n])/);
+    rest = parts.pop()!;
+    if (rest.length > 4 * MAX_LINE) {
+      // No end in sight: give it out in pieces rather than hold it in memory.
+      parts.push(rest);
+      rest = '';
+    }
+    return parts.map(clean).filter(line => line !== '');
+  };
+  return {
+    push: chunk => split(decoder.write(chunk)),
+    end() {
+      const lines = split(decoder.end());
+      const last = clean(rest);
+      rest = '';
+      return last === '' ? lines : [...lines, last];
+    },
+  };
+}
+
+function packerTime(date: Date): string {
+  return date.toISOString().slice(0, 19).replace(/-/g, '/').replace('T', ' ');
+}

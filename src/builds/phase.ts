@@ -1,0 +1,81 @@
+/**
+ * A build is a fold of phases over layers. A phase is data (what the plan prints and what its key is made of) and one
+ * function that takes the state of the build and gives the next.
+ */
+
+import type { Progress, SourceImage } from '../images/source.ts';
+import type { Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
+import type { BuildLog } from './log.ts';
+
+export const PHASE_KINDS = ['source', 'boot', 'customize', 'generalize', 'capture', 'prove', 'distribute'] as const;
+export type PhaseKind = (typeof PHASE_KINDS)[number];
+
+/** What can be known of a phase before it runs; pure data. */
+export interface PhasePlan {
+  readonly kind: PhaseKind;
+  /** For people: `Shell "install nginx"`, `VHD → westus2`. */
+  readonly name: string;
+  /** Everything that can change what the phase makes; hashed into the layer's key. No secrets, no paths of the host. */
+  readonly inputs: Readonly<Record<string, unknown>>;
+}
+
+export interface Phase extends PhasePlan {
+  /** Azure's runSubState while it runs. */
+  readonly subState: 'Building' | 'Customizing' | 'Distributing';
+  run(state: BuildState, context: PhaseContext): Promise<PhaseResult>;
+}
+
+/** What flows through the fold. Each phase returns a new one; what a phase does not make, it passes on. */
+export interface BuildState {
+  readonly source?: SourceImage;
+  /** The run's own disk: an overlay on the source, later the flattened image. */
+  readonly disk?: MachineDisk;
+  /** Running between boot and capture. Owned by the build, not by the phase. */
+  readonly machine?: Machine;
+  /** What identified the build machine and must be gone from the image. */
+  readonly identity?: GuestIdentity;
+  readonly image?: FinishedDisk;
+}
+
+export interface GuestIdentity {
+  readonly machineId: string;
+  /** Public SSH host keys as `type base64`, without comments. */
+  readonly hostKeys: readonly string[];
+}
+
+/** The captured, flattened, standalone image: what is booted for the proof and what distributors publish. */
+export interface FinishedDisk {
+  readonly path: string;
+  readonly format: 'qcow2';
+  readonly virtualSize: number;
+  readonly allocatedSize: number;
+  readonly hyperVGeneration: 'V1' | 'V2';
+  readonly osType: 'Linux' | 'Windows';
+  readonly firmware: 'bios' | 'uefi';
+}
+
+export interface PhaseResult {
+  readonly state: BuildState;
+  /** Where the outcome is known better than the inputs say (`latest` became a disk with a checksum): what later keys build on. */
+  readonly content?: Readonly<Record<string, unknown>>;
+  /** Bytes that the phase wrote or moved, where that says something. */
+  readonly bytes?: number;
+  /** Taken from a store instead of made. */
+  readonly cached?: boolean;
+  /** Facts worth keeping with the run. */
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+export interface PhaseContext {
+  readonly runId: string;
+  /** The run's own directory; gone after the run. */
+  readonly directory: string;
+  /** Kept after the run: customization.log, console.log. */
+  readonly logDirectory: string;
+  readonly log: BuildLog;
+  readonly signal: AbortSignal;
+  readonly machines: MachineFactory;
+  readonly progress: (progress: Progress) => void;
+  /** Gives a machine to the build, which destroys it on every path. */
+  readonly own: (machine: Machine) => void;
+}

@@ -1,0 +1,32 @@
+/** The source phase: the disk that a build starts from, downloaded or made once and kept for all builds. */
+import type { AcquireOptions, SourceImage } from '../../images/source.ts';
+import type { Phase } from '../phase.ts';
+
+/** Gets the disk; says whether it was there already. */
+export type Acquire = (options: AcquireOptions) => Promise<{ readonly image: SourceImage; readonly cached: boolean }>;
+
+/**
+ * @param reference what the template names, for the plan: `Debian:debian-12:12-gen2:latest`
+ */
+export function sourcePhase(reference: string, acquire: Acquire): Phase {
+  return {
+    kind: 'source',
+    name: reference,
+    subState: 'Building',
+    inputs: { reference },
+    async run(state, context) {
+      const { image, cached } = await acquire({
+        signal: context.signal,
+        report: line => context.log.say(line),
+        onProgress: context.progress,
+      });
+      context.log.say(`Source image ${image.name}, ${image.disk.format}, SHA-256 ${image.sha256}.`);
+      return {
+        state: { ...state, source: image },
+        cached,
+        content: { sha256: image.sha256 },
+        detail: { name: image.name, exactVersion: image.exactVersion, sha256: image.sha256 },
+      };
+    },
+  };
+}
