@@ -1,0 +1,98 @@
+/** From a stored template to what a build is asked to do. */
+
+import { stat } from 'node:fs/promises';
+import { KilnError } from '../../arm/errors.ts';
+import type { BuildRequest } from '../../builds/build.ts';
+import { filePhase } from '../../builds/customizers/file.ts';
+import { shellPhase } from '../../builds/customizers/shell.ts';
+import type { StepPlace, StoredFile } from '../../builds/customizers/step.ts';
+import type { Phase } from '../../builds/phase.ts';
+import { type CappedSize, capped, sizeNames, sizeOf } from '../../machines/sizes.ts';
+import type { StoredResource } from '../store.ts';
+import type { Customizer } from './customizers.ts';
+import { templateOf } from './image-templates.ts';
+import { preparedFile, shownUrl } from './prepare.ts';
+import type { RunEnvironment } from './run.ts';
+import { sourceOf } from './source-image.ts';
+import { distributionTargets } from './targets.ts';
+
+/** The tag with which a template turns the boot proof off: `kiln.bootProof` = `off`. */
+export const BOOT_PROOF_TAG = 'kiln.bootProof';
+
+export interface RequestedBuild extends BuildRequest {
+  /** Sentences for the build log. */
+  readonly notes: readonly string[];
+}
+
+export async function buildRequest(
+  resource: StoredResource,
+  runId: string,
+  environment: RunEnvironment,
+  catalogue: string | undefined,
+): Promise<RequestedBuild> {
+  const template = templateOf(resource);
+  const { vmProfile, customize } = template.properties;
+  const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
+  const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
+  return {
+    runId,
+    templateId: resource.id,
+    source,
+    shape: await environment.machines.shape({ ...size, firmware: source.firmware }),
+    osDiskSizeGB: vmProfile?.osDiskSizeGB ?? 0,
+    customize: await Promise.all(
+      customize.map((step, index) =>
+        phaseOf(
+          step,
+          { number: index + 1, count: customize.length, type: step.type, name: step.name ?? '' },
+          environment,
+        ),
+      ),
+    ),
+    bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
+    distribute: distributionTargets(resource, template, runId, environment.database),
+    notes: sentence === undefined ? [] : [sentence],
+  };
+}
+
+function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
+  const size = sizeOf(vmSize, generation);
+  if (size) return capped(size);
+  throw new KilnError('ValidationFailed', `Kiln does not know the VM size '${vmSize}'.`, {
+    target: 'properties.vmProfile.vmSize',
+    hint: `Sizes it knows: ${sizeNames().join(', ')}.`,
+  });
+}
+
+async function phaseOf(step: Customizer, place: StepPlace, { home }: RunEnvironment): Promise<Phase> {
+  switch (step.type) {
+    case 'Shell':
+      return shellPhase(
+        place,
+        step.scriptUri
+          ? { file: await storedFile(home.files, step.scriptUri, step.sha256Checksum!) }
+          : { inline: step.inline! },
+      );
+    case 'File':
+      return filePhase(place, await storedFile(home.files, step.sourceUri, step.sha256Checksum!), step.destination);
+    default:
+      throw new KilnError(
+        'NotSupported',
+        `The customizer ${step.type} is for Windows, which this version of Kiln cannot build.`,
+        {
+          target: `properties.customize[${place.number - 1}]`,
+        },
+      );
+  }
+}
+
+async function storedFile(files: string, uri: string, sha256: string): Promise<StoredFile> {
+  const path = preparedFile(files, sha256);
+  const { size } = await stat(path).catch(() => {
+    throw new KilnError('Conflict', `${shownUrl(uri)} was fetched when the template was made, but its copy is gone.`, {
+      target: path,
+      hint: 'Make the template again: `kiln build` does.',
+    });
+  });
+  return { sha256, path, size, uri: shownUrl(uri) };
+}

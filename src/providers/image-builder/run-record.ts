@@ -1,0 +1,148 @@
+/** A run as rows: its phases with their times, and its log lines, written as they happen. */
+import type { Kysely } from 'kysely';
+import { errorBody, type KilnError } from '../../arm/errors.ts';
+import type { Recorder } from '../../builds/fold.ts';
+import { layerKey } from '../../builds/layer.ts';
+import type { LogLine } from '../../builds/log.ts';
+import type { Phase, PhaseResult } from '../../builds/phase.ts';
+import { json, text } from '../../database/json.ts';
+import type { Schema } from '../../database/schema.ts';
+
+/** Lines are gathered this long, so that a chatty script costs a statement every now and then, not one a line. */
+const FLUSH_EVERY_MS = 250;
+/** Rows of guest output of one run; the rest is in customization.log only. */
+export const MAX_LOG_ROWS = 200_000;
+
+export interface RunRecord extends Recorder {
+  /** Replaces what an earlier attempt of the run left. */
+  planned(phases: readonly Phase[]): Promise<void>;
+  line(line: LogLine): void;
+  /** Writes what is still gathered. Rejects when lines could not be kept. */
+  close(): Promise<void>;
+}
+
+export function runRecord(
+  database: Kysely<Schema>,
+  runId: string,
+  onSubState: (subState: Phase['subState']) => void = () => {},
+): RunRecord {
+  const lines = lineWriter(database, runId);
+  const phaseRow = (index: number) =>
+    database.updateTable('phase').where('run_id', '=', runId).where('index', '=', index);
+  return {
+    async planned(phases) {
+      await database.transaction().execute(async trx => {
+        await trx.deleteFrom('phase').where('run_id', '=', runId).execute();
+        await trx.deleteFrom('log_line').where('run_id', '=', runId).execute();
+        await trx
+          .insertInto('phase')
+          .values(
+            phases.map((phase, index) => ({
+              run_id: runId,
+              index,
+              kind: phase.kind,
+              name: text(phase.name),
+              state: 'Pending' as const,
+              key: layerKey('', phase),
+              cached: false,
+              bytes: null,
+              detail: null,
+              error: null,
+              started_at: null,
+              ended_at: null,
+            })),
+          )
+          .execute();
+      });
+    },
+    async started(index, phase, key) {
+      await phaseRow(index).set({ state: 'Running', key, started_at: new Date() }).execute();
+      await database
+        .updateTable('run')
+        .set({ sub_state: phase.subState })
+        .where('id', '=', runId)
+        .where('state', '=', 'Running')
+        .execute();
+      onSubState(phase.subState);
+    },
+    async succeeded(index, _phase, result: PhaseResult) {
+      await phaseRow(index)
+        .set({
+          state: 'Succeeded',
+          ended_at: new Date(),
+          cached: result.cached ?? false,
+          bytes: result.bytes ?? null,
+          detail: result.detail ? json(result.detail) : null,
+        })
+        .execute();
+    },
+    async failed(index, _phase, error: KilnError) {
+      await phaseRow(index)
+        .set({
+          state: error.code === 'Canceled' ? 'Canceled' : 'Failed',
+          ended_at: new Date(),
+          error: json(errorBody(error)),
+        })
+        .execute();
+      await database
+        .updateTable('phase')
+        .set({ state: 'Skipped' })
+        .where('run_id', '=', runId)
+        .where('state', '=', 'Pending')
+        .execute();
+    },
+    line: lines.add,
+    close: lines.close,
+  };
+}
+
+function lineWriter(database: Kysely<Schema>, runId: string) {
+  let waiting: LogLine[] = [];
+  let seq = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let writing: Promise<void> = Promise.resolve();
+  let failure: unknown;
+
+  const flush = () => {
+    timer = undefined;
+    const batch = waiting;
+    waiting = [];
+    if (batch.length === 0) return;
+    const first = seq;
+    seq += batch.length;
+    writing = writing
+      .then(async () => {
+        // PostgreSQL takes at most 65,535 parameters a statement.
+        for (let at = 0; at < batch.length; at += 5_000)
+          await database
+            .insertInto('log_line')
+            .values(
+              batch.slice(at, at + 5_000).map((line, offset) => ({
+                run_id: runId,
+                seq: first + at + offset,
+                at: line.at,
+                phase: line.phase,
+                stream: line.stream,
+                text: text(line.text),
+              })),
+            )
+            .execute();
+      })
+      .catch(error => {
+        failure ??= error;
+      });
+  };
+  return {
+    add(line: LogLine) {
+      if (line.stream !== 'kiln' && seq + waiting.length >= MAX_LOG_ROWS) return;
+      waiting.push(line);
+      timer ??= setTimeout(flush, FLUSH_EVERY_MS);
+    },
+    async close() {
+      clearTimeout(timer);
+      flush();
+      await writing;
+      if (failure !== undefined) throw failure;
+    },
+  };
+}

@@ -1,0 +1,243 @@
+/**
+ * The `run` operation of an image template: the row that clients poll, the build, and the row's end. The run's id is its operation's.
+ */
+import { join } from 'node:path';
+import type { Kysely } from 'kysely';
+import { asKilnError, type ErrorBody, errorBody, KilnError } from '../../arm/errors.ts';
+import { build } from '../../builds/build.ts';
+import type { LogLine } from '../../builds/log.ts';
+import type { Phase } from '../../builds/phase.ts';
+import { type Transacting, whenReachable } from '../../database/connection.ts';
+import { json, text } from '../../database/json.ts';
+import type { RunRow, RunState, Schema } from '../../database/schema.ts';
+import type { Engine } from '../../engine/engine.ts';
+import type { OperationHandler } from '../../engine/operation.ts';
+import type { Home } from '../../home.ts';
+import type { Progress } from '../../images/source.ts';
+import type { ImageStore } from '../../images/store.ts';
+import type { MachineFactory } from '../../machines/machine.ts';
+import { requireResource } from '../life.ts';
+import { buildRequest } from './build-request.ts';
+import { templateOf } from './image-templates.ts';
+import { buildTimeout } from './normalise.ts';
+import { runRecord } from './run-record.ts';
+import { TEMPLATE_TYPE } from './validate.ts';
+
+export const RUN_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/run';
+
+/** States in which a template is being built: at most one run of a template is in one of them (a unique index says so). */
+export const ACTIVE: readonly RunState[] = ['Running', 'Canceling'];
+
+/** What whoever watches from the same process is told, beside the rows. */
+export interface RunListener {
+  phase(index: number, phases: readonly Phase[]): void;
+  line(line: LogLine): void;
+  progress(progress: Progress): void;
+}
+
+export interface RunEnvironment {
+  readonly database: Kysely<Schema>;
+  readonly home: Home;
+  readonly machines: MachineFactory;
+  readonly store: ImageStore;
+  /** Whoever watches this run here, if anybody. */
+  readonly listener: (runId: string) => RunListener | undefined;
+}
+
+/**
+ * Begins a run of a template: the row and the operation in one transaction, so that its status can be read the moment this returns.
+ * Errors: NotFound, Conflict (not provisioned), RunInProgress.
+ */
+export async function startRun(
+  engine: Engine,
+  database: Kysely<Schema>,
+  templateId: string,
+  options: { readonly where: 'here' | 'anywhere'; readonly catalogue?: string },
+): Promise<string> {
+  const { where, catalogue } = options;
+  const resource = await requireResource(database, templateId);
+  const state = String(resource.properties.provisioningState);
+  if (state !== 'Succeeded')
+    throw new KilnError(
+      'OperationNotAllowed',
+      `Operation ${TEMPLATE_TYPE}/run/action is not allowed in provisioning state: ${state.toLowerCase()} or run state: none.`,
+      { target: resource.id },
+    );
+  try {
+    return await database.transaction().execute(async trx => {
+      const id = await engine.submit(trx, {
+        kind: RUN_KIND,
+        resourceId: templateId.toLowerCase(),
+        input: { templateId, ...(catalogue !== undefined && { catalogue }) },
+        where,
+        timeoutSeconds: buildTimeout(templateOf(resource)) * 60,
+      });
+      await trx
+        .insertInto('run')
+        .values({
+          id,
+          operation_id: id,
+          template_id: templateId.toLowerCase(),
+          template_name: resource.name,
+          state: 'Running',
+          sub_state: 'Queued',
+          correlation_id: id,
+          worker: where === 'here' ? engine.worker : null,
+          started_at: new Date(),
+        })
+        .execute();
+      return id;
+    });
+  } catch (error) {
+    if ((error as { code?: string }).code !== '23505') throw error;
+    throw await runInProgress(database, templateId);
+  }
+}
+
+/** The error for whoever wants to change or run a template that is being built. */
+export async function runInProgress(database: Kysely<Schema>, templateId: string): Promise<KilnError> {
+  const active = await activeRun(database, templateId);
+  return new KilnError(
+    'RunInProgress',
+    `The template is being built already${active ? ` by run ${active.id}, since ${active.started_at?.toISOString() ?? active.created_at.toISOString()}` : ''}.`,
+    {
+      target: templateId,
+      ...(active && { hint: `Wait for it (kiln logs ${active.id} -f), or end it (kiln runs cancel ${active.id}).` }),
+    },
+  );
+}
+
+export async function activeRun(database: Kysely<Schema>, templateId: string): Promise<RunRow | undefined> {
+  return await database
+    .selectFrom('run')
+    .selectAll()
+    .where('template_id', '=', templateId.toLowerCase())
+    .where('state', 'in', ACTIVE)
+    .executeTakeFirst();
+}
+
+/** Asks for the end of a run. Whether it was still going on. */
+export async function cancelRun(engine: Engine, database: Kysely<Schema>, runId: string): Promise<boolean> {
+  await database
+    .updateTable('run')
+    .set({ state: 'Canceling', sub_state: null, message: 'Canceling image build' })
+    .where('id', '=', runId)
+    .where('state', '=', 'Running')
+    .execute();
+  return await engine.cancel(runId);
+}
+
+export function runHandler(environment: RunEnvironment): OperationHandler {
+  const { database, home } = environment;
+  return {
+    kind: RUN_KIND,
+    async run(context, input) {
+      const { templateId, catalogue } = input as { templateId: string; catalogue?: string };
+      const listener = () => environment.listener(context.id);
+      const record = runRecord(database, context.id);
+      let error: KilnError | undefined;
+      try {
+        const resource = await requireResource(database, templateId);
+        const request = await buildRequest(resource, context.id, environment, catalogue);
+        await database
+          .updateTable('run')
+          .set({ machine: json(request.shape) })
+          .where('id', '=', context.id)
+          .execute();
+        let phases: readonly Phase[] = [];
+        await build(
+          request,
+          {
+            directory: join(home.runs, context.id),
+            logDirectory: join(home.logs, context.id),
+            machines: environment.machines,
+            store: environment.store,
+            recorder: {
+              ...record,
+              async started(index, phase, key) {
+                await record.started(index, phase, key);
+                listener()?.phase(index, phases);
+              },
+            },
+            onLine(line) {
+              record.line(line);
+              listener()?.line(line);
+            },
+            onProgress: progress => listener()?.progress(progress),
+            signal: context.signal,
+          },
+          async planned => {
+            phases = planned;
+            await record.planned(planned);
+          },
+        );
+      } catch (thrown) {
+        error = asKilnError(thrown);
+      }
+      // Another worker has the run now, and settles it.
+      if (error?.code === 'WorkerLost') throw error;
+      await record.close().catch(failure => {
+        error ??= asKilnError(failure);
+      });
+      await whenReachable(() => endRun(database, context.id, error && errorBody(error)));
+      if (error) throw error;
+      return { runId: context.id };
+    },
+    async abandoned(trx, operation, error) {
+      await settleRun(trx, operation.id, error);
+      return undefined;
+    },
+  };
+}
+
+/** Azure's sentence for a failed build first: scripts search for it. Then what it never says: which step, and why. */
+export function failureMessage(runId: string, logPath: string, error: ErrorBody): string {
+  if (error.code === 'Timeout')
+    return `Failed in building/customizing image: Failed while waiting for packerizer: Timeout waiting for microservice to complete: 'context deadline exceeded'. ${error.message}`;
+  return [
+    'Failed while waiting for packerizer: Microservice has failed: Failed while processing request: Error when executing packerizer: Packer build command has failed: exit status 1.',
+    'During the image build, a failure has occurred, please review the build log to identify which build/customization step failed.',
+    'For more troubleshooting steps go to https://aka.ms/azvmimagebuilderts.',
+    `Image Build log location: ${logPath}.`,
+    `OperationId: ${runId}. Use this operationId to search packer logs.`,
+    error.message,
+  ].join(' ');
+}
+
+async function endRun(database: Kysely<Schema>, runId: string, error: ErrorBody | undefined): Promise<void> {
+  const state: RunState = error === undefined ? 'Succeeded' : error.code === 'Canceled' ? 'Canceled' : 'Failed';
+  await database
+    .updateTable('run')
+    .set({
+      state,
+      sub_state: null,
+      ended_at: new Date(),
+      message: error === undefined ? '' : text(messageOf(runId, state, error)),
+      error: error === undefined ? null : json(error),
+    })
+    .where('id', '=', runId)
+    .where('state', 'in', ACTIVE)
+    .execute();
+}
+
+function messageOf(runId: string, state: RunState, error: ErrorBody): string {
+  if (state === 'Canceled') return error.message;
+  return failureMessage(runId, `logs/${runId}/customization.log`, error);
+}
+
+/** Ends the row of a run that nobody runs any more, and the phases that it left open. */
+async function settleRun(trx: Transacting, runId: string, error: ErrorBody): Promise<void> {
+  await endRun(trx, runId, error);
+  await trx
+    .updateTable('phase')
+    .set({ state: error.code === 'Canceled' ? 'Canceled' : 'Failed', ended_at: new Date(), error: json(error) })
+    .where('run_id', '=', runId)
+    .where('state', '=', 'Running')
+    .execute();
+  await trx
+    .updateTable('phase')
+    .set({ state: 'Skipped' })
+    .where('run_id', '=', runId)
+    .where('state', '=', 'Pending')
+    .execute();
+}

@@ -1,0 +1,221 @@
+/** Distributors as places: which resource an image becomes, in which regions, and how that is written down. */
+
+import { pathToFileURL } from 'node:url';
+import type { Kysely } from 'kysely';
+import { KilnError } from '../../arm/errors.ts';
+import { parseId, resourceId } from '../../arm/ids.ts';
+import { findRegion } from '../../arm/locations.ts';
+import type { ResourceType } from '../../arm/resource-type.ts';
+import type { JsonObject } from '../../arm/shape.ts';
+import type { DistributionTarget, Placement, Published } from '../../builds/distributors/distribute.ts';
+import type { Transacting } from '../../database/connection.ts';
+import type { Schema } from '../../database/schema.ts';
+import { galleryImageVersions } from '../compute/gallery-image-versions.ts';
+import { images } from '../compute/images.ts';
+import { nextVersion } from '../compute/version-numbers.ts';
+import { putValidated, requireResource } from '../life.ts';
+import { getResource, listResources, type StoredResource } from '../store.ts';
+import {
+  type Distributor,
+  type ManagedImageDistributor,
+  parseGalleryImageId,
+  regionsOf,
+  type SharedImageDistributor,
+  versionChoice,
+} from './distributors.ts';
+import type { ImageTemplate } from './normalise.ts';
+
+interface Origin {
+  readonly templateId: string;
+  readonly template: ImageTemplate;
+  readonly runId: string;
+  readonly database: Kysely<Schema>;
+}
+
+export function distributionTargets(
+  resource: StoredResource,
+  template: ImageTemplate,
+  runId: string,
+  database: Kysely<Schema>,
+): DistributionTarget[] {
+  const origin: Origin = { templateId: resource.id, template, runId, database };
+  return template.properties.distribute.map(distributor => targetOf(distributor, origin));
+}
+
+function targetOf(distributor: Distributor, origin: Origin): DistributionTarget {
+  switch (distributor.type) {
+    case 'VHD':
+      return vhd(distributor, origin);
+    case 'ManagedImage':
+      return managedImage(distributor, origin);
+    case 'SharedImage':
+      return sharedImage(distributor, origin);
+  }
+}
+
+/** A new file each time: a VHD has no resource but its run output (Azure: a blob in the staging account's container `vhds`). */
+function vhd(distributor: Distributor, origin: Origin): DistributionTarget {
+  const { templateId, template, runId } = origin;
+  return {
+    type: 'VHD',
+    runOutputName: distributor.runOutputName,
+    label: `VHD "${distributor.runOutputName}" → ${template.location}`,
+    place: async () => ({
+      id: `${templateId}/runs/${runId}/vhds/${distributor.runOutputName}`,
+      name: distributor.runOutputName,
+      locations: [template.location],
+      tags: tagsOf(distributor, origin),
+    }),
+    record: published => write(origin, distributor, published, async () => true),
+  };
+}
+
+function managedImage(distributor: ManagedImageDistributor, origin: Origin): DistributionTarget {
+  const { name } = parseId(distributor.imageId);
+  return {
+    type: 'ManagedImage',
+    runOutputName: distributor.runOutputName,
+    label: `ManagedImage "${name}" → ${distributor.location}`,
+    place: async () => ({
+      id: distributor.imageId,
+      name,
+      locations: [distributor.location],
+      tags: tagsOf(distributor, origin),
+    }),
+    record: published =>
+      write(origin, distributor, published, async trx => {
+        const { osType, hyperVGeneration } = published.manifests[0]!;
+        const osDisk = { osType, osState: 'Generalized', caching: 'ReadWrite', diskSizeGB: gibOf(published) };
+        await put(trx, images, published, distributor.location, { hyperVGeneration, storageProfile: { osDisk } });
+        return true;
+      }),
+  };
+}
+
+function sharedImage(distributor: SharedImageDistributor, origin: Origin): DistributionTarget {
+  const { definitionId, version } = parseGalleryImageId(distributor.galleryImageId)!;
+  const definition = parseId(definitionId);
+  return {
+    type: 'SharedImage',
+    runOutputName: distributor.runOutputName,
+    label: `SharedImage "${definition.names.join('/')}"`,
+    async place(source) {
+      const { location } = await requireResource(origin.database, definitionId);
+      const existing = await listResources(origin.database, { parent: definitionId, type: galleryImageVersions.type });
+      const number = nextVersion(
+        existing.map(one => one.name),
+        {
+          ...versionChoice(distributor, origin.template.apiVersion),
+          sourceVersion: source.exactVersion,
+          now: new Date(),
+        },
+      );
+      return {
+        id: `${definitionId}/versions/${number}`,
+        name: `${definition.name}/${number}`,
+        locations: regionsOf(distributor, location!),
+        tags: tagsOf(distributor, origin),
+      };
+    },
+    record: published =>
+      write(origin, distributor, published, async trx => {
+        if (await getResource(trx, published.placement.id)) {
+          if (version === undefined) return false;
+          throw new KilnError('Conflict', `The image version ${version} exists already.`, {
+            target: published.placement.id,
+          });
+        }
+        const { location } = await requireResource(trx, definitionId);
+        await put(trx, galleryImageVersions, published, location!, versionProperties(distributor, published, origin));
+        return true;
+      }),
+  };
+}
+
+function versionProperties(
+  distributor: SharedImageDistributor,
+  published: Published,
+  { templateId, runId }: Origin,
+): JsonObject {
+  const { subscription, resourceGroup } = parseId(templateId);
+  return {
+    publishingProfile: {
+      targetRegions: published.placement.locations.map(name => {
+        const wanted = distributor.targetRegions?.find(region => findRegion(region.name)?.name === name);
+        return {
+          name,
+          regionalReplicaCount: wanted?.replicaCount ?? 1,
+          storageAccountType: wanted?.storageAccountType ?? distributor.storageAccountType ?? 'Standard_LRS',
+        };
+      }),
+      excludeFromLatest: distributor.excludeFromLatest ?? false,
+      ...(distributor.replicationMode && { replicationMode: distributor.replicationMode }),
+    },
+    // As Azure writes it: the intermediate image of the run, which is gone when the version is there (contract 1.5).
+    storageProfile: {
+      source: {
+        id: resourceId(subscription, resourceGroup!, 'Microsoft.Compute/images', `IntermediateSnapImg_${runId}_0`),
+      },
+    },
+  };
+}
+
+async function put(
+  trx: Transacting,
+  definition: ResourceType,
+  published: Published,
+  location: string,
+  properties: JsonObject,
+) {
+  const { id, tags } = published.placement;
+  await putValidated(trx, definition, {
+    id,
+    apiVersion: definition.apiVersions[0]!,
+    body: { location, tags, properties },
+    known: { provisioningState: 'Succeeded' },
+  });
+}
+
+const gibOf = (published: Published) => Math.ceil(published.artifact.virtualSize / 1024 ** 3);
+
+function tagsOf(distributor: Distributor, { runId }: Origin): Placement['tags'] {
+  return { ...distributor.artifactTags, correlationId: runId };
+}
+
+/** The resource and the run output, or neither. @returns false when the placement was taken meanwhile. */
+async function write(
+  { database, templateId, runId }: Origin,
+  distributor: Distributor,
+  published: Published,
+  resource: (trx: Transacting) => Promise<boolean>,
+): Promise<boolean> {
+  const { placement, artifact, manifests } = published;
+  return await database.transaction().execute(async trx => {
+    if (!(await resource(trx))) return false;
+    const { path, location } = manifests[0]!;
+    const id = `${templateId}/runOutputs/${distributor.runOutputName}`;
+    const content = {
+      run_id: runId,
+      artifact_id: placement.id,
+      artifact_uri: distributor.type === 'VHD' ? pathToFileURL(path).href : null,
+      location,
+      path,
+      sha256: artifact.sha256,
+      bytes: artifact.allocatedSize,
+      virtual_size: artifact.virtualSize,
+      created_at: new Date(),
+    };
+    await trx
+      .insertInto('run_output')
+      .values({
+        id: id.toLowerCase(),
+        display_id: id,
+        template_id: templateId.toLowerCase(),
+        name: distributor.runOutputName,
+        ...content,
+      })
+      .onConflict(conflict => conflict.column('id').doUpdateSet(content))
+      .execute();
+    return true;
+  });
+}
