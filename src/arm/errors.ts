@@ -197,6 +197,12 @@ export const ERRORS = Object.freeze({
     'The resource is in a state that forbids the change.',
     'Wait for the other operation, or cancel it.',
   ),
+  OperationNotAllowed: entry(
+    'conflict',
+    409,
+    'The state of the resource does not allow the operation.',
+    'Wait until it is provisioned; a failed template must be made again.',
+  ),
   RunInProgress: entry(
     'conflict',
     409,

@@ -20,6 +20,13 @@ interface CommandEntry {
 
 const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'build',
+    summary: 'Build an image template: a bootable image, proven and published.',
+    load: () => import('./build.ts'),
+  },
+  { name: 'runs', summary: 'What was built and is being built, phase by phase.', load: () => import('./runs.ts') },
+  { name: 'logs', summary: 'The build log of a run.', load: () => import('./logs.ts') },
+  {
     name: 'doctor',
     summary: 'Say what builds need on this machine, and what is missing.',
     load: () => import('./doctor.ts'),

@@ -1,0 +1,174 @@
+/** `kiln build`: an image template in, a bootable image out. */
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { ERRORS, errorFromBody, KilnError } from '../arm/errors.ts';
+import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
+import { ensureNeighbours } from '../providers/ensure.ts';
+import { putTemplate } from '../providers/image-builder/create.ts';
+import { cancelRun, type RunListener, startRun } from '../providers/image-builder/run.ts';
+import { sourceOf } from '../providers/image-builder/source-image.ts';
+import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
+import type { Service } from '../service.ts';
+import { checkTemplateFile } from './checked-template.ts';
+import { examples, type GlobalOptions, globalOptions } from './command.ts';
+import { type Display, openDisplay } from './display.ts';
+import { onInterrupt } from './interrupt.ts';
+import { ensureRequirements } from './requirements.ts';
+import { findRun, outputsOf, phasesOf, reportOf } from './run-rows.ts';
+import { renderPhases } from './runs.ts';
+import { withService } from './session.ts';
+import { bytes, duration, paint } from './terminal.ts';
+
+interface BuildOptions {
+  readonly set: Record<string, string>;
+  readonly name?: string;
+  readonly resourceGroup: string;
+  readonly subscription: string;
+  readonly strict?: boolean;
+  readonly catalogue?: string;
+}
+
+export function register(command: Command): void {
+  command
+    .argument('<template>', 'file with the JSON of an image template')
+    .option('--set <name=value>', 'fill the placeholder <name>; as often as needed', collect, {})
+    .option('--name <name>', "the template's name (default: its `name`, or its directory's or file's)")
+    .option('-g, --resource-group <name>', 'where the template belongs', 'kiln')
+    .option('--subscription <id>', 'whose it is', LOCAL_SUBSCRIPTION)
+    .option('--strict', 'refuse, instead of making, what the template names and nobody has made')
+    .option('--catalogue <file>', 'entries that say which disk stands behind a source, before all others')
+    .action(async (file: string, options: BuildOptions) => build(file, options, globalOptions(command)));
+  examples(command, [
+    ['kiln build examples/hello-linux/template.json', 'build, prove that it boots, publish'],
+    ['kiln build t.json --set region=westus2 --set rgName=images', 'fill <region> and <rgName>'],
+    ['kiln build t.json --json > report.json', 'the outcome for machines, progress on standard error'],
+  ]);
+}
+
+function collect(pair: string, all: Record<string, string>): Record<string, string> {
+  const at = pair.indexOf('=');
+  if (at < 1) throw new KilnError('UsageError', `--set takes name=value, not "${pair}".`);
+  return { ...all, [pair.slice(0, at)]: pair.slice(at + 1) };
+}
+
+async function build(file: string, options: BuildOptions, global: GlobalOptions): Promise<void> {
+  const checked = await checkTemplateFile(file, options.set);
+  await ensureRequirements('build', global);
+  const display = openDisplay(process.stderr);
+  for (const warning of checked.warnings) display.line(`${paint('yellow', 'warning:', process.stderr)} ${warning}`);
+  const id = formatId({
+    subscription: options.subscription,
+    resourceGroup: options.resourceGroup,
+    type: TEMPLATE_TYPE,
+    names: [options.name ?? checked.name],
+  });
+  await withService(global, async service => {
+    const source = await sourceOf(checked.template, {
+      database: service.database.kysely,
+      home: service.home,
+      store: service.store,
+      ...(options.catalogue !== undefined && { catalogue: resolve(options.catalogue) }),
+    });
+    const made = await ensureNeighbours(service.database.kysely, {
+      templateId: id,
+      template: checked.template,
+      guest: source,
+      strict: options.strict ?? false,
+    });
+    for (const sentence of made) display.line(sentence);
+    const runId = await runTemplate(service, id, checked, options, global, display);
+    await conclude(service, runId, global);
+  });
+}
+
+/** Makes or replaces the template and builds it, both as operations of this process. @returns the run's id, when it succeeded. */
+async function runTemplate(
+  service: Service,
+  id: string,
+  checked: Awaited<ReturnType<typeof checkTemplateFile>>,
+  options: BuildOptions,
+  global: GlobalOptions,
+  display: Display,
+): Promise<string> {
+  const { engine, database } = service;
+  const catalogue = options.catalogue === undefined ? {} : { catalogue: resolve(options.catalogue) };
+  let cancel: () => Promise<unknown> = async () => {};
+  const stopListening = onInterrupt(() => {
+    display.line('Canceling; the machine is stopped and nothing is published. Once more ends Kiln at once.');
+    void cancel();
+  });
+  try {
+    display.step('template: scripts and files');
+    const creation = await putTemplate(engine, database.kysely, {
+      id,
+      body: checked.body,
+      apiVersion: checked.template.apiVersion,
+      local: true,
+      where: 'here',
+      ...catalogue,
+    });
+    cancel = () => engine.cancel(creation);
+    const created = await engine.wait(creation);
+    if (created.status !== 'Succeeded') throw checked.locate(errorFromBody(created.error!));
+    const runId = await startRun(engine, database.kysely, id, { where: 'here', ...catalogue });
+    service.listeners.set(runId, watch(runId));
+    cancel = () => cancelRun(engine, database.kysely, runId);
+    const ended = await engine.wait(runId);
+    if (ended.status !== 'Succeeded') throw failed(checked.locate(errorFromBody(ended.error!)), runId);
+    display.done();
+    return runId;
+  } catch (error) {
+    display.done('failed');
+    throw error;
+  } finally {
+    stopListening();
+  }
+
+  function watch(runId: string): RunListener {
+    return {
+      phase(index, phases) {
+        const phase = phases[index]!;
+        if (index === 0) display.line(`run ${runId}`);
+        display.step(`${phase.kind}: ${phase.name}`);
+      },
+      line({ stream, text }) {
+        if (stream === 'kiln' || global.verbose)
+          display.line(stream === 'kiln' ? paint('dim', text, process.stderr) : `  ${text}`);
+      },
+      progress: progress => display.progress(progress),
+    };
+  }
+}
+
+/** Where to read more about a run that failed. */
+function failed(error: KilnError, runId: string): KilnError {
+  const { code, message, target, details, cause } = error;
+  const hint = `${error.hint ?? ERRORS[code].remedy}\n        The whole log: kiln logs ${runId.slice(0, 8)}`;
+  return new KilnError(code, message, { ...(target !== undefined && { target }), details, cause, hint });
+}
+
+/** What a person wants to know at the end: where the time went, where the image is, how to boot it. */
+async function conclude(service: Service, runId: string, { json }: GlobalOptions): Promise<void> {
+  const { kysely } = service.database;
+  const [run, phases, outputs] = await Promise.all([
+    findRun(kysely, runId),
+    phasesOf(kysely, runId),
+    outputsOf(kysely, runId),
+  ]);
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ run: reportOf(run, phases, outputs) }, null, 2)}\n`);
+    return;
+  }
+  const total = duration(run.ended_at!.getTime() - run.started_at!.getTime());
+  process.stdout.write(`\n${renderPhases(phases)}\n${paint('green', 'Built')} ${run.template_name} in ${total}.\n`);
+  for (const output of outputs)
+    process.stdout.write(
+      [
+        `\n  ${paint('bold', output.name)}  ${output.artifact_id ?? output.artifact_uri}`,
+        `    ${output.path}  (${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
+        `    sha256 ${output.sha256}`,
+        '',
+      ].join('\n'),
+    );
+  if (outputs[0]) process.stdout.write(`\nBoot it:  kiln images run ${outputs[0].name}\n`);
+}

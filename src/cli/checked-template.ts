@@ -1,0 +1,67 @@
+/** A template file that is known to be buildable: read, validated in full, with every complaint at its line. */
+import { checkApiVersion } from '../arm/api-versions.ts';
+import { KilnError } from '../arm/errors.ts';
+import { violationError } from '../arm/resource-type.ts';
+import type { JsonObject } from '../arm/shape.ts';
+import { IMAGE_BUILDER_API_VERSIONS, NEWEST_API_VERSION } from '../providers/image-builder/api-versions.ts';
+import { type ImageTemplate, normaliseTemplate } from '../providers/image-builder/normalise.ts';
+import { refuseUnsupported, unsupported } from '../providers/image-builder/unsupported.ts';
+import { checkTemplateName, TEMPLATE_TYPE, validateTemplate } from '../providers/image-builder/validate.ts';
+import { readTemplateFile, type TemplateFile } from './template-file.ts';
+
+export interface CheckedTemplateFile {
+  readonly name: string;
+  readonly template: ImageTemplate;
+  /** As it is sent to the provider. */
+  readonly body: JsonObject;
+  /** What has no effect here; one sentence each. */
+  readonly warnings: readonly string[];
+  /** Gives an error about a JSON path of the template its place in the file. */
+  locate(error: KilnError): KilnError;
+}
+
+/** @param shown the path as it was typed. Errors: those of readTemplateFile, ValidationFailed, NotSupported. */
+export async function checkTemplateFile(
+  shown: string,
+  set: Readonly<Record<string, string>>,
+): Promise<CheckedTemplateFile> {
+  const file = await readTemplateFile(shown, { set });
+  const locate = (error: KilnError) => located(error, file, shown);
+  try {
+    const apiVersion = checkApiVersion(
+      file.apiVersion ?? NEWEST_API_VERSION,
+      IMAGE_BUILDER_API_VERSIONS,
+      TEMPLATE_TYPE,
+    );
+    const { violations, warnings, template } = validateTemplate(file.body, {
+      apiVersion,
+      localFiles: true,
+      identityOptional: true,
+    });
+    const name = checkTemplateName(file.name);
+    const all = name ? [name, ...violations] : violations;
+    if (all.length > 0) throw violationError('ValidationFailed', all);
+    const normal = normaliseTemplate(template, apiVersion);
+    const parts = unsupported(normal);
+    refuseUnsupported(parts);
+    return { name: file.name, body: file.body, template: normal, warnings: [...warnings, ...parts.warnings], locate };
+  } catch (error) {
+    throw error instanceof KilnError ? locate(error) : error;
+  }
+}
+
+const PATH = /^(properties|location|tags|identity|apiVersion|name)\b/;
+
+function located(error: KilnError, file: TemplateFile, shown: string): KilnError {
+  let { target } = error;
+  if (target !== undefined && PATH.test(target)) {
+    const { line, column } = file.locate(target);
+    target = `${shown}:${line}:${column} (${target})`;
+  }
+  return new KilnError(error.code, error.message, {
+    ...(target !== undefined && { target }),
+    ...(error.hint !== undefined && { hint: error.hint }),
+    details: error.details.map(detail => located(detail, file, shown)),
+    cause: error.cause,
+  });
+}

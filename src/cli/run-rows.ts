@@ -1,0 +1,97 @@
+/** Runs as commands see them: found by the beginning of their id, and as JSON for machines. */
+import type { Kysely } from 'kysely';
+import { KilnError } from '../arm/errors.ts';
+import type { PhaseRow, RunOutputRow, RunRow, Schema } from '../database/schema.ts';
+import { cancelRun } from '../providers/image-builder/run.ts';
+import type { Service } from '../service.ts';
+
+export async function listRuns(database: Kysely<Schema>, limit: number): Promise<RunRow[]> {
+  return await database.selectFrom('run').selectAll().orderBy('created_at', 'desc').limit(limit).execute();
+}
+
+/** @param id a whole id, its beginning, or `latest`. Errors: NotFound, UsageError when several begin so. */
+export async function findRun(database: Kysely<Schema>, id: string): Promise<RunRow> {
+  if (id === 'latest') {
+    const [newest] = await listRuns(database, 1);
+    if (newest) return newest;
+    throw new KilnError('NotFound', 'Nothing was built here yet.');
+  }
+  const prefix = id.toLowerCase();
+  const found = /^[0-9a-f-]{1,36}$/.test(prefix)
+    ? await database
+        .selectFrom('run')
+        .selectAll()
+        .where('id', '>=', lowest(prefix))
+        .where('id', '<=', highest(prefix))
+        .limit(2)
+        .execute()
+    : [];
+  if (found.length === 1) return found[0]!;
+  if (found.length === 0)
+    throw new KilnError('NotFound', `There is no run ${id}.`, { hint: '`kiln runs list` shows them.' });
+  throw new KilnError('UsageError', `Several runs begin with ${id}.`, { hint: 'Type more of the id.' });
+}
+
+// A uuid column orders like its text: all ids with a prefix lie between the prefix with zeros and with fs.
+const PATTERN = '00000000-0000-0000-0000-000000000000';
+const lowest = (prefix: string) => prefix + PATTERN.slice(prefix.length);
+const highest = (prefix: string) => prefix + PATTERN.slice(prefix.length).replaceAll('0', 'f');
+
+export async function phasesOf(database: Kysely<Schema>, runId: string): Promise<PhaseRow[]> {
+  return await database.selectFrom('phase').selectAll().where('run_id', '=', runId).orderBy('index').execute();
+}
+
+export async function outputsOf(database: Kysely<Schema>, runId: string): Promise<RunOutputRow[]> {
+  return await database.selectFrom('run_output').selectAll().where('run_id', '=', runId).orderBy('name').execute();
+}
+
+export async function cancel(service: Service, id: string): Promise<void> {
+  const run = await findRun(service.database.kysely, id);
+  if (!(await cancelRun(service.engine, service.database.kysely, run.id)))
+    throw new KilnError('Conflict', `The run ${run.id} has ended already: ${run.state}.`);
+}
+
+/** The JSON of a run. Times are ISO 8601, durations seconds, sizes bytes. */
+export function reportOf(run: RunRow, phases?: readonly PhaseRow[], outputs?: readonly RunOutputRow[]) {
+  return {
+    id: run.id,
+    template: run.template_id,
+    name: run.template_name,
+    state: run.state,
+    subState: run.sub_state,
+    startedAt: run.started_at,
+    endedAt: run.ended_at,
+    seconds: secondsOf(run),
+    machine: run.machine,
+    error: run.error,
+    ...(phases && {
+      phases: phases.map(phase => ({
+        kind: phase.kind,
+        name: phase.name,
+        state: phase.state,
+        key: phase.key,
+        cached: phase.cached,
+        seconds: secondsOf(phase),
+        bytes: phase.bytes,
+        detail: phase.detail,
+        error: phase.error,
+      })),
+    }),
+    ...(outputs && {
+      outputs: outputs.map(output => ({
+        name: output.name,
+        artifactId: output.artifact_id,
+        artifactUri: output.artifact_uri,
+        location: output.location,
+        path: output.path,
+        sha256: output.sha256,
+        bytes: output.bytes,
+        virtualSize: output.virtual_size,
+      })),
+    }),
+  };
+}
+
+function secondsOf(row: { readonly started_at: Date | null; readonly ended_at: Date | null }): number | null {
+  return row.started_at && row.ended_at ? (row.ended_at.getTime() - row.started_at.getTime()) / 1000 : null;
+}

@@ -1,0 +1,102 @@
+/** `kiln runs`: what was built and is being built, phase by phase. */
+import type { Command } from 'commander';
+import { KilnError } from '../arm/errors.ts';
+import type { PhaseRow, RunRow } from '../database/schema.ts';
+import { examples, globalOptions } from './command.ts';
+import { cancel, findRun, listRuns, phasesOf, reportOf } from './run-rows.ts';
+import { withService } from './session.ts';
+import { bytes, duration, paint, renderError, table } from './terminal.ts';
+
+export function register(command: Command): void {
+  const list = command
+    .command('list')
+    .description('Runs, newest first.')
+    .option('-n, --limit <count>', 'how many', '20')
+    .action(async (options: { limit: string }) => {
+      const { json } = globalOptions(list);
+      const limit = Number(options.limit);
+      if (!Number.isInteger(limit) || limit < 1)
+        throw new KilnError('UsageError', `--limit takes a whole number from 1, not ${options.limit}.`);
+      const runs = await withService(globalOptions(list), ({ database }) => listRuns(database.kysely, limit));
+      if (json)
+        process.stdout.write(
+          `${JSON.stringify(
+            runs.map(run => reportOf(run)),
+            null,
+            2,
+          )}\n`,
+        );
+      else process.stdout.write(runs.length === 0 ? 'Nothing was built here yet.\n' : table([HEAD, ...runs.map(row)]));
+    });
+  const show = command
+    .command('show')
+    .description('One run: its phases with their times, its outputs, and why it failed.')
+    .argument('<run>', 'id of a run, or its beginning; `latest` for the newest')
+    .action(async (id: string) => {
+      const { json } = globalOptions(show);
+      const { run, phases } = await withService(globalOptions(show), async ({ database }) => {
+        const found = await findRun(database.kysely, id);
+        return { run: found, phases: await phasesOf(database.kysely, found.id) };
+      });
+      if (json) process.stdout.write(`${JSON.stringify(reportOf(run, phases), null, 2)}\n`);
+      else process.stdout.write(renderRun(run, phases));
+    });
+  const stop = command
+    .command('cancel')
+    .description('End a run: its machine is stopped, nothing is published.')
+    .argument('<run>', 'id of a run, or its beginning')
+    .action(async (id: string) => {
+      await withService(globalOptions(stop), async service => cancel(service, id));
+      process.stderr.write('The run is being canceled.\n');
+    });
+  examples(command, [
+    ['kiln runs list', 'the newest twenty'],
+    ['kiln runs show latest', 'phases and times of the newest'],
+    ['kiln runs show 3f2a --json', 'the same for machines'],
+    ['kiln runs cancel 3f2a', 'end it'],
+  ]);
+}
+
+const HEAD = ['RUN', 'TEMPLATE', 'STATE', 'STARTED', 'TIME'];
+
+function row(run: RunRow): string[] {
+  return [run.id.slice(0, 8), run.template_name, stateOf(run), when(run.started_at ?? run.created_at), took(run)];
+}
+
+function stateOf(run: RunRow): string {
+  return run.sub_state ? `${run.state} (${run.sub_state})` : run.state;
+}
+
+const when = (date: Date) => date.toISOString().slice(0, 19).replace('T', ' ');
+const took = (row: Pick<RunRow, 'started_at' | 'ended_at'>) =>
+  row.started_at ? duration((row.ended_at?.getTime() ?? Date.now()) - row.started_at.getTime()) : '';
+
+/** Everything about a run, as text. */
+export function renderRun(run: RunRow, phases: readonly PhaseRow[]): string {
+  const head = table([
+    ['run', run.id],
+    ['template', run.template_id],
+    ['state', stateOf(run)],
+    ['started', when(run.started_at ?? run.created_at)],
+    ['time', took(run)],
+  ]);
+  const failure = run.error && run.state !== 'Succeeded' ? `\n${renderError(errorOf(run), process.stdout)}` : '';
+  return `${head}\n${renderPhases(phases)}${failure}`;
+}
+
+/** The table at the end of a build: phase, state, time, bytes. */
+export function renderPhases(phases: readonly PhaseRow[]): string {
+  const rows = phases.map(phase => [
+    phase.kind,
+    phase.name,
+    phase.cached ? paint('cyan', 'CACHED') : phase.state,
+    phase.started_at && phase.ended_at ? duration(phase.ended_at.getTime() - phase.started_at.getTime()) : '',
+    phase.bytes === null ? '' : bytes(phase.bytes),
+  ]);
+  return table([['PHASE', '', 'STATE', 'TIME', 'BYTES'], ...rows], { right: [3, 4] });
+}
+
+function errorOf(run: RunRow): KilnError {
+  const { code, message, target, hint } = run.error!;
+  return new KilnError(code, message, { ...(target && { target }), ...(hint && { hint }) });
+}

@@ -1,0 +1,107 @@
+/**
+ * One open state directory: what every way in (a command, later the API, a worker) works on. Opening it settles what dead processes left
+ * on this host: rows by the engine's sweep, machines and directories here.
+ */
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Database } from './database/connection.ts';
+import { openDatabase } from './database/connection.ts';
+import type { ServiceLog } from './database/service-log.ts';
+import type { Engine } from './engine/engine.ts';
+import { openEngine } from './engine/engine.ts';
+import type { OperationHandler } from './engine/operation.ts';
+import { type Home, openHome } from './home.ts';
+import { type ImageStore, openImageStore } from './images/store.ts';
+import type { MachineFactory } from './machines/machine.ts';
+import { qemuFactory } from './machines/qemu/factory.ts';
+import { sweepMachines } from './machines/qemu/sweep.ts';
+import { createHandler } from './providers/image-builder/create.ts';
+import { type RunListener, runHandler } from './providers/image-builder/run.ts';
+
+export interface Service {
+  readonly home: Home;
+  readonly database: Database;
+  readonly engine: Engine;
+  readonly store: ImageStore;
+  readonly machines: MachineFactory;
+  /** Whoever is set here before a run begins is told of it while it goes on in this process. */
+  readonly listeners: Map<string, RunListener>;
+  /** Cancels what runs here, waits for it to clean up, and leaves the state directory. */
+  close(): Promise<void>;
+}
+
+export interface ServiceOptions {
+  readonly home?: string | undefined;
+  readonly log: ServiceLog;
+  /** Commands that only read rows need no sweep of machines. */
+  readonly sweep?: boolean;
+}
+
+/** Errors: those of openHome and openDatabase. */
+export async function openService(options: ServiceOptions): Promise<Service> {
+  const home = await openHome({ home: options.home });
+  const database = await openDatabase({ home, log: options.log });
+  try {
+    const store = await openImageStore(home.regions);
+    const machines = qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
+    const listeners = new Map<string, RunListener>();
+    const environment = {
+      database: database.kysely,
+      home,
+      machines,
+      store,
+      listener: (runId: string) => listeners.get(runId),
+    };
+    const handlers: readonly OperationHandler[] = [createHandler(environment), runHandler(environment)];
+    const engine = await openEngine({ database, home, handlers, log: options.log });
+    const service: Service = {
+      home,
+      database,
+      engine,
+      store,
+      machines,
+      listeners,
+      async close() {
+        await engine.close();
+        await database.close();
+      },
+    };
+    await settle(service, options.log);
+    return service;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+/** Ends what processes that died left on this host: their rows, machines, directories, half-published images. */
+async function settle(service: Service, log: ServiceLog): Promise<void> {
+  const { home, database, engine, store } = service;
+  await engine.sweep();
+  for (const name of await readdir(home.runs)) {
+    const run = await database.kysely
+      .selectFrom('run')
+      .select(['state', 'worker'])
+      .where('id', '=', name)
+      .executeTakeFirst();
+    const running = run && (run.state === 'Running' || run.state === 'Canceling');
+    if (running && (run.worker === null || (await engine.isAlive(run.worker)))) continue;
+    log('info', 'A run left its directory behind; its machines are ended.', { run: name });
+    await sweepMachines(join(home.runs, name));
+    await rm(join(home.runs, name), { recursive: true, force: true });
+    for (const image of await store.list())
+      if (image.runId === name && !(await isRecorded(database, image.id, name))) await store.remove(image);
+  }
+  await store.sweepStaged();
+}
+
+/** An image that a run published but died before saying so is nobody's. */
+async function isRecorded(database: Database, artifactId: string, runId: string): Promise<boolean> {
+  const row = await database.kysely
+    .selectFrom('run_output')
+    .select('id')
+    .where('run_id', '=', runId)
+    .where('artifact_id', '=', artifactId)
+    .executeTakeFirst();
+  return row !== undefined;
+}
