@@ -1,0 +1,103 @@
+/** Runs the real `kiln` in tests, with a state directory of the test's own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run } from '../src/processes/process.ts';
+
+export const ROOT = join(import.meta.dirname, '..');
+export const KILN = join(ROOT, 'kiln');
+
+export interface Outcome {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Outcome>;
+  /** Resolves when standard error has shown the pattern; rejects when the command ended without it. */
+  until(pattern: RegExp): Promise<void>;
+}
+
+/** Starts `kiln` directly under Node, so that a signal reaches Kiln itself. */
+export function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
+  const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], {
+    env: { ...process.env, NO_COLOR: '1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  const watchers = new Set<() => void>();
+  child.stdout.setEncoding('utf8').on('data', text => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', text => {
+    stderr += text;
+    for (const watch of watchers) watch();
+  });
+  const ended = new Promise<Outcome>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (exitCode, signal) => resolve({ exitCode, signal, stdout, stderr }));
+  });
+  return {
+    child,
+    ended,
+    until: pattern =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          if (!pattern.test(stderr)) return;
+          watchers.delete(look);
+          resolve();
+        };
+        watchers.add(look);
+        look();
+        ended.then(() => reject(new Error(`kiln ended before it printed ${pattern}:\n${stdout}\n${stderr}`)), reject);
+      }),
+  };
+}
+
+/** Runs `kiln` to its end. */
+export async function kiln(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  return start(args, env).ended;
+}
+
+/** A state directory that other users' processes can pass through, and that is gone after the test. */
+export async function temporaryHome(): Promise<{ path: string; remove(): Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), 'kiln-home-'));
+  await run('chmod', ['0711', path]);
+  return {
+    path,
+    async remove() {
+      await rm(path, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+/** What a build must never leave behind, wherever it was killed: processes and mounts of this home, its run directories. */
+export async function leftovers(home: string): Promise<string[]> {
+  const left: string[] = [];
+  const { stdout: processes } = await run('ps', ['-eo', 'pid=,args=']);
+  for (const line of processes.split('\n'))
+    if (line.includes(home) && !/\bps -eo\b/.test(line) && !line.includes('--test'))
+      left.push(`process ${line.trim().slice(0, 200)}`);
+  const { stdout: mounts } = await run('cat', ['/proc/mounts']);
+  for (const line of mounts.split('\n')) if (line.includes(home)) left.push(`mount ${line}`);
+  for (const name of await readdir(join(home, 'runs')).catch(() => [])) left.push(`run directory ${name}`);
+  const staged = (await readdir(join(home, 'regions'), { recursive: true }).catch(() => [])).filter(name =>
+    /(^|\/)\.|stag|tmp/.test(name),
+  );
+  left.push(...staged.map(name => `staged ${name}`));
+  return left;
+}
+
+/** Names of the network namespaces that machines made; only this suite's when nothing else builds on the host. */
+export async function namespaces(): Promise<string[]> {
+  const { stdout } = await run('ip', ['netns', 'list'], { ok: [0, 1, 255] });
+  return stdout
+    .split('\n')
+    .map(line => line.split(' ')[0]!)
+    .filter(name => name.startsWith('kiln'));
+}
