@@ -53,20 +53,18 @@ export async function openNetwork(directory: string, report: (line: string) => v
         off(`${missing} is not installed.`);
         return { network: SHARED, slot, close };
       }
-      const problem = await build(slot, report);
-      if (problem === undefined) {
+      const outcome = await build(slot, report);
+      if (outcome === 'built') {
         const network = { isolated: true, namespace: slot.name, address: slot.address, port: SSH_FORWARD_PORT };
         return { network, slot, close };
       }
-      if (/File exists/.test(problem)) {
-        // Somebody else's namespace of that name: not ours to take down.
+      if (outcome === 'taken') {
         await releaseSlot(slot);
         from = slot.number + 1;
         continue;
       }
-      await removeNetwork(slot);
-      off(`no network namespace can be set up here (${problem}).`);
-      return { network: SHARED, slot, close };
+      off(`no network namespace can be set up here (${outcome.problem}).`);
+      return { network: SHARED, slot, close: () => releaseSlot(slot) };
     } catch (error) {
       await close();
       throw error;
@@ -94,30 +92,61 @@ async function removeNetwork(slot: Slot): Promise<void> {
   await rm(netnsDirectory(slot), { recursive: true, force: true });
 }
 
-/** @returns what stands in the way, in the tool's words. Throws for surprises only. */
-async function build(slot: Slot, report: (line: string) => void): Promise<string | undefined> {
-  const added = await run('ip', ['netns', 'add', slot.name], { ok: ANY_CODE });
-  if (added.exitCode !== 0) return lastLine(added.stderr);
+type Outcome = 'built' | 'taken' | { readonly problem: string };
+
+/**
+ * Sets up a slot's network. Claims are files, and a container may share the host's network but not its files: the namespace and the link are
+ * therefore claimed once more, by making them, and what somebody else made is never touched.
+ */
+async function build(slot: Slot, report: (line: string) => void): Promise<Outcome> {
+  const namespace = await attempt('ip', ['netns', 'add', slot.name]);
+  if (namespace !== undefined) return refusal(namespace);
+  const link = await attempt('ip', [
+    'link',
+    'add',
+    slot.name,
+    'type',
+    'veth',
+    'peer',
+    'name',
+    'eth0',
+    'netns',
+    slot.name,
+  ]);
+  if (link !== undefined) {
+    await run('ip', ['netns', 'delete', slot.name], { ok: ANY_CODE });
+    return refusal(link);
+  }
   const resolvers = await outsideResolvers();
   await mkdir(netnsDirectory(slot), { recursive: true });
   await writeFile(path.join(netnsDirectory(slot), 'resolv.conf'), resolvers.map(ip => `nameserver ${ip}\n`).join(''));
   if (resolvers.length === 0)
     report("The host's name servers are on the host itself, which the guest may not reach: the guest has no DNS.");
-  // The rules come first: there is no moment in which the link is up without them.
-  for (const [program, args, input] of [
-    ['nft', ['-f', '-'], rules(slot)],
-    ['ip', ['-batch', '-'], hostLink(slot)],
-    ['ip', ['-n', slot.name, '-batch', '-'], namespaceLink(slot)],
-  ] as const) {
-    const done = await run(program, args, { input, ok: ANY_CODE });
-    if (done.exitCode !== 0) return lastLine(done.stderr);
-  }
-  return await forward(report);
+  const problem =
+    // The rules come first: there is no moment in which the link is up without them.
+    (await attempt(
+      'nft',
+      ['-f', '-'],
+      `add table inet ${slot.name}\ndelete table inet ${slot.name}\n${rules(slot)}`,
+    )) ??
+    (await attempt('ip', ['-batch', '-'], hostLink(slot))) ??
+    (await attempt('ip', ['-n', slot.name, '-batch', '-'], namespaceLink(slot))) ??
+    (await forward(report));
+  if (problem === undefined) return 'built';
+  await removeNetwork(slot);
+  return { problem };
+}
+
+const refusal = (problem: string): Outcome => (/File exists/.test(problem) ? 'taken' : { problem });
+
+/** @returns the last words of a program that failed. */
+async function attempt(program: string, args: readonly string[], input?: string): Promise<string | undefined> {
+  const done = await run(program, args, { ok: ANY_CODE, ...(input !== undefined && { input }) });
+  return done.exitCode === 0 ? undefined : lastLine(done.stderr);
 }
 
 function hostLink(slot: Slot): string {
   return [
-    `link add ${slot.name} type veth peer name eth0 netns ${slot.name}`,
     `link set ${slot.name} addrgenmode none`,
     `address add ${slot.hostAddress}/${slot.prefixLength} dev ${slot.name}`,
     `link set ${slot.name} up`,
