@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { commandLine, type Invocation, machineType } from './command-line.ts';
+
+const plain: Invocation = {
+  name: 'kiln-run-build',
+  accelerator: 'tcg',
+  cpu: 'qemu64',
+  machine: 'q35',
+  processors: 2,
+  memoryMiB: 2048,
+  disk: [
+    { fd: 4, format: 'qcow2' },
+    { fd: 5, format: 'qcow2' },
+    { fd: 6, format: 'raw' },
+  ],
+  seedFd: 7,
+  qmpFd: 3,
+  sshForward: { address: '198.18.0.2', port: 2222 },
+  console: 'output',
+};
+
+const values = (args: readonly string[], option: string): string[] =>
+  args.flatMap((arg, index) => (arg === option ? [args[index + 1]!] : []));
+
+test('QEMU is confined and starts from nothing', () => {
+  const args = commandLine(plain);
+  assert.deepEqual(values(args, '-sandbox'), [
+    'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+  ]);
+  for (const option of ['-nodefaults', '-no-user-config']) assert.ok(args.includes(option));
+});
+
+test('the disk is a chain of descriptors of which only the first is written', () => {
+  const args = commandLine(plain);
+  const [disk, seed] = values(args, '-blockdev').map(text => JSON.parse(text));
+  assert.equal(disk['node-name'], 'disk');
+  assert.deepEqual([disk.file.filename, disk['read-only'], disk.cache['no-flush']], ['/dev/fdset/4', false, true]);
+  assert.deepEqual([disk.backing.file.filename, disk.backing['read-only']], ['/dev/fdset/5', true]);
+  assert.deepEqual([disk.backing.backing.driver, disk.backing.backing.file['read-only']], ['raw', true]);
+  assert.equal('backing' in disk.backing.backing, false);
+  assert.equal(seed['read-only'], true);
+  assert.deepEqual(values(args, '-add-fd'), ['fd=4,set=4', 'fd=5,set=5', 'fd=6,set=6', 'fd=7,set=7']);
+});
+
+test('a disk without a backing file says so, instead of following what its header names', () => {
+  const [disk] = values(commandLine({ ...plain, disk: [{ fd: 4, format: 'qcow2' }] }), '-blockdev');
+  assert.equal(JSON.parse(disk!).backing, null);
+});
+
+test('no path of the host is on the command line of a BIOS machine', () => {
+  for (const arg of commandLine(plain)) assert.ok(!arg.includes('/') || arg.includes('/dev/fdset/'), arg);
+});
+
+test('the guest is reached through one forwarded port, by IPv4 only', () => {
+  const [net] = values(commandLine(plain), '-netdev');
+  assert.equal(net, 'user,id=net,ipv6=off,hostfwd=tcp:198.18.0.2:2222-:22');
+});
+
+test('emulation runs a thread for each processor; hardware takes no such words', () => {
+  assert.match(values(commandLine(plain), '-accel')[0]!, /^tcg,thread=multi,tb-size=\d+$/);
+  assert.deepEqual(values(commandLine({ ...plain, accelerator: 'kvm' }), '-accel'), ['kvm']);
+});
+
+test('UEFI firmware is flash: code shared, variables its own', () => {
+  const uefi = { codePath: '/usr/share/OVMF/OVMF_CODE.fd', variablesFd: 8 };
+  const args = commandLine({ ...plain, machine: machineType('q35', true), uefi });
+  const nodes = values(args, '-blockdev').map(text => JSON.parse(text));
+  assert.equal(nodes.find(node => node['node-name'] === 'firmware')['read-only'], true);
+  assert.equal(nodes.find(node => node['node-name'] === 'variables').filename, '/dev/fdset/8');
+  assert.deepEqual(values(args, '-machine'), ['q35,pflash0=firmware,pflash1=variables']);
+});
