@@ -9,9 +9,9 @@ import { openDatabase } from './database/connection.ts';
 import type { ServiceLog } from './database/service-log.ts';
 import type { Engine } from './engine/engine.ts';
 import { openEngine } from './engine/engine.ts';
-import type { OperationHandler } from './engine/operation.ts';
+import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
-import { type ImageStore, openImageStore } from './images/store.ts';
+import { list, remove, sweepStaged } from './images/store.ts';
 import type { MachineFactory } from './machines/machine.ts';
 import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
@@ -22,7 +22,6 @@ export interface Service {
   readonly home: Home;
   readonly database: Database;
   readonly engine: Engine;
-  readonly store: ImageStore;
   readonly machines: MachineFactory;
   /** Whoever is set here before a run begins is told of it while it goes on in this process. */
   readonly listeners: Map<string, RunListener>;
@@ -33,8 +32,6 @@ export interface Service {
 export interface ServiceOptions {
   readonly home?: string | undefined;
   readonly log: ServiceLog;
-  /** Commands that only read rows need no sweep of machines. */
-  readonly sweep?: boolean;
 }
 
 /** Errors: those of openHome and openDatabase. */
@@ -42,14 +39,12 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   const home = await openHome({ home: options.home });
   const database = await openDatabase({ home, log: options.log });
   try {
-    const store = await openImageStore(home.regions);
     const machines = qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();
     const environment = {
       database: database.kysely,
       home,
       machines,
-      store,
       listener: (runId: string) => listeners.get(runId),
     };
     const handlers: readonly OperationHandler[] = [createHandler(environment), runHandler(environment)];
@@ -58,7 +53,6 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       home,
       database,
       engine,
-      store,
       machines,
       listeners,
       async close() {
@@ -76,23 +70,30 @@ export async function openService(options: ServiceOptions): Promise<Service> {
 
 /** Ends what processes that died left on this host: their rows, machines, directories, half-published images. */
 async function settle(service: Service, log: ServiceLog): Promise<void> {
-  const { home, database, engine, store } = service;
+  const { home, database, engine } = service;
   await engine.sweep();
-  for (const name of await readdir(home.runs)) {
-    const run = await database.kysely
-      .selectFrom('run')
-      .select(['state', 'worker'])
-      .where('id', '=', name)
-      .executeTakeFirst();
-    const running = run && (run.state === 'Running' || run.state === 'Canceling');
-    if (running && (run.worker === null || (await engine.isAlive(run.worker)))) continue;
-    log('info', 'A run left its directory behind; its machines are ended.', { run: name });
-    await sweepMachines(join(home.runs, name));
-    await rm(join(home.runs, name), { recursive: true, force: true });
-    for (const image of await store.list())
-      if (image.runId === name && !(await isRecorded(database, image.id, name))) await store.remove(image);
+  for (const runId of await readdir(home.runs)) {
+    if (await isExecuted(service, runId)) continue;
+    log('info', 'A run left its directory behind; its machines are ended.', { run: runId });
+    await sweepMachines(join(home.runs, runId));
+    for (const image of await list(home.root))
+      if (image.manifest.runId === runId && !(await isRecorded(database, image.manifest.id, runId)))
+        await remove(image);
+    await rm(join(home.runs, runId), { recursive: true, force: true });
   }
-  await store.sweepStaged();
+  await sweepStaged(home.root, runId => isExecuted(service, runId));
+}
+
+/** Whether a living process works on a run; a run's id is its operation's. */
+async function isExecuted({ database, engine }: Service, runId: string): Promise<boolean> {
+  if (!/^[0-9a-f-]{36}$/.test(runId)) return false;
+  const operation = await database.kysely
+    .selectFrom('operation')
+    .select(['status', 'worker'])
+    .where('id', '=', runId)
+    .executeTakeFirst();
+  if (!operation?.worker || isTerminal(operation.status)) return false;
+  return await engine.isAlive(operation.worker);
 }
 
 /** An image that a run published but died before saying so is nobody's. */

@@ -2,7 +2,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Progress } from '../images/source.ts';
-import type { ImageStore } from '../images/store.ts';
 import type { MachineFactory, MachineShape } from '../machines/machine.ts';
 import { artifacts as makeArtifacts } from './artifacts.ts';
 import { bootPhase } from './boot.ts';
@@ -32,7 +31,8 @@ export interface BuildEnvironment {
   /** Kept. */
   readonly logDirectory: string;
   readonly machines: MachineFactory;
-  readonly store: ImageStore;
+  /** The state directory, whose region store gets the images. */
+  readonly home: string;
   readonly recorder: Recorder;
   readonly onLine: (line: LogLine) => void;
   readonly onProgress: (progress: Progress) => void;
@@ -79,7 +79,7 @@ export async function build(
   });
   const made = makeArtifacts({ directory: environment.directory, signal, onProgress: environment.onProgress });
   const distribute = request.distribute.map(target =>
-    distributePhase(target, environment.store, made, { runId: request.runId, templateId: request.templateId }),
+    distributePhase(target, environment.home, made, { runId: request.runId, templateId: request.templateId }),
   );
   const phases = phasesOf(request, distribute);
   const machines = new AsyncDisposableStack();

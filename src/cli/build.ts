@@ -66,7 +66,6 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
     const source = await sourceOf(checked.template, {
       database: service.database.kysely,
       home: service.home,
-      store: service.store,
       ...(options.catalogue !== undefined && { catalogue: resolve(options.catalogue) }),
     });
     const made = await ensureNeighbours(service.database.kysely, {

@@ -3,7 +3,7 @@
  * not at all, whatever happens to the process that publishes it.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
 import { cloneOrCopy } from '../disks/copy.ts';
@@ -95,6 +95,26 @@ export async function publish(home: string, staged: Staged, manifest: ImageManif
   }
 }
 
+/**
+ * Publishes a finished disk: `from`, which is never written again, gets a second name where the file system can (and stays), else it is
+ * copied. `manifest.runId` owns what is staged meanwhile.
+ */
+export async function addImage(home: string, from: string, manifest: ImageManifest): Promise<StoredImage> {
+  const staged = await stage(home, manifest.location, manifest.runId);
+  try {
+    await chmod(from, 0o444);
+    const to = join(staged.directory, manifest.file);
+    await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
+      if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) throw error;
+      await cloneOrCopy(from, to);
+    });
+    return await publish(home, staged, manifest);
+  } catch (error) {
+    await unstage(staged);
+    throw error;
+  }
+}
+
 /** Gives up what was put together. */
 export async function unstage(staged: Staged): Promise<void> {
   await rm(staged.directory, { recursive: true, force: true });
@@ -140,6 +160,11 @@ export async function find(
     ),
   ].find(found => found.length > 0);
   if (matches?.length === 1) return matches[0]!;
+  // A VHD is a new file for each run of its template: the name of its run output means the newest.
+  const [newest, ...others] = (matches ?? []).toSorted((a, b) =>
+    b.manifest.createdAt.localeCompare(a.manifest.createdAt),
+  );
+  if (newest && others.every(other => isEarlier(other.manifest, newest.manifest))) return newest;
   const several = (matches ?? []).map(({ manifest }) => `${manifest.id} (${manifest.kind}, ${manifest.location})`);
   throw new KilnError(
     'NotFound',
@@ -148,6 +173,15 @@ export async function find(
       target: text,
       ...(matches && { hint: `Say which: ${several.join(', ')}.` }),
     },
+  );
+}
+
+function isEarlier(a: ImageManifest, b: ImageManifest): boolean {
+  return (
+    a.kind === b.kind &&
+    a.location === b.location &&
+    a.templateId === b.templateId &&
+    a.runOutputName === b.runOutputName
   );
 }
 

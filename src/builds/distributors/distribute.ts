@@ -1,7 +1,8 @@
 /** The distribute phases: finished files go into the store of each region, then become known, all or nothing for one target. */
 import { asKilnError, KilnError } from '../../arm/errors.ts';
+import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
-import type { ImageManifest, ImageStore, NewManifest } from '../../images/store.ts';
+import { addImage, IMAGE_FILES, remove, type StoredImage } from '../../images/store.ts';
 import type { Artifact, ArtifactFormat, Artifacts } from '../artifacts.ts';
 import type { BuildState, Phase, PhaseContext } from '../phase.ts';
 
@@ -18,7 +19,7 @@ export interface Published {
   readonly placement: Placement;
   readonly artifact: Artifact;
   /** One a location, in the placement's order. */
-  readonly manifests: readonly ImageManifest[];
+  readonly images: readonly StoredImage[];
 }
 
 export interface DistributionTarget {
@@ -43,9 +44,10 @@ const TRIES = 5;
 /** Facts about the run that every manifest carries. */
 export type Provenance = Pick<ImageManifest, 'runId' | 'templateId'>;
 
+/** @param home the state directory */
 export function distributePhase(
   target: DistributionTarget,
-  store: ImageStore,
+  home: string,
   artifacts: Artifacts,
   provenance: Provenance,
 ): Phase {
@@ -78,16 +80,16 @@ export function distributePhase(
     state: BuildState,
     context: PhaseContext,
   ): Promise<boolean> {
-    const manifests: ImageManifest[] = [];
+    const images: StoredImage[] = [];
     const withdraw = async () => {
-      for (const manifest of manifests) await store.remove(manifest).catch(() => {});
+      for (const image of images) await remove(image).catch(() => {});
     };
     try {
       for (const location of placement.locations) {
         context.signal.throwIfAborted();
-        manifests.push(await store.add(artifact.path, manifestOf(placement, location, artifact, state)));
+        images.push(await addImage(home, artifact.path, manifestOf(placement, location, artifact, state)));
       }
-      const recorded = await target.record({ placement, artifact, manifests });
+      const recorded = await target.record({ placement, artifact, images });
       if (!recorded) await withdraw();
       return recorded;
     } catch (thrown) {
@@ -100,15 +102,17 @@ export function distributePhase(
     }
   }
 
-  function manifestOf(placement: Placement, location: string, artifact: Artifact, state: BuildState): NewManifest {
+  function manifestOf(placement: Placement, location: string, artifact: Artifact, state: BuildState): ImageManifest {
     const source = state.source!;
     const image = state.image!;
     return {
+      schema: 1,
       id: placement.id,
       kind: target.type,
       name: placement.name,
       location,
       format: artifact.format,
+      file: IMAGE_FILES[artifact.format],
       virtualSize: artifact.virtualSize,
       allocatedSize: artifact.allocatedSize,
       sha256: artifact.sha256,

@@ -11,7 +11,6 @@ import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import { download } from '../../images/catalogue/download.ts';
-import type { ImageStore } from '../../images/store.ts';
 import { putValidated, requireResource } from '../life.ts';
 import { patchProperties } from '../store.ts';
 import { imageTemplates, templateOf } from './image-templates.ts';
@@ -57,17 +56,16 @@ export async function putTemplate(
 export interface CreateEnvironment {
   readonly database: Kysely<Schema>;
   readonly home: Home;
-  readonly store: ImageStore;
 }
 
-export function createHandler({ database, home, store }: CreateEnvironment): OperationHandler {
+export function createHandler({ database, home }: CreateEnvironment): OperationHandler {
   return {
     kind: CREATE_KIND,
     async run({ signal }, input) {
       const { templateId, local, catalogue } = input as CreateInput;
       try {
         const stored = templateOf(await requireResource(database, templateId));
-        await sourceOf(stored, { database, home, store, ...(catalogue !== undefined && { catalogue }) });
+        await sourceOf(stored, { database, home, ...(catalogue !== undefined && { catalogue }) });
         const { template } = await prepareTemplate(stored, {
           files: home.files,
           signal,

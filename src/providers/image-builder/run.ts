@@ -14,7 +14,6 @@ import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { Progress } from '../../images/source.ts';
-import type { ImageStore } from '../../images/store.ts';
 import type { MachineFactory } from '../../machines/machine.ts';
 import { requireResource } from '../life.ts';
 import { buildRequest } from './build-request.ts';
@@ -39,7 +38,6 @@ export interface RunEnvironment {
   readonly database: Kysely<Schema>;
   readonly home: Home;
   readonly machines: MachineFactory;
-  readonly store: ImageStore;
   /** Whoever watches this run here, if anybody. */
   readonly listener: (runId: string) => RunListener | undefined;
 }
@@ -151,7 +149,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
             directory: join(home.runs, context.id),
             logDirectory: join(home.logs, context.id),
             machines: environment.machines,
-            store: environment.store,
+            home: home.root,
             recorder: {
               ...record,
               async started(index, phase, key) {

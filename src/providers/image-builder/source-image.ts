@@ -8,7 +8,7 @@ import type { Home } from '../../home.ts';
 import { acquirePlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
-import type { ImageManifest, ImageStore } from '../../images/store.ts';
+import { list, type StoredImage } from '../../images/store.ts';
 import { latestVersion } from '../compute/gallery-image-versions.ts';
 import { listResources } from '../store.ts';
 import type { ImageTemplate } from './normalise.ts';
@@ -17,7 +17,6 @@ import type { PlatformImageSource } from './source.ts';
 export interface SourceEnvironment {
   readonly database: Kysely<Schema>;
   readonly home: Home;
-  readonly store: ImageStore;
   /** A catalogue file that wins over the state directory's. */
   readonly catalogue?: string;
 }
@@ -34,7 +33,7 @@ export async function sourceOf(template: ImageTemplate, environment: SourceEnvir
   if (source.type === 'PlatformImage') return await platformImage(source, environment);
   const id =
     source.type === 'ManagedImage' ? source.imageId : await versionId(source.imageVersionId, template, environment);
-  return builtImage(await requireImage(id, template.location, environment.store));
+  return builtImage(await requireImage(id, template.location, environment.home.root));
 }
 
 async function platformImage(
@@ -80,15 +79,15 @@ async function versionId(id: string, { location }: ImageTemplate, { database }: 
   });
 }
 
-async function requireImage(id: string, location: string, store: ImageStore): Promise<ImageManifest> {
-  const replicas = (await store.list()).filter(image => image.id.toLowerCase() === id.toLowerCase());
-  const here = replicas.find(image => image.location === location);
+async function requireImage(id: string, location: string, home: string): Promise<StoredImage> {
+  const replicas = (await list(home)).filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());
+  const here = replicas.find(({ manifest }) => manifest.location === location);
   if (here) return here;
   throw new KilnError(
     'SourceNotFound',
     replicas.length === 0
       ? `No image was built here that is called ${id}.`
-      : `${id} is in ${replicas.map(image => image.location).join(', ')}, not in the template's region ${location}.`,
+      : `${id} is in ${replicas.map(({ manifest }) => manifest.location).join(', ')}, not in the template's region ${location}.`,
     {
       target: 'properties.source',
       hint:
@@ -99,11 +98,11 @@ async function requireImage(id: string, location: string, store: ImageStore): Pr
   );
 }
 
-function builtImage(image: ImageManifest): TemplateSourceImage {
+function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage {
   const source = {
     name: image.id,
     exactVersion: parseId(image.id).name,
-    disk: { path: image.path, format: 'qcow2' as const },
+    disk: { path, format: 'qcow2' as const },
     sha256: image.sha256,
     virtualSize: image.virtualSize,
     osType: image.osType,

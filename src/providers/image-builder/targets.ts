@@ -84,7 +84,7 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
     }),
     record: published =>
       write(origin, distributor, published, async trx => {
-        const { osType, hyperVGeneration } = published.manifests[0]!;
+        const { osType, hyperVGeneration } = published.images[0]!.manifest;
         const osDisk = { osType, osState: 'Generalized', caching: 'ReadWrite', diskSizeGB: gibOf(published) };
         await put(trx, images, published, distributor.location, { hyperVGeneration, storageProfile: { osDisk } });
         return true;
@@ -189,16 +189,16 @@ async function write(
   published: Published,
   resource: (trx: Transacting) => Promise<boolean>,
 ): Promise<boolean> {
-  const { placement, artifact, manifests } = published;
+  const { placement, artifact, images } = published;
   return await database.transaction().execute(async trx => {
     if (!(await resource(trx))) return false;
-    const { path, location } = manifests[0]!;
+    const { path, manifest } = images[0]!;
     const id = `${templateId}/runOutputs/${distributor.runOutputName}`;
     const content = {
       run_id: runId,
       artifact_id: placement.id,
       artifact_uri: distributor.type === 'VHD' ? pathToFileURL(path).href : null,
-      location,
+      location: manifest.location,
       path,
       sha256: artifact.sha256,
       bytes: artifact.allocatedSize,
