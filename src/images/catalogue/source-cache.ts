@@ -8,6 +8,7 @@ import { moveDurably, sync } from '../../disks/durable.ts';
 import { lockFile } from '../../disks/file-lock.ts';
 import { sha256File } from '../../disks/hash.ts';
 import { inspect } from '../../disks/qemu-img.ts';
+import { run } from '../../processes/process.ts';
 import type { AcquireOptions, SourceImage } from '../source.ts';
 import { type CatalogueEntry, formatName } from './entries.ts';
 
@@ -152,8 +153,9 @@ export async function makeOnce(
 
 /** Removes what a process that died has left half-made. Called by the holder of the lock, so nobody is at work in there. */
 async function sweep(folder: string): Promise<void> {
+  // coreutils' rm stays on this file system, whatever may be mounted in there.
   for (const name of await readdir(folder))
-    if (name.startsWith(MAKING)) await rm(join(folder, name), { recursive: true, force: true });
+    if (name.startsWith(MAKING)) await run('rm', ['-rf', '--one-file-system', '--', join(folder, name)]);
 }
 
 export function toSourceImage(entry: CatalogueEntry, { disk, manifest }: CachedSource): SourceImage {

@@ -1,7 +1,7 @@
 /** A Debian source image made on this host from Debian's packages, for where no cloud image can be downloaded. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { asKilnError, KilnError } from '../../../arm/errors.ts';
@@ -21,6 +21,7 @@ export const BOOTSTRAP_TOOLS = Object.freeze([
   { program: 'qemu-img', package: 'qemu-utils' },
   { program: 'flock', package: 'util-linux' },
   { program: 'setpriv', package: 'util-linux' },
+  { program: 'unshare', package: 'util-linux' },
   { program: 'tar', package: 'tar' },
   { program: 'dd', package: 'coreutils' },
 ]);
@@ -116,7 +117,7 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
     // Also when canceled: this must not be.
     if (!privileged)
       await run('mmdebstrap', ['--unshare-helper', 'rm', '-rf', root, join(work, 'images')], { env }).catch(() => {});
-    await rm(work, { recursive: true, force: true });
+    await run('rm', ['-rf', '--one-file-system', '--', work]);
   }
 }
 
@@ -142,8 +143,12 @@ async function installPackages(request: Installation): Promise<void> {
     ...mirrors,
   ];
   let stage = 0;
-  // Killed with us, also by kill -9: nothing else would end it.
-  await run('setpriv', ['--pdeathsig', 'KILL', 'mmdebstrap', ...args], {
+  // Killed with us, also by kill -9, and all that it started and mounted with it: nothing else would end it, and whoever
+  // removed its directory would reach through its mounts into the host's own /dev.
+  const namespaces = request.privileged
+    ? ['unshare', '--mount', '--pid', '--mount-proc', '--fork', '--kill-child']
+    : [];
+  await run('setpriv', ['--pdeathsig', 'KILL', ...namespaces, 'mmdebstrap', ...args], {
     env: request.env,
     ...(request.signal && { signal: request.signal }),
     onLine: line => {
