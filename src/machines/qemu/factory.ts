@@ -1,29 +1,17 @@
 /** Makes QEMU machines: finds out what the host can do, gathers the parts, starts, and takes all of it back when that fails. */
-import { constants } from 'node:fs';
-import { access, copyFile, type FileHandle, open, rm } from 'node:fs/promises';
+import { copyFile, type FileHandle, open, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { KilnError } from '../../arm/errors.ts';
 import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../machine.ts';
-import { type Accelerator, type AcceleratorOptions, findAccelerator, KVM_CPU } from './accelerator.ts';
+import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
 import { openDiskChain } from './disk-chain.ts';
 import { newIdentity } from './identity.ts';
 import { DEADLINES, QemuMachine } from './machine.ts';
+import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
 import { writeSeed } from './seed.ts';
 import { recordName } from './sweep.ts';
-
-const MACHINE = 'q35';
-
-/** Fast under emulation, and still what x86-64-v2 distributions (AlmaLinux 9 …) ask for. */
-const TCG_CPU = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16';
-
-const FIRMWARE = [
-  { code: '/usr/share/OVMF/OVMF_CODE_4M.fd', variables: '/usr/share/OVMF/OVMF_VARS_4M.fd' },
-  { code: '/usr/share/OVMF/OVMF_CODE.fd', variables: '/usr/share/OVMF/OVMF_VARS.fd' },
-  { code: '/usr/share/edk2/ovmf/OVMF_CODE.fd', variables: '/usr/share/edk2/ovmf/OVMF_VARS.fd' },
-] as const;
 
 /** A factory of QEMU machines. What it finds out about the host is kept in `cacheFile`. */
 export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
@@ -65,11 +53,9 @@ function shapeOf(
     memoryMiB: request.memoryMiB,
     firmware: request.firmware,
     accelerator: accelerator.name,
-    model: `${accelerator.qemuVersion}/${MACHINE}/${cpuOf(accelerator)}`,
+    model: `${accelerator.qemuVersion}/${MACHINE}/${cpuOf(accelerator.name)}`,
   };
 }
-
-const cpuOf = (accelerator: Accelerator): string => (accelerator.name === 'kvm' ? KVM_CPU : TCG_CPU);
 
 /** Undone in reverse order when a start fails, and by the machine when it ends. */
 type Undo = () => Promise<void>;
@@ -123,9 +109,11 @@ async function assemble(
     format,
   }));
   const seedFd = hand(seedHandle);
-  const uefi = request.firmware === 'uefi' ? await flash(file('uefi-variables.fd')) : undefined;
-  if (uefi) remove(uefi.variablesPath);
-  const variablesFd = uefi && hand(handles.use(await open(uefi.variablesPath, 'r+')));
+  const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
+  const variables = file('uefi-variables.fd');
+  remove(variables);
+  if (uefi) await copyFile(uefi.variables, variables);
+  const variablesFd = uefi && hand(handles.use(await open(variables, 'r+')));
   const console = handles.use(await open(request.consolePath, 'a', 0o644));
 
   const { network, slot, close } = await openNetwork(request.directory, request.report);
@@ -142,7 +130,7 @@ async function assemble(
     args: commandLine({
       name: `kiln-${request.id}-${request.name}`,
       accelerator: accelerator.name,
-      cpu: cpuOf(accelerator),
+      cpu: cpuOf(accelerator.name),
       machine: machineType(MACHINE, uefi !== undefined),
       processors: request.processors,
       memoryMiB: request.memoryMiB,
@@ -150,7 +138,7 @@ async function assemble(
       seedFd,
       qmpFd: QMP_FD,
       sshForward: network,
-      ...(uefi && { uefi: { codePath: uefi.codePath, variablesFd: variablesFd! } }),
+      ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),
       console: 'output',
     }),
     console: console.fd,
@@ -166,21 +154,5 @@ async function assemble(
     sshPort: network.port,
     deadlines: DEADLINES[accelerator.name],
     release,
-  });
-}
-
-/** UEFI firmware of the host, with variables of the machine's own. Rejects with ToolMissing. */
-async function flash(variablesPath: string): Promise<{ codePath: string; variablesPath: string }> {
-  for (const { code, variables } of FIRMWARE) {
-    const there = await Promise.all([access(code), access(variables)]).then(
-      () => true,
-      () => false,
-    );
-    if (!there) continue;
-    await copyFile(variables, variablesPath, constants.COPYFILE_FICLONE);
-    return { codePath: code, variablesPath };
-  }
-  throw new KilnError('ToolMissing', 'No UEFI firmware (OVMF) is installed, and the source image boots by UEFI.', {
-    target: 'ovmf',
   });
 }
