@@ -12,8 +12,15 @@ import { assembleDisk, LAYOUT, MKE2FS_CONF } from './disk-layout.ts';
 import { CUSTOMIZE_HOOK, GUEST_PACKAGES, guestFiles } from './guest-files.ts';
 import { hostMirrors, hostProxy } from './mirrors.ts';
 
+export interface BootstrapTool {
+  readonly program: string;
+  readonly package: string;
+  /** Needed only where Kiln does not run as root. */
+  readonly unprivilegedOnly?: true;
+}
+
 /** Programs that a bootstrap runs on the host, each with the Debian package it comes in. */
-export const BOOTSTRAP_TOOLS = Object.freeze([
+export const BOOTSTRAP_TOOLS: readonly BootstrapTool[] = Object.freeze([
   { program: 'mmdebstrap', package: 'mmdebstrap' },
   { program: 'mke2fs', package: 'e2fsprogs' },
   { program: 'sfdisk', package: 'fdisk' },
@@ -24,6 +31,7 @@ export const BOOTSTRAP_TOOLS = Object.freeze([
   { program: 'unshare', package: 'util-linux' },
   { program: 'tar', package: 'tar' },
   { program: 'dd', package: 'coreutils' },
+  { program: 'newuidmap', package: 'uidmap', unprivilegedOnly: true },
 ]);
 
 export interface BootstrapRequest extends AcquireOptions {
