@@ -4,32 +4,31 @@
  * the parts that a finished image must not have.
  */
 import { KilnError } from '../arm/errors.ts';
-import type { Machine } from '../machines/machine.ts';
+import type { ExecResult, Machine } from '../machines/machine.ts';
 import { tail } from './customizers/step.ts';
 import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
 
+/** With this the script says that deprovisioning itself failed. */
+const DEPROVISION_FAILED = 90;
+
 /**
- * Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`; a template
- * overrides it by writing this file. An image without waagent has only Kiln's own part.
+ * Runs as root, from standard input, in one go: deprovisioning changes the host's name, and every further sudo would wait for a name server that
+ * no longer answers. Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`; a template overrides it by
+ * writing /tmp/DeprovisioningScript.sh. Then what virt-sysprep's default operations remove, for the traces that a build leaves; the build user goes last,
+ * while its own session is still open (userdel -f).
  */
-const DEPROVISION = `
+const script = (user: string) => `
+set -u
+waagent=$(command -v waagent || ls /usr/sbin/waagent 2>/dev/null)
 if [ -e /tmp/DeprovisioningScript.sh ]; then
   echo "Running the template's /tmp/DeprovisioningScript.sh."
-  sudo sh /tmp/DeprovisioningScript.sh
-elif command -v waagent >/dev/null 2>&1 || [ -x /usr/sbin/waagent ]; then
+  sh /tmp/DeprovisioningScript.sh </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
+elif [ -n "$waagent" ]; then
   echo 'Running waagent -force -deprovision+user.'
-  sudo sh -c 'waagent=$(command -v waagent || echo /usr/sbin/waagent); "$waagent" -force -deprovision+user && export HISTSIZE=0 && sync'
+  "$waagent" -force -deprovision+user </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
 else
   echo 'The image has no waagent; Kiln removes the traces itself.'
 fi
-`;
-
-/**
- * What virt-sysprep's default operations remove, for the traces that a build leaves. Runs as root from standard input; the
- * build user goes last, while its own session is still open (userdel -f), so nothing after it may need sudo.
- */
-const finish = (user: string) => `
-set -u
 echo 'Removing what is left of the build machine.'
 rm -f /etc/ssh/ssh_host_*
 if [ -d /var/lib/cloud ]; then rm -rf /var/lib/cloud/* ; fi
@@ -38,10 +37,15 @@ rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* /
 rm -f /etc/NetworkManager/system-connections/cloud-init-* /etc/sysconfig/network-scripts/ifcfg-eth0
 rm -f /etc/udev/rules.d/70-persistent-net.rules
 rm -rf /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /var/lib/systemd/network/*
+# Its stop writes a new seed at power-off, unless it has stopped before.
+systemctl -q stop systemd-random-seed.service 2>/dev/null
 rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed
 rm -f /root/.bash_history
 # cloud-init gives root the build's key too, with a command that refuses; keys that the template gave root stay.
-if [ -f /root/.ssh/authorized_keys ]; then sed -i '/Please login as the user/d' /root/.ssh/authorized_keys; [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys; fi
+if [ -f /root/.ssh/authorized_keys ]; then
+  sed -i '/Please login as the user/d' /root/.ssh/authorized_keys
+  [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys
+fi
 rm -f /tmp/script_* /tmp/DeprovisioningScript.sh
 rm -rf /var/log/journal/*/ /var/log/waagent.log*
 for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
@@ -66,12 +70,21 @@ export function generalizePhase(): Phase {
     kind: 'generalize',
     name: 'waagent, or the template’s own script',
     subState: 'Customizing',
-    inputs: { default: DEPROVISION, finish: finish('user') },
+    inputs: { script: script('user') },
     async run(state, context) {
       const machine = state.machine!;
       const identity = await identify(machine, context);
-      await guest(machine, context, DEPROVISION, 'The deprovisioning script');
-      await guest(machine, context, 'sudo sh -s', 'Removing the traces of the build machine', finish(machine.user));
+      const last = tail();
+      const result = await machine.exec('sudo sh -s', {
+        stdin: script(machine.user),
+        signal: context.signal,
+        output(chunk, stream) {
+          last.push(chunk);
+          context.log.guest(chunk, stream);
+        },
+      });
+      context.log.flush();
+      if (result.exitCode !== 0) throw failed(result, last.lines());
       return { state: { ...state, identity } };
     },
   };
@@ -87,28 +100,15 @@ async function identify(machine: Machine, context: PhaseContext): Promise<GuestI
   return { machineId, hostKeys };
 }
 
-async function guest(machine: Machine, context: PhaseContext, command: string, what: string, stdin?: string) {
-  const last = tail();
-  const result = await machine.exec(command, {
-    signal: context.signal,
-    ...(stdin !== undefined && { stdin }),
-    output(chunk, stream) {
-      last.push(chunk);
-      context.log.guest(chunk, stream);
-    },
-  });
-  context.log.flush();
-  if (result.exitCode === 0) return;
-  const how = result.signal ? `signal ${result.signal}` : `exit code ${result.exitCode}`;
-  throw new KilnError(
-    'BuildFailed',
-    `${what} ended with ${how}. Last lines:\n${last
-      .lines()
-      .map(line => `    ${line}`)
-      .join('\n')}`,
-    {
+function failed({ exitCode, signal }: ExecResult, lines: readonly string[]): KilnError {
+  const said = `Last lines:\n${lines.map(line => `    ${line}`).join('\n')}`;
+  if (exitCode === DEPROVISION_FAILED)
+    return new KilnError('BuildFailed', `Deprovisioning failed. ${said}`, {
       target: 'generalize',
       hint: 'If the template writes /tmp/DeprovisioningScript.sh, run it by hand in a Shell step to see what it does.',
-    },
-  );
+    });
+  const how = signal ? `signal ${signal}` : `exit code ${exitCode}`;
+  return new KilnError('BuildFailed', `Removing the traces of the build machine ended with ${how}. ${said}`, {
+    target: 'generalize',
+  });
 }

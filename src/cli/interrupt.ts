@@ -1,5 +1,5 @@
 /** Ctrl-C: the first asks for a clean end, the second ends the process; what it leaves then is swept at the next start. */
-import { EXIT_CODES } from '../arm/errors.ts';
+import { EXIT_CODES, KilnError } from '../arm/errors.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -15,4 +15,15 @@ export function onInterrupt(cancel: () => void): () => void {
   return () => {
     for (const signal of SIGNALS) process.removeListener(signal, listener);
   };
+}
+
+/** Runs what an abort ends cleanly: Ctrl-C aborts it. */
+export async function interruptible<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const stop = onInterrupt(() => controller.abort(new KilnError('Canceled', 'Canceled; nothing half-made is left.')));
+  try {
+    return await use(controller.signal);
+  } finally {
+    stop();
+  }
 }

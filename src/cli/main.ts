@@ -26,6 +26,12 @@ const COMMANDS: readonly CommandEntry[] = [
   },
   { name: 'runs', summary: 'What was built and is being built, phase by phase.', load: () => import('./runs.ts') },
   { name: 'logs', summary: 'The build log of a run.', load: () => import('./logs.ts') },
+  { name: 'images', summary: 'Images that were built here: list, copy out, boot.', load: () => import('./images.ts') },
+  {
+    name: 'catalogue',
+    summary: 'Which disk stands behind the source of a template.',
+    load: () => import('./catalogue.ts'),
+  },
   {
     name: 'doctor',
     summary: 'Say what builds need on this machine, and what is missing.',

@@ -38,5 +38,15 @@ export function filePhase(place: StepPlace, file: StoredFile, destination: strin
 
 function target(destination: string, uri: string): string {
   if (!destination.endsWith('/')) return destination;
-  return destination + posix.basename(new URL(uri, 'file:///').pathname);
+  const { pathname } = new URL(uri, 'file:///');
+  return destination + posix.basename(decoded(pathname));
+}
+
+function decoded(pathname: string): string {
+  try {
+    return decodeURIComponent(pathname);
+  } catch {
+    // A percent sign that encodes nothing is part of the name.
+    return pathname;
+  }
 }
