@@ -66,6 +66,8 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
     LC_ALL: 'C.UTF-8',
     PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
     MKE2FS_CONFIG: join(work, 'mke2fs.conf'),
+    // What mmdebstrap leaves when it is killed goes with the work directory.
+    TMPDIR: work,
   };
   const note = (line: string) => log.write(`${line}\n`);
   /** Runs a program as the owner of the root file system: root itself, or the root of our subordinate ids. */
