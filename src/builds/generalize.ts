@@ -47,6 +47,8 @@ if [ -f /root/.ssh/authorized_keys ]; then
   [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys
 fi
 rm -f /tmp/script_* /tmp/DeprovisioningScript.sh
+# The running journal goes on in /run: it would make its directory anew, under this machine's id.
+journalctl --relinquish-var >/dev/null 2>&1
 rm -rf /var/log/journal/*/ /var/log/waagent.log*
 for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
 [ -e /etc/resolv.conf ] || [ ! -e /lib/systemd/systemd-resolved ] || ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
