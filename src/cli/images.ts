@@ -1,11 +1,12 @@
 /** `kiln images`: what was built here; copied out, booted, removed. */
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { DiskFormat } from '../disks/qemu-img.ts';
 import { openHome } from '../home.ts';
 import { exportImage, find, list, remove, type StoredImage } from '../images/store.ts';
+import { capped, sizeOf } from '../machines/sizes.ts';
 import { examples, globalOptions } from './command.ts';
 import { openDisplay } from './display.ts';
 import { interruptible } from './interrupt.ts';
@@ -107,8 +108,18 @@ function registerRun(command: Command): void {
       await ensureRequirements('images run', global);
       const home = await openHome({ home: global.home });
       const image = await find(home.root, name, options);
-      const { bootImage } = await import('./image-console.ts');
-      await bootImage(image, home);
+      const { runConsole } = await import('../machines/qemu/console.ts');
+      const { manifest, path } = image;
+      const { processors, memoryMiB } = capped(sizeOf('', manifest.hyperVGeneration)!);
+      await runConsole({
+        disk: { path, format: manifest.format },
+        firmware: manifest.firmware,
+        processors,
+        memoryMiB: Math.min(memoryMiB, 2048),
+        directory: home.runs,
+        cacheFile: join(home.cache, 'accelerator.json'),
+        report: line => void process.stderr.write(`${line}\n`),
+      });
     });
 }
 

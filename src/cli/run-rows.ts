@@ -5,12 +5,22 @@ import type { PhaseRow, RunOutputRow, RunRow, Schema } from '../database/schema.
 import { cancelRun } from '../providers/image-builder/run.ts';
 import type { Service } from '../service.ts';
 
-export async function listRuns(database: Kysely<Schema>, limit: number): Promise<RunRow[]> {
-  return await database.selectFrom('run').selectAll().orderBy('created_at', 'desc').limit(limit).execute();
+/** A run with the id of its template as its author wrote it; null when the template is gone. */
+export type ShownRun = RunRow & { readonly display_id: string | null };
+
+export async function listRuns(database: Kysely<Schema>, limit: number): Promise<ShownRun[]> {
+  return await runs(database).orderBy('run.created_at', 'desc').limit(limit).execute();
 }
 
+const runs = (database: Kysely<Schema>) =>
+  database
+    .selectFrom('run')
+    .leftJoin('resource', 'resource.id', 'run.template_id')
+    .selectAll('run')
+    .select('resource.display_id');
+
 /** @param id a whole id, its beginning, or `latest`. Errors: NotFound, UsageError when several begin so. */
-export async function findRun(database: Kysely<Schema>, id: string): Promise<RunRow> {
+export async function findRun(database: Kysely<Schema>, id: string): Promise<ShownRun> {
   if (id === 'latest') {
     const [newest] = await listRuns(database, 1);
     if (newest) return newest;
@@ -18,11 +28,9 @@ export async function findRun(database: Kysely<Schema>, id: string): Promise<Run
   }
   const prefix = id.toLowerCase();
   const found = /^[0-9a-f-]{1,36}$/.test(prefix)
-    ? await database
-        .selectFrom('run')
-        .selectAll()
-        .where('id', '>=', lowest(prefix))
-        .where('id', '<=', highest(prefix))
+    ? await runs(database)
+        .where('run.id', '>=', lowest(prefix))
+        .where('run.id', '<=', highest(prefix))
         .limit(2)
         .execute()
     : [];
@@ -52,10 +60,10 @@ export async function cancel(service: Service, id: string): Promise<void> {
 }
 
 /** The JSON of a run. Times are ISO 8601, durations seconds, sizes bytes. */
-export function reportOf(run: RunRow, phases?: readonly PhaseRow[], outputs?: readonly RunOutputRow[]) {
+export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: readonly RunOutputRow[]) {
   return {
     id: run.id,
-    template: run.template_id,
+    template: run.display_id ?? run.template_id,
     name: run.template_name,
     state: run.state,
     subState: run.sub_state,

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunRow } from '../database/schema.ts';
 import { examples, globalOptions } from './command.ts';
-import { cancel, findRun, listRuns, phasesOf, reportOf } from './run-rows.ts';
+import { cancel, findRun, listRuns, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
 import { withService } from './session.ts';
 import { bytes, duration, paint, renderError, table } from './terminal.ts';
 
@@ -72,10 +72,10 @@ const took = (row: Pick<RunRow, 'started_at' | 'ended_at'>) =>
   row.started_at ? duration((row.ended_at?.getTime() ?? Date.now()) - row.started_at.getTime()) : '';
 
 /** Everything about a run, as text. */
-export function renderRun(run: RunRow, phases: readonly PhaseRow[]): string {
+export function renderRun(run: ShownRun, phases: readonly PhaseRow[]): string {
   const head = table([
     ['run', run.id],
-    ['template', run.template_id],
+    ['template', run.display_id ?? run.template_id],
     ['state', stateOf(run)],
     ['started', when(run.started_at ?? run.created_at)],
     ['time', took(run)],

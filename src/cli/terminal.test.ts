@@ -83,6 +83,22 @@ test('an error says what, where, each detail with its path, and what to do', () 
   assert.deepEqual(JSON.parse(renderErrorJson(error)).error.details[0].target, '$.properties.source.sku');
 });
 
+test('what is wrong is told once, though the first of several problems is the message as well', () => {
+  const problem = (name: string) =>
+    new KilnError('ValidationFailed', `${name} is bad.`, { target: name, hint: `Mend ${name}.` });
+  const several = new KilnError('ValidationFailed', 'a is bad.', {
+    target: 'a',
+    hint: 'Mend a.',
+    details: [problem('a'), problem('b')],
+  });
+  assert.equal(
+    renderError(several).replace(/\x1b\[\d+m/g, ''),
+    'error: 2 problems:\n  - a: a is bad.\n      Mend a.\n  - b: b is bad.\n      Mend b.\n',
+  );
+  const one = new KilnError('ValidationFailed', 'a is bad.', { target: 'a', hint: 'Mend a.', details: [problem('a')] });
+  assert.equal(renderError(one).replace(/\x1b\[\d+m/g, ''), 'error: a is bad.\n  at: a\n  hint: Mend a.\n');
+});
+
 test('an error without a hint takes the remedy of its catalogue entry; a defect is called one', () => {
   assert.match(renderError(new KilnError('DiskFull', 'No space.')), /Free space/);
   const defect = renderError(new TypeError('x is undefined'));

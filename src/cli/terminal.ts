@@ -76,9 +76,18 @@ export function textWidth(text: string): number {
 /** An error for people: what, where, each detail with its path, what to do. Ends with a newline. */
 export function renderError(error: unknown, stream: NodeJS.WriteStream = process.stderr): string {
   const known = asKilnError(error);
+  const { details } = known;
+  // Where several things are wrong, the first of them is the message (contract 2.1.1): people need not read it twice.
+  const echoed = details[0]?.message === known.message;
+  if (echoed && details.length > 1)
+    return [
+      `${paint('red', 'error:', stream)} ${details.length} problems:`,
+      ...details.flatMap(detail => detailLines(detail, '  ')),
+      '',
+    ].join('\n');
   const lines = [`${paint('red', 'error:', stream)} ${printable(known.message)}`];
   if (known.target !== undefined) lines.push(`  at: ${printable(known.target)}`);
-  for (const detail of known.details) lines.push(...detailLines(detail, '  '));
+  for (const detail of echoed ? [] : details) lines.push(...detailLines(detail, '  '));
   if (known.code === 'InternalError')
     lines.push(
       '  This is a defect of Kiln, not of what you typed.',
