@@ -17,6 +17,8 @@ import { type Acquire, sourcePhase } from './sources/platform-image.ts';
 export interface BuildRequest {
   readonly runId: string;
   readonly templateId: string;
+  /** Sentences that the build log begins with: what of the template is built otherwise than it says. */
+  readonly notes: readonly string[];
   readonly source: { readonly reference: string; readonly acquire: Acquire };
   readonly shape: MachineShape;
   readonly osDiskSizeGB: number;
@@ -85,6 +87,7 @@ export async function build(
   const machines = new AsyncDisposableStack();
   try {
     await planned(phases);
+    for (const note of request.notes) log.say(note);
     await fold(
       phases,
       {

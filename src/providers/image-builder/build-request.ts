@@ -7,7 +7,7 @@ import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
 import type { StepPlace, StoredFile } from '../../builds/customizers/step.ts';
 import type { Phase } from '../../builds/phase.ts';
-import { type CappedSize, capped, sizeNames, sizeOf } from '../../machines/sizes.ts';
+import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import type { StoredResource } from '../store.ts';
 import type { Customizer } from './customizers.ts';
 import { templateOf } from './image-templates.ts';
@@ -15,21 +15,17 @@ import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
 import { sourceOf } from './source-image.ts';
 import { distributionTargets } from './targets.ts';
+import { nearestSizes } from './unsupported.ts';
 
 /** The tag with which a template turns the boot proof off: `kiln.bootProof` = `off`. */
 export const BOOT_PROOF_TAG = 'kiln.bootProof';
-
-export interface RequestedBuild extends BuildRequest {
-  /** Sentences for the build log. */
-  readonly notes: readonly string[];
-}
 
 export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: RunEnvironment,
   catalogue: string | undefined,
-): Promise<RequestedBuild> {
+): Promise<BuildRequest> {
   const template = templateOf(resource);
   const { vmProfile, customize } = template.properties;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
@@ -60,7 +56,7 @@ function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
   if (size) return capped(size);
   throw new KilnError('ValidationFailed', `Kiln does not know the VM size '${vmSize}'.`, {
     target: 'properties.vmProfile.vmSize',
-    hint: `Sizes it knows: ${sizeNames().join(', ')}.`,
+    hint: `It knows, for example: ${nearestSizes(vmSize).join(', ')}.`,
   });
 }
 
