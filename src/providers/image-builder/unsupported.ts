@@ -4,6 +4,7 @@
  */
 import { KilnError } from '../../arm/errors.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
+import { sizeNames, sizeOf } from '../../machines/sizes.ts';
 import type { ImageTemplate } from './normalise.ts';
 
 export interface Unsupported {
@@ -19,9 +20,7 @@ export function unsupported(template: ImageTemplate): Unsupported {
   const refusals: KilnError[] = [];
   const warnings: string[] = [];
   const refuse = (path: JsonPath, sentence: string, hint: string): void =>
-    void refusals.push(
-      new KilnError('NotSupported', `${formatPath(path)}: ${sentence}`, { target: formatPath(path), hint }),
-    );
+    void refusals.push(new KilnError('NotSupported', sentence, { target: formatPath(path), hint }));
   const warn = (path: JsonPath, sentence: string): void => void warnings.push(`${formatPath(path)} ${sentence}.`);
   const at = (...path: JsonPath): JsonPath => ['properties', ...path];
 
@@ -35,6 +34,13 @@ export function unsupported(template: ImageTemplate): Unsupported {
         'Use Shell and File customizers.',
       );
   });
+  const vmSize = properties.vmProfile?.vmSize ?? '';
+  if (vmSize !== '' && !sizeOf(vmSize))
+    refuse(
+      at('vmProfile', 'vmSize'),
+      `This version of Kiln does not know the size '${vmSize}'.`,
+      `It knows, for example: ${nearestSizes(vmSize).join(', ')}.`,
+    );
   const checks = properties.validate?.inVMValidations ?? [];
   if (checks.length > 0)
     refuse(
@@ -85,17 +91,29 @@ export function unsupported(template: ImageTemplate): Unsupported {
   return { refusals, warnings };
 }
 
-/** Throws all refusals as one error. */
+/** The sizes whose names begin most like the wanted one. */
+export function nearestSizes(wanted: string): string[] {
+  const text = wanted.toLowerCase();
+  const common = (name: string) => {
+    const other = name.toLowerCase();
+    let length = 0;
+    while (length < text.length && text[length] === other[length]) length++;
+    return length;
+  };
+  return sizeNames()
+    .map(name => ({ name, common: common(name) }))
+    .sort((a, b) => b.common - a.common)
+    .slice(0, 6)
+    .map(({ name }) => name);
+}
+
+/** Throws all refusals as one error, in Resource Manager's form: the first is the message, all are details. */
 export function refuseUnsupported(found: Unsupported): void {
   if (found.refusals.length === 0) return;
   const first = found.refusals[0]!;
-  throw new KilnError(
-    'NotSupported',
-    found.refusals.length === 1 ? first.message : `${first.message} (and ${found.refusals.length - 1} more)`,
-    {
-      ...(first.target !== undefined && { target: first.target }),
-      ...(first.hint !== undefined && { hint: first.hint }),
-      details: found.refusals,
-    },
-  );
+  throw new KilnError('NotSupported', first.message, {
+    ...(first.target !== undefined && { target: first.target }),
+    ...(first.hint !== undefined && { hint: first.hint }),
+    details: found.refusals,
+  });
 }
