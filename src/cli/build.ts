@@ -1,7 +1,7 @@
 /** `kiln build`: an image template in, a bootable image out. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { ERRORS, errorFromBody, KilnError } from '../arm/errors.ts';
+import { asKilnError, ERRORS, errorFromBody, KilnError } from '../arm/errors.ts';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
 import { ensureNeighbours } from '../providers/ensure.ts';
 import { putTemplate } from '../providers/image-builder/create.ts';
@@ -73,6 +73,8 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
       template: checked.template,
       guest: source,
       strict: options.strict ?? false,
+    }).catch(error => {
+      throw checked.locate(asKilnError(error));
     });
     for (const sentence of made) display.line(sentence);
     const runId = await runTemplate(service, id, checked, options, global, display);
@@ -109,6 +111,7 @@ async function runTemplate(
     cancel = () => engine.cancel(creation);
     const created = await engine.wait(creation);
     if (created.status !== 'Succeeded') throw checked.locate(errorFromBody(created.error!));
+    display.done();
     const runId = await startRun(engine, database.kysely, id, { where: 'here', ...catalogue });
     service.listeners.set(runId, watch(runId));
     cancel = () => cancelRun(engine, database.kysely, runId);

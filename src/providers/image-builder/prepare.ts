@@ -154,12 +154,13 @@ async function fetchInto(url: string, step: Step, path: string, fetching: Fetchi
 function fetchError(url: string, step: Step, path: string, thrown: unknown): KilnError {
   const error = asKilnError(thrown);
   if (error.code === 'Canceled' || error.code === 'DiskFull' || error.code === 'StateUnwritable') return error;
+  const hint = url.startsWith('file:') ? 'Local paths are relative to the template file.' : error.hint;
   return new KilnError(
     'DownloadFailed',
     `Downloading external file (${shownUrl(url)}) for ${stepName(step, path)} failed: ${error.message}`,
     {
       target: `${path}.${step.scriptUri === undefined ? 'sourceUri' : 'scriptUri'}`,
-      ...(error.hint !== undefined && { hint: error.hint }),
+      ...(hint !== undefined && { hint }),
       cause: thrown,
     },
   );
