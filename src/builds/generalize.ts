@@ -61,11 +61,16 @@ groupdel ${user} 2>/dev/null
 for f in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-; do rm -f "$f"; done
 if getent passwd ${user} >/dev/null || [ -d /home/${user} ]; then echo 'The build user could not be removed.' >&2; exit 1; fi
 if [ -s /etc/machine-id ] || ls /etc/ssh/ssh_host_*_key >/dev/null 2>&1; then echo 'Identity of the build machine is left.' >&2; exit 1; fi
+# Blocks that were freed since the last commit of the journal are not trimmed.
+sync
 fstrim / 2>/dev/null || true
 sync
 `;
 
-const IDENTIFY = 'cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2; true';
+/** With sudo: older cloud-inits write even public keys for root alone. */
+export const HOST_KEYS = 'sudo -n cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2';
+
+const IDENTIFY = `cat /etc/machine-id; ${HOST_KEYS}; true`;
 
 export function generalizePhase(): Phase {
   return {

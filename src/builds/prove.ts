@@ -8,13 +8,14 @@ import { join } from 'node:path';
 import { asKilnError, KilnError } from '../arm/errors.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
 import type { Machine } from '../machines/machine.ts';
+import { HOST_KEYS } from './generalize.ts';
 import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
 
 const FACTS = [
   'cat /etc/machine-id',
   'wc -l < ~/.ssh/authorized_keys',
   'systemctl is-system-running 2>/dev/null || true',
-  'cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2',
+  HOST_KEYS,
 ].join('; ');
 
 export function provePhase(machine: { readonly processors: number; readonly memoryMiB: number }): Phase {
@@ -100,6 +101,7 @@ function check(facts: Facts, built: GuestIdentity): void {
   const wrong: string[] = [];
   if (!/^[0-9a-f]{32}$/.test(facts.machineId)) wrong.push('it has no machine-id');
   else if (facts.machineId === built.machineId) wrong.push('its machine-id is that of the build machine');
+  if (facts.hostKeys.length === 0) wrong.push('it has no SSH host keys');
   const shared = facts.hostKeys.filter(key => built.hostKeys.includes(key));
   if (shared.length > 0)
     wrong.push(`it has the build machine's SSH host keys (${shared.map(key => key.split(' ')[0]).join(', ')})`);
