@@ -1,7 +1,7 @@
 /** Runs the real `kiln` in tests, with a state directory of the test's own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../src/processes/process.ts';
 
@@ -86,8 +86,9 @@ export async function leftovers(home: string): Promise<string[]> {
   const { stdout: mounts } = await run('cat', ['/proc/mounts']);
   for (const line of mounts.split('\n')) if (line.includes(home)) left.push(`mount ${line}`);
   for (const name of await readdir(join(home, 'runs')).catch(() => [])) left.push(`run directory ${name}`);
+  // What is put together lies in REGION/.staged, which itself stays.
   const staged = (await readdir(join(home, 'regions'), { recursive: true }).catch(() => [])).filter(name =>
-    /(^|\/)\.|stag|tmp/.test(name),
+    /(^|\/)\.staged\/[^/]+$|(^|\/)\.(?!staged)|tmp/.test(name),
   );
   left.push(...staged.map(name => `staged ${name}`));
   return left;
@@ -100,4 +101,11 @@ export async function namespaces(): Promise<string[]> {
     .split('\n')
     .map(line => line.split(' ')[0]!)
     .filter(name => name.startsWith('kiln'));
+}
+
+/** Where source images are kept between tests and runs of tests: preparing one takes minutes. As `kiln test` chooses it. */
+export function cacheDirectory(): string {
+  if (process.env.KILN_CACHE) return process.env.KILN_CACHE;
+  if (process.getuid?.() === 0) return '/var/cache/kiln';
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kiln');
 }
