@@ -97,6 +97,8 @@ export interface MachineRequest {
   /** Serial console output is appended here, byte for byte. */
   readonly consolePath: string;
   readonly signal?: AbortSignal;
+  /** When the machine counts as started: its guest has settled (default), or as soon as a login works. */
+  readonly until?: 'answers' | 'settled';
   /** What happens while starting, in plain words, for the build log. */
   readonly report: (line: string) => void;
 }
@@ -106,7 +108,7 @@ export interface MachineFactory {
   /** The shape that a request will get on this host, without starting anything. */
   shape(request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>): Promise<MachineShape>;
   /**
-   * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free).
+   * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free), or earlier (`until`).
    * Rejects with ToolMissing, MachineLost, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;
    * nothing is left running then.
    */

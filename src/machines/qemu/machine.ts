@@ -88,6 +88,10 @@ export class QemuMachine implements Machine {
         },
       });
       request.report(`The guest answers after ${seconds(begun)} s.`);
+      if (request.until === 'answers') {
+        this.#settled = true;
+        return;
+      }
       const chunks: Buffer[] = [];
       const output = (chunk: Buffer, stream: string) => {
         if (stream === 'stdout' && chunks.length < 64) chunks.push(chunk);
