@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Database } from './database/connection.ts';
 import { openDatabase } from './database/connection.ts';
 import type { ServiceLog } from './database/service-log.ts';
+import { lockFile } from './disks/file-lock.ts';
 import type { Engine } from './engine/engine.ts';
 import { openEngine } from './engine/engine.ts';
 import { isTerminal, type OperationHandler } from './engine/operation.ts';
@@ -60,7 +61,12 @@ export async function openService(options: ServiceOptions): Promise<Service> {
         await database.close();
       },
     };
-    await settle(service, options.log);
+    try {
+      await settle(service, options.log);
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
     return service;
   } catch (error) {
     await database.close();
@@ -68,25 +74,39 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   }
 }
 
-/** Ends what processes that died left on this host: their rows, machines, directories, half-published images. */
+/**
+ * Ends what processes that died left on this host: their rows, machines, directories, half-published images. One process at a time: another one's new machine
+ * must not be taken for what a dead one left under the same slot.
+ */
 async function settle(service: Service, log: ServiceLog): Promise<void> {
-  const { home, database, engine } = service;
+  const { home, engine } = service;
   await engine.sweep();
-  for (const runId of await readdir(home.runs)) {
-    if (await isExecuted(service, runId)) continue;
-    log('info', 'A run left its directory behind; its machines are ended.', { run: runId });
-    await sweepMachines(join(home.runs, runId));
-    for (const image of await list(home.root))
-      if (image.manifest.runId === runId && !(await isRecorded(database, image.manifest.id, runId)))
-        await remove(image);
-    await rm(join(home.runs, runId), { recursive: true, force: true });
+  const left = (await readdir(home.runs)).filter(name => RUN_ID.test(name));
+  if (left.length > 0) {
+    await using _lock = await lockFile(join(home.root, 'settle.lock'));
+    for (const runId of left) {
+      if (await isExecuted(service, runId)) continue;
+      log('info', 'A run left its directory behind; its machines are ended.', { run: runId });
+      await settleRun(service, runId).catch(error =>
+        log('error', 'What a run left cannot be cleared away.', { run: runId, error: String(error) }),
+      );
+    }
   }
   await sweepStaged(home.root, runId => isExecuted(service, runId));
 }
 
+async function settleRun({ home, database }: Service, runId: string): Promise<void> {
+  await sweepMachines(join(home.runs, runId));
+  for (const image of await list(home.root))
+    if (image.manifest.runId === runId && !(await isRecorded(database, image.manifest.id, runId))) await remove(image);
+  await rm(join(home.runs, runId), { recursive: true, force: true });
+}
+
+const RUN_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
 /** Whether a living process works on a run; a run's id is its operation's. */
 async function isExecuted({ database, engine }: Service, runId: string): Promise<boolean> {
-  if (!/^[0-9a-f-]{36}$/.test(runId)) return false;
+  if (!RUN_ID.test(runId)) return false;
   const operation = await database.kysely
     .selectFrom('operation')
     .select(['status', 'worker'])

@@ -305,7 +305,8 @@ export function asKilnError(error: unknown): KilnError {
   if (error instanceof KilnError) return error;
   const cause = error as NodeJS.ErrnoException;
   const message = cause instanceof Error ? cause.message : String(error);
-  if (cause?.code === 'ENOSPC' || cause?.code === 'EDQUOT')
+  // 53100 is PostgreSQL's disk_full.
+  if (['ENOSPC', 'EDQUOT', '53100'].includes(cause?.code ?? ''))
     return new KilnError('DiskFull', `No space left on the file system: ${message}`, { cause: error });
   if (cause?.code === 'EROFS')
     return new KilnError('StateUnwritable', `The file system is read-only: ${message}`, { cause: error });

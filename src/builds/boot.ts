@@ -1,4 +1,5 @@
 /** The boot phase: an overlay of the source's disk, grown to the template's size, in a running machine that has settled. */
+import { link } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createOverlay } from '../disks/qemu-img.ts';
 import type { MachineShape } from '../machines/machine.ts';
@@ -28,7 +29,7 @@ export function bootPhase(inputs: BootInputs): Phase {
           `osDiskSizeGB ${inputs.osDiskSizeGB} is smaller than the source's disk (${source.virtualSize / GIB} GiB): a disk is never shrunk, its size stays.`,
         );
       const disk = { path: join(context.directory, 'disk.qcow2'), format: 'qcow2' as const };
-      await createOverlay({ backing: source.disk, path: disk.path, virtualSize });
+      await createOverlay({ backing: await pinned(source.disk, context.directory), path: disk.path, virtualSize });
       const machine = await context.machines.start({
         id: context.runId,
         directory: context.directory,
@@ -46,4 +47,19 @@ export function bootPhase(inputs: BootInputs): Phase {
       return { state: { ...state, disk, machine }, detail: { shape: machine.shape, virtualSize } };
     },
   };
+}
+
+/**
+ * A name of the run's own for the source's disk: an image that is published anew or removed while something is built from it would otherwise change
+ * under the overlay, which names its backing file by path. Source images on other file systems are never replaced.
+ */
+async function pinned<Disk extends { readonly path: string }>(disk: Disk, directory: string): Promise<Disk> {
+  const path = join(directory, 'source.qcow2');
+  try {
+    await link(disk.path, path);
+    return { ...disk, path };
+  } catch (error) {
+    if (['EXDEV', 'EPERM', 'EMLINK'].includes((error as NodeJS.ErrnoException).code ?? '')) return disk;
+    throw error;
+  }
 }

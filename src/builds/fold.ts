@@ -28,7 +28,8 @@ export async function fold(phases: readonly Phase[], context: PhaseContext, reco
       parent = result.content ? layerKey('', { ...phase, inputs: result.content }) : key;
     } catch (thrown) {
       const error = located(context.signal.aborted ? context.signal.reason : thrown, phase);
-      await recorder.failed(index, phase, error);
+      // What went wrong first is what is told: the record fails too when the disk is full.
+      await recorder.failed(index, phase, error).catch(() => {});
       throw error;
     }
   }

@@ -20,7 +20,7 @@ export interface LogLine {
 
 /** Longer lines are cut: a line of 826 KB once made an Azure build take hours (troubleshooting guide). */
 export const MAX_LINE = 8 * 1024;
-/** Guest output of one run that is kept; what comes after is counted, not kept. */
+/** Bytes of the log file that guest output may fill; what comes after is counted, not kept. */
 export const MAX_GUEST_BYTES = 64 * 1024 * 1024;
 
 export interface BuildLog {
@@ -53,29 +53,32 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
   let guestBytes = 0;
   let dropped = 0;
 
-  const write = (kind: 'OUT' | 'ERR', text: string) => {
-    file.write(`[${options.id}] PACKER ${kind === 'ERR' ? `ERR ${packerTime(new Date())}` : 'OUT'} ${text}\n`);
+  const write = (kind: 'OUT' | 'ERR', text: string): number => {
+    const line = `[${options.id}] PACKER ${kind === 'ERR' ? `ERR ${packerTime(new Date())}` : 'OUT'} ${text}\n`;
+    file.write(line);
+    return line.length;
   };
   const keep = (text: string, stream: 'stdout' | 'stderr') => {
-    guestBytes += text.length;
     if (guestBytes > MAX_GUEST_BYTES) {
       if (dropped++ === 0)
         log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
       return;
     }
     // Packer prints a command's standard error with an arrow, its output indented.
-    write('OUT', stream === 'stderr' ? `==> azure-arm: ${text}` : `    azure-arm: ${text}`);
+    guestBytes += write('OUT', stream === 'stderr' ? `==> azure-arm: ${text}` : `    azure-arm: ${text}`);
     options.onLine({ at: new Date(), phase: log.phase, stream, text });
   };
 
   const log: BuildLog = {
     phase: null,
     say(text) {
-      write('OUT', `==> azure-arm: ${text}`);
-      options.onLine({ at: new Date(), phase: log.phase, stream: 'kiln', text });
+      for (const line of cleanLines(text)) {
+        write('OUT', `==> azure-arm: ${line}`);
+        options.onLine({ at: new Date(), phase: log.phase, stream: 'kiln', text: line });
+      }
     },
     mark(text) {
-      write('ERR', text);
+      for (const line of cleanLines(text)) write('ERR', line);
     },
     guest(chunk, stream) {
       for (const line of splitters[stream].push(chunk)) keep(line, stream);
@@ -101,12 +104,6 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
 export function lineSplitter(): { push(chunk: Buffer): string[]; end(): string[] } {
   const decoder = new StringDecoder('utf8');
   let rest = '';
-  const clean = (line: string) => {
-    const text = stripVTControlCharacters(line)
-      .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '')
-      .trimEnd();
-    return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} … (${text.length} characters)` : text;
-  };
   const split = (text: string): string[] => {
     const parts = (rest + text).split(/\r?\n|\r(?=[^\n])/);
     rest = parts.pop()!;
@@ -127,6 +124,21 @@ export function lineSplitter(): { push(chunk: Buffer): string[]; end(): string[]
     },
   };
 }
+
+/** A line without control sequences, and not endless. */
+function clean(line: string): string {
+  const text = stripVTControlCharacters(line)
+    .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '')
+    .trimEnd();
+  return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} … (${text.length} characters)` : text;
+}
+
+/** What Kiln says may carry what a guest or a template says. */
+const cleanLines = (text: string) =>
+  text
+    .split(/\r?\n|\r/)
+    .map(clean)
+    .filter(line => line !== '');
 
 function packerTime(date: Date): string {
   return date.toISOString().slice(0, 19).replace(/-/g, '/').replace('T', ' ');

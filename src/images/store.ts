@@ -62,9 +62,9 @@ export async function stage(home: string, location: string, owner: string): Prom
 }
 
 /**
- * Publishes what was put together: writes the manifest, flushes everything and gives it its place with one rename. An image of the
- * same resource id and kind is replaced: for the moment between two renames it is not there, but never half. The staged
- * directory becomes the image's.
+ * Publishes what was put together: writes the manifest, flushes everything and gives it its place with one rename. Another
+ * run's image of the same resource id stays beside it until `supersede`, so that a run that fails to say what it published has destroyed
+ * nothing. The staged directory becomes the image's.
  */
 export async function publish(home: string, staged: Staged, manifest: ImageManifest): Promise<StoredImage> {
   if (parseManifest(JSON.stringify(manifest)) === undefined)
@@ -115,6 +115,12 @@ export async function addImage(home: string, from: string, manifest: ImageManife
   }
 }
 
+/** Removes what an image takes the place of: other runs' images of the same resource id, where it is. Call it when the image is recorded. */
+export async function supersede(home: string, { manifest }: StoredImage): Promise<void> {
+  for (const other of await list(home, { location: manifest.location }))
+    if (sameImage(other.manifest, manifest) && other.manifest.runId !== manifest.runId) await remove(other);
+}
+
 /** Gives up what was put together. */
 export async function unstage(staged: Staged): Promise<void> {
   await rm(staged.directory, { recursive: true, force: true });
@@ -159,12 +165,10 @@ export async function find(
         [...labels(image), image.manifest.sha256].some(label => label.toLowerCase().startsWith(wanted)),
     ),
   ].find(found => found.length > 0);
-  if (matches?.length === 1) return matches[0]!;
-  // A VHD is a new file for each run of its template: the name of its run output means the newest.
   const [newest, ...others] = (matches ?? []).toSorted((a, b) =>
     b.manifest.createdAt.localeCompare(a.manifest.createdAt),
   );
-  if (newest && others.every(other => isEarlier(other.manifest, newest.manifest))) return newest;
+  if (newest && others.every(({ manifest }) => stands(newest.manifest, manifest))) return newest;
   const several = (matches ?? []).map(({ manifest }) => `${manifest.id} (${manifest.kind}, ${manifest.location})`);
   throw new KilnError(
     'NotFound',
@@ -176,14 +180,13 @@ export async function find(
   );
 }
 
-function isEarlier(a: ImageManifest, b: ImageManifest): boolean {
-  return (
-    a.kind === b.kind &&
-    a.location === b.location &&
-    a.templateId === b.templateId &&
-    a.runOutputName === b.runOutputName
-  );
-}
+const sameImage = (a: ImageManifest, b: ImageManifest): boolean =>
+  a.kind === b.kind && a.id.toLowerCase() === b.id.toLowerCase();
+
+/** Whether the newer image is meant when both answer to a name: replicas of one image, and what the same distributor made earlier. */
+const stands = (newer: ImageManifest, other: ImageManifest): boolean =>
+  sameImage(newer, other) ||
+  (newer.kind === other.kind && newer.templateId === other.templateId && newer.runOutputName === other.runOutputName);
 
 /** Removes an image. Removing what is gone already is no error. */
 export async function remove(image: StoredImage): Promise<void> {
@@ -235,9 +238,9 @@ export async function sweepStaged(home: string, isAlive: (owner: string) => bool
   }
 }
 
-/** A directory name for any resource id: readable in front, unique by its hash. */
-function imageDirectory(home: string, { id, kind, name, location }: ImageManifest): string {
-  const hash = createHash('sha256').update(id.toLowerCase()).digest('hex').slice(0, 16);
+/** A directory name for any resource id and run: readable in front, unique by its hash. */
+function imageDirectory(home: string, { id, kind, name, location, runId }: ImageManifest): string {
+  const hash = createHash('sha256').update(`${id.toLowerCase()}\n${runId}`).digest('hex').slice(0, 16);
   const readable = name
     .toLowerCase()
     .replace(/[^a-z0-9._-]/g, '-')

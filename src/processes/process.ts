@@ -27,7 +27,7 @@ const KEPT = 1024 * 1024;
  */
 export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
   options.signal?.throwIfAborted();
-  const child = spawn(program, args, {
+  const child = spawn(...mortal(program, args), {
     cwd: options.cwd,
     env: options.env ?? process.env,
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
@@ -60,16 +60,26 @@ export async function run(program: string, args: readonly string[], options: Run
       child.once('close', (code, name) => resolve(code ?? (name ? 128 : 1)));
     });
     options.signal?.throwIfAborted();
+    if (exitCode === 127 && NOT_FOUND.test(kept.stderr)) throw missing(program);
     if (!(options.ok ?? [0]).includes(exitCode)) throw failure(program, args, exitCode, kept);
     return { ...kept, exitCode };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new KilnError('ToolMissing', `${program} is not installed.`, { target: program, cause: error });
-    throw error;
+    throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? missing(program, error) : error;
   } finally {
     options.signal?.removeEventListener('abort', kill);
     process.removeListener('exit', kill);
   }
+}
+
+/** What setpriv says when it cannot execute the program. */
+const NOT_FOUND = /^setpriv: failed to execute .*: No such file or directory/m;
+
+const missing = (program: string, cause?: unknown) =>
+  new KilnError('ToolMissing', `${program} is not installed.`, { target: program, cause });
+
+/** On Linux the kernel ends the program in the moment Kiln dies, also by kill -9: nothing writes on into a directory that a sweep removes. */
+function mortal(program: string, args: readonly string[]): [string, readonly string[]] {
+  return process.platform === 'linux' ? ['setpriv', ['--pdeathsig', 'KILL', '--', program, ...args]] : [program, args];
 }
 
 function failure(program: string, args: readonly string[], exitCode: number, kept: { stdout: string; stderr: string }) {

@@ -36,7 +36,7 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
       const last = tail();
       const text = 'file' in script ? await scriptText(script.file.path) : inlineScript(script.inline);
       context.log.mark('[INFO] (telemetry) Starting provisioner shell');
-      context.log.say(`Step ${describe(place)}: ${'file' in script ? script.file.uri : firstLine(script.inline)}`);
+      context.log.say(`Step ${describe(place)}: ${'file' in script ? script.file.uri : countOf(script.inline)}`);
       const result = await state.machine!.exec(RUN, {
         stdin: text,
         signal: context.signal,
@@ -65,6 +65,6 @@ async function scriptText(path: string): Promise<Buffer> {
   return Buffer.from(bytes.toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
 }
 
-const firstLine = (lines: readonly string[]) =>
-  lines.length > 1 ? `${lines[0]} … (${lines.length} lines)` : lines[0]!;
+/** The lines themselves may hold a secret; the log says how many there are. */
+const countOf = (lines: readonly string[]) => `${lines.length} line${lines.length === 1 ? '' : 's'}`;
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');

@@ -2,7 +2,7 @@
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
-import { addImage, IMAGE_FILES, remove, type StoredImage } from '../../images/store.ts';
+import { addImage, IMAGE_FILES, remove, type StoredImage, supersede } from '../../images/store.ts';
 import type { Artifact, ArtifactFormat, Artifacts } from '../artifacts.ts';
 import type { BuildState, Phase, PhaseContext } from '../phase.ts';
 
@@ -91,6 +91,8 @@ export function distributePhase(
       }
       const recorded = await target.record({ placement, artifact, images });
       if (!recorded) await withdraw();
+      // From here on the image is the resource; what it replaces may go, now or at the next publication.
+      else for (const image of images) await supersede(home, image).catch(() => {});
       return recorded;
     } catch (thrown) {
       await withdraw();
