@@ -43,6 +43,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
     const machines = qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();
     const environment = {
+      log: options.log,
       database: database.kysely,
       home,
       machines,

@@ -4,9 +4,10 @@
  * the parts that a finished image must not have.
  */
 import { KilnError } from '../arm/errors.ts';
-import type { ExecResult, Machine } from '../machines/machine.ts';
+import type { ExecResult } from '../machines/machine.ts';
+import { ask } from './ask.ts';
 import { tail } from './customizers/step.ts';
-import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
+import type { Phase } from './phase.ts';
 
 /** With this the script says that deprovisioning itself failed. */
 const DEPROVISION_FAILED = 90;
@@ -80,7 +81,7 @@ export function generalizePhase(): Phase {
     inputs: { script: script('user') },
     async run(state, context) {
       const machine = state.machine!;
-      const identity = await identify(machine, context);
+      const [machineId = '', ...hostKeys] = await ask(machine, IDENTIFY, context.signal);
       const last = tail();
       const result = await machine.exec('sudo sh -s', {
         stdin: script(machine.user),
@@ -92,19 +93,9 @@ export function generalizePhase(): Phase {
       });
       context.log.flush();
       if (result.exitCode !== 0) throw failed(result, last.lines());
-      return { state: { ...state, identity } };
+      return { state: { ...state, identity: { machineId, hostKeys } } };
     },
   };
-}
-
-async function identify(machine: Machine, context: PhaseContext): Promise<GuestIdentity> {
-  const chunks: Buffer[] = [];
-  await machine.exec(IDENTIFY, {
-    signal: context.signal,
-    output: (chunk, stream) => stream === 'stdout' && chunks.push(chunk),
-  });
-  const [machineId = '', ...hostKeys] = Buffer.concat(chunks).toString('utf8').trim().split('\n');
-  return { machineId, hostKeys };
 }
 
 function failed({ exitCode, signal }: ExecResult, lines: readonly string[]): KilnError {

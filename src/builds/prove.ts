@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { asKilnError, KilnError } from '../arm/errors.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
 import type { Machine } from '../machines/machine.ts';
+import { ask } from './ask.ts';
 import { HOST_KEYS } from './generalize.ts';
 import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
 
@@ -25,8 +26,8 @@ export function provePhase(machine: { readonly processors: number; readonly memo
       await createOverlay({ backing: image, path: overlay });
       const proof = await boot(overlay, state.image!.firmware, machine, context);
       try {
-        const facts = await ask(proof, context);
-        check(facts, state.identity!);
+        const [machineId = '', keys = '', ...hostKeys] = await ask(proof, FACTS, context.signal);
+        check({ machineId, authorizedKeys: Number(keys), hostKeys }, state.identity!);
         context.log.say(`The image boots and answers; machine-id and host keys are new, the build user is gone.`);
         return { state };
       } finally {
@@ -74,16 +75,6 @@ interface Facts {
   readonly machineId: string;
   readonly authorizedKeys: number;
   readonly hostKeys: readonly string[];
-}
-
-async function ask(machine: Machine, context: PhaseContext): Promise<Facts> {
-  const chunks: Buffer[] = [];
-  await machine.exec(FACTS, {
-    signal: context.signal,
-    output: (chunk, stream) => stream === 'stdout' && chunks.push(chunk),
-  });
-  const [machineId = '', keys = '', ...hostKeys] = Buffer.concat(chunks).toString('utf8').trim().split('\n');
-  return { machineId, authorizedKeys: Number(keys), hostKeys };
 }
 
 /** What a new machine from the image must not share with the machine that built it. */

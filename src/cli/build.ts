@@ -1,23 +1,25 @@
 /** `kiln build`: an image template in, a bootable image out. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { asKilnError, ERRORS, errorFromBody, KilnError } from '../arm/errors.ts';
+import { asKilnError, ERRORS, EXIT_CODES, errorBody, errorFromBody, KilnError } from '../arm/errors.ts';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
+import type { OperationRow } from '../database/schema.ts';
+import type { Engine } from '../engine/engine.ts';
 import { ensureNeighbours } from '../providers/ensure.ts';
 import { putTemplate } from '../providers/image-builder/create.ts';
 import { cancelRun, type RunListener, startRun } from '../providers/image-builder/run.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
 import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
 import type { Service } from '../service.ts';
-import { checkTemplateFile } from './checked-template.ts';
+import { type CheckedTemplateFile, checkTemplateFile } from './checked-template.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { type Display, openDisplay } from './display.ts';
-import { onInterrupt } from './interrupt.ts';
+import { interruptible } from './interrupt.ts';
 import { ensureRequirements } from './requirements.ts';
 import { findRun, outputsOf, phasesOf, reportOf } from './run-rows.ts';
-import { renderPhases } from './runs.ts';
+import { renderOutputs, renderPhases } from './runs.ts';
 import { withService } from './session.ts';
-import { bytes, duration, paint } from './terminal.ts';
+import { duration, paint } from './terminal.ts';
 
 interface BuildOptions {
   readonly set: Record<string, string>;
@@ -62,42 +64,48 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
     type: TEMPLATE_TYPE,
     names: [options.name ?? checked.name],
   });
-  await withService(global, async service => {
-    const source = await sourceOf(checked.template, {
-      database: service.database.kysely,
-      home: service.home,
-      ...(options.catalogue !== undefined && { catalogue: resolve(options.catalogue) }),
-    });
-    const made = await ensureNeighbours(service.database.kysely, {
-      templateId: id,
-      template: checked.template,
-      guest: source,
-      strict: options.strict ?? false,
-    }).catch(error => {
-      throw checked.locate(asKilnError(error));
-    });
-    for (const sentence of made) display.line(sentence);
-    const runId = await runTemplate(service, id, checked, options, global, display);
-    await conclude(service, runId, global);
-  });
+  const say = () =>
+    display.line('Canceling; the machine is stopped and nothing more is published. Once more ends Kiln at once.');
+  await interruptible(
+    signal =>
+      withService(global, async service => {
+        const source = await sourceOf(checked.template, {
+          database: service.database.kysely,
+          home: service.home,
+          ...(options.catalogue !== undefined && { catalogue: resolve(options.catalogue) }),
+        }).catch(error => {
+          throw checked.locate(asKilnError(error));
+        });
+        signal.throwIfAborted();
+        const made = await ensureNeighbours(service.database.kysely, {
+          templateId: id,
+          template: checked.template,
+          guest: source,
+          strict: options.strict ?? false,
+        }).catch(error => {
+          throw checked.locate(asKilnError(error));
+        });
+        for (const sentence of made) display.line(sentence);
+        await runTemplate({ service, id, checked, options, global, display, signal });
+      }),
+    say,
+  );
 }
 
-/** Makes or replaces the template and builds it, both as operations of this process. @returns the run's id, when it succeeded. */
-async function runTemplate(
-  service: Service,
-  id: string,
-  checked: Awaited<ReturnType<typeof checkTemplateFile>>,
-  options: BuildOptions,
-  global: GlobalOptions,
-  display: Display,
-): Promise<string> {
+interface TemplateRun {
+  readonly service: Service;
+  readonly id: string;
+  readonly checked: CheckedTemplateFile;
+  readonly options: BuildOptions;
+  readonly global: GlobalOptions;
+  readonly display: Display;
+  readonly signal: AbortSignal;
+}
+
+/** Makes or replaces the template and builds it, both as operations of this process; then says how it went. */
+async function runTemplate({ service, id, checked, options, global, display, signal }: TemplateRun): Promise<void> {
   const { engine, database } = service;
   const catalogue = options.catalogue === undefined ? {} : { catalogue: resolve(options.catalogue) };
-  let cancel: () => Promise<unknown> = async () => {};
-  const stopListening = onInterrupt(() => {
-    display.line('Canceling; the machine is stopped and nothing is published. Once more ends Kiln at once.');
-    void cancel();
-  });
   try {
     display.step('template: scripts and files');
     const creation = await putTemplate(engine, database.kysely, {
@@ -108,22 +116,23 @@ async function runTemplate(
       where: 'here',
       ...catalogue,
     });
-    cancel = () => engine.cancel(creation);
-    const created = await engine.wait(creation);
+    const created = await outcome(engine, creation, signal, () => engine.cancel(creation));
     if (created.status !== 'Succeeded') throw checked.locate(errorFromBody(created.error!));
     display.done();
-    const runId = await startRun(engine, database.kysely, id, { where: 'here', ...catalogue });
+    signal.throwIfAborted();
+    const runId = await startRun(engine, database.kysely, id, {
+      where: 'here',
+      machines: service.machines,
+      ...catalogue,
+    });
     service.listeners.set(runId, watch(runId));
-    cancel = () => cancelRun(engine, database.kysely, runId);
-    const ended = await engine.wait(runId);
-    if (ended.status !== 'Succeeded') throw failed(checked.locate(errorFromBody(ended.error!)), runId);
-    display.done();
-    return runId;
+    const ended = await outcome(engine, runId, signal, () => cancelRun(engine, database.kysely, runId));
+    display.done(ended.status === 'Succeeded' ? 'done' : 'failed');
+    if (ended.status === 'Succeeded') await conclude(service, runId, global);
+    else await lament(service, runId, failed(checked.locate(errorFromBody(ended.error!)), runId), global);
   } catch (error) {
     display.done('failed');
     throw error;
-  } finally {
-    stopListening();
   }
 
   function watch(runId: string): RunListener {
@@ -142,6 +151,38 @@ async function runTemplate(
   }
 }
 
+/** The end of an operation; an abort asks for it, and still waits for it: what runs cleans up first. */
+async function outcome(
+  engine: Engine,
+  operation: string,
+  signal: AbortSignal,
+  cancel: () => Promise<unknown>,
+): Promise<OperationRow> {
+  // The database may be away; then the second Ctrl-C is the way out.
+  const ask = () => void cancel().catch(() => {});
+  signal.addEventListener('abort', ask, { once: true });
+  if (signal.aborted) ask();
+  try {
+    return await engine.wait(operation);
+  } finally {
+    signal.removeEventListener('abort', ask);
+  }
+}
+
+/** A failed run: for machines its whole record and the error, for people the error. */
+async function lament(service: Service, runId: string, error: KilnError, { json }: GlobalOptions): Promise<void> {
+  if (!json) throw error;
+  process.stdout.write(
+    `${JSON.stringify({ error: errorBody(error), run: await wholeReport(service, runId) }, null, 2)}\n`,
+  );
+  process.exitCode = EXIT_CODES[error.class];
+}
+
+async function wholeReport(service: Service, runId: string) {
+  const { kysely } = service.database;
+  return reportOf(await findRun(kysely, runId), await phasesOf(kysely, runId), await outputsOf(kysely, runId));
+}
+
 /** Where to read more about a run that failed. */
 function failed(error: KilnError, runId: string): KilnError {
   const { code, message, target, details, cause } = error;
@@ -152,25 +193,14 @@ function failed(error: KilnError, runId: string): KilnError {
 /** What a person wants to know at the end: where the time went, where the image is, how to boot it. */
 async function conclude(service: Service, runId: string, { json }: GlobalOptions): Promise<void> {
   const { kysely } = service.database;
-  const [run, phases, outputs] = await Promise.all([
-    findRun(kysely, runId),
-    phasesOf(kysely, runId),
-    outputsOf(kysely, runId),
-  ]);
   if (json) {
-    process.stdout.write(`${JSON.stringify({ run: reportOf(run, phases, outputs) }, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify({ run: await wholeReport(service, runId) }, null, 2)}\n`);
     return;
   }
+  const run = await findRun(kysely, runId);
+  const [phases, outputs] = [await phasesOf(kysely, runId), await outputsOf(kysely, runId)];
   const total = duration(run.ended_at!.getTime() - run.started_at!.getTime());
   process.stdout.write(`\n${renderPhases(phases)}\n${paint('green', 'Built')} ${run.template_name} in ${total}.\n`);
-  for (const output of outputs)
-    process.stdout.write(
-      [
-        `\n  ${paint('bold', output.name)}  ${output.artifact_id ?? output.artifact_uri}`,
-        `    ${output.path}  (${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
-        `    sha256 ${output.sha256}`,
-        '',
-      ].join('\n'),
-    );
+  process.stdout.write(renderOutputs(outputs));
   if (outputs[0]) process.stdout.write(`\nBoot it:  kiln images run ${outputs[0].name}\n`);
 }

@@ -1,8 +1,12 @@
 /** A template file that is known to be buildable: read, validated in full, with every complaint at its line. */
+
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { checkApiVersion } from '../arm/api-versions.ts';
 import { KilnError } from '../arm/errors.ts';
-import { violationError } from '../arm/resource-type.ts';
-import type { JsonObject } from '../arm/shape.ts';
+import { type Violation, violationError } from '../arm/resource-type.ts';
+import { isObject, type JsonObject } from '../arm/shape.ts';
 import { IMAGE_BUILDER_API_VERSIONS, NEWEST_API_VERSION } from '../providers/image-builder/api-versions.ts';
 import { type ImageTemplate, normaliseTemplate } from '../providers/image-builder/normalise.ts';
 import { refuseUnsupported, unsupported } from '../providers/image-builder/unsupported.ts';
@@ -39,7 +43,7 @@ export async function checkTemplateFile(
       identityOptional: true,
     });
     const name = checkTemplateName(file.name);
-    const all = name ? [name, ...violations] : violations;
+    const all = [...(name ? [name] : []), ...violations, ...(await missingFiles(file.body))];
     if (all.length > 0) throw violationError('ValidationFailed', all);
     const normal = normaliseTemplate(template, apiVersion);
     const parts = unsupported(normal);
@@ -48,6 +52,25 @@ export async function checkTemplateFile(
   } catch (error) {
     throw error instanceof KilnError ? locate(error) : error;
   }
+}
+
+/** Local scripts and files that are not there, told with everything else that is wrong. */
+async function missingFiles({ properties }: JsonObject): Promise<Violation[]> {
+  const steps = isObject(properties) && Array.isArray(properties.customize) ? properties.customize : [];
+  const found: Violation[] = [];
+  for (const [index, step] of steps.entries())
+    for (const field of ['scriptUri', 'sourceUri']) {
+      const url = isObject(step) ? step[field] : undefined;
+      if (typeof url !== 'string' || !url.startsWith('file:') || !URL.canParse(url)) continue;
+      const path = fileURLToPath(url);
+      const readable = await access(path, constants.R_OK).then(
+        () => true,
+        () => false,
+      );
+      if (!readable)
+        found.push({ path: `properties.customize[${index}].${field}`, message: `There is no readable file ${path}.` });
+    }
+  return found;
 }
 
 const PATH = /^(properties|location|tags|identity|apiVersion|name)\b/;

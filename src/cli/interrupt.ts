@@ -17,10 +17,16 @@ export function onInterrupt(cancel: () => void): () => void {
   };
 }
 
-/** Runs what an abort ends cleanly: Ctrl-C aborts it. */
-export async function interruptible<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/** Runs what an abort ends cleanly: Ctrl-C aborts it, after `say` has told so. */
+export async function interruptible<T>(
+  use: (signal: AbortSignal) => Promise<T>,
+  say: () => void = () => {},
+): Promise<T> {
   const controller = new AbortController();
-  const stop = onInterrupt(() => controller.abort(new KilnError('Canceled', 'Canceled; nothing half-made is left.')));
+  const stop = onInterrupt(() => {
+    say();
+    controller.abort(new KilnError('Canceled', 'Canceled; nothing half-made is left.'));
+  });
   try {
     return await use(controller.signal);
   } finally {

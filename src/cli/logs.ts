@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { examples, globalOptions } from './command.ts';
 import { findRun } from './run-rows.ts';
 import { withService } from './session.ts';
-import { paint } from './terminal.ts';
+import { paint, printable } from './terminal.ts';
 
 /** How often new lines are looked for while following (ms). */
 const POLL = 300;
@@ -52,7 +52,8 @@ interface Line {
   readonly text: string;
 }
 
-function textLine({ at, stream, text }: Line): string {
+function textLine({ at, stream, text: raw }: Line): string {
+  const text = printable(raw);
   const time = paint('dim', at.toISOString().slice(11, 19));
   return stream === 'kiln' ? `${time} ${paint('bold', text)}\n` : `${time}   ${text}\n`;
 }

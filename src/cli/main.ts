@@ -52,6 +52,7 @@ async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(argv, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (error) {
+    if (isGone(error)) return 0;
     if (error instanceof CommanderError && (error.exitCode === 0 || error.code === 'commander.help'))
       return error.exitCode === 0 ? 0 : EXIT_CODES.usage;
     return report(error instanceof CommanderError ? usageError(error, typed) : error, json);
@@ -93,11 +94,11 @@ function report(error: unknown, json: boolean): number {
   return EXIT_CODES[asKilnError(error).class];
 }
 
-// The reader has gone (`kiln logs RUN | head`): nothing is left to say, and nothing was wrong.
+// The reader has gone (`kiln logs RUN | head`): nothing is left to say, and nothing was wrong. The command still cleans up.
+const isGone = (error: unknown) => (error as NodeJS.ErrnoException).code === 'EPIPE';
 for (const stream of [process.stdout, process.stderr])
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+  stream.on('error', error => {
+    if (!isGone(error)) throw error;
   });
 
 process.on('uncaughtException', error => process.exit(report(error, process.argv.includes('--json'))));

@@ -1,5 +1,5 @@
 /** Runs as commands see them: found by the beginning of their id, and as JSON for machines. */
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunOutputRow, RunRow, Schema } from '../database/schema.ts';
 import { cancelRun } from '../providers/image-builder/run.ts';
@@ -28,22 +28,13 @@ export async function findRun(database: Kysely<Schema>, id: string): Promise<Sho
   }
   const prefix = id.toLowerCase();
   const found = /^[0-9a-f-]{1,36}$/.test(prefix)
-    ? await runs(database)
-        .where('run.id', '>=', lowest(prefix))
-        .where('run.id', '<=', highest(prefix))
-        .limit(2)
-        .execute()
+    ? await runs(database).where(sql`run.id::text`, 'like', `${prefix}%`).limit(2).execute()
     : [];
   if (found.length === 1) return found[0]!;
   if (found.length === 0)
     throw new KilnError('NotFound', `There is no run ${id}.`, { hint: '`kiln runs list` shows them.' });
   throw new KilnError('UsageError', `Several runs begin with ${id}.`, { hint: 'Type more of the id.' });
 }
-
-// A uuid column orders like its text: all ids with a prefix lie between the prefix with zeros and with fs.
-const PATTERN = '00000000-0000-0000-0000-000000000000';
-const lowest = (prefix: string) => prefix + PATTERN.slice(prefix.length);
-const highest = (prefix: string) => prefix + PATTERN.slice(prefix.length).replaceAll('0', 'f');
 
 export async function phasesOf(database: Kysely<Schema>, runId: string): Promise<PhaseRow[]> {
   return await database.selectFrom('phase').selectAll().where('run_id', '=', runId).orderBy('index').execute();

@@ -1,11 +1,11 @@
 /** `kiln runs`: what was built and is being built, phase by phase. */
 import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
-import type { PhaseRow, RunRow } from '../database/schema.ts';
+import type { PhaseRow, RunOutputRow, RunRow } from '../database/schema.ts';
 import { examples, globalOptions } from './command.ts';
-import { cancel, findRun, listRuns, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
+import { cancel, findRun, listRuns, outputsOf, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
 import { withService } from './session.ts';
-import { bytes, duration, paint, renderError, table } from './terminal.ts';
+import { bytes, duration, paint, printable, renderError, table } from './terminal.ts';
 
 export function register(command: Command): void {
   const list = command
@@ -34,12 +34,12 @@ export function register(command: Command): void {
     .argument('<run>', 'id of a run, or its beginning; `latest` for the newest')
     .action(async (id: string) => {
       const { json } = globalOptions(show);
-      const { run, phases } = await withService(globalOptions(show), async ({ database }) => {
-        const found = await findRun(database.kysely, id);
-        return { run: found, phases: await phasesOf(database.kysely, found.id) };
+      await withService(globalOptions(show), async ({ database: { kysely } }) => {
+        const run = await findRun(kysely, id);
+        const [phases, outputs] = [await phasesOf(kysely, run.id), await outputsOf(kysely, run.id)];
+        if (json) process.stdout.write(`${JSON.stringify(reportOf(run, phases, outputs), null, 2)}\n`);
+        else process.stdout.write(renderRun(run, phases) + renderOutputs(outputs));
       });
-      if (json) process.stdout.write(`${JSON.stringify(reportOf(run, phases), null, 2)}\n`);
-      else process.stdout.write(renderRun(run, phases));
     });
   const stop = command
     .command('cancel')
@@ -88,12 +88,26 @@ export function renderRun(run: ShownRun, phases: readonly PhaseRow[]): string {
 export function renderPhases(phases: readonly PhaseRow[]): string {
   const rows = phases.map(phase => [
     phase.kind,
-    phase.name,
+    printable(phase.name),
     phase.cached ? paint('cyan', 'CACHED') : phase.state,
     phase.started_at && phase.ended_at ? duration(phase.ended_at.getTime() - phase.started_at.getTime()) : '',
     phase.bytes === null ? '' : bytes(phase.bytes),
   ]);
   return table([['PHASE', '', 'STATE', 'TIME', 'BYTES'], ...rows], { right: [3, 4] });
+}
+
+/** What a run published, where it lies and what its bytes hash to. A later run of the template takes over a run output. */
+export function renderOutputs(outputs: readonly RunOutputRow[]): string {
+  return outputs
+    .map(output =>
+      [
+        `\n  ${paint('bold', output.name)}  ${output.artifact_id ?? output.artifact_uri}`,
+        `    ${output.path}  (${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
+        `    sha256 ${output.sha256}`,
+        '',
+      ].join('\n'),
+    )
+    .join('');
 }
 
 function errorOf(run: RunRow): KilnError {

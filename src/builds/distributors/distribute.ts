@@ -28,6 +28,8 @@ export interface DistributionTarget {
   /** For people and plans: `ManagedImage → westus2`. */
   readonly label: string;
   place(source: SourceImage): Promise<Placement>;
+  /** Whether the place is free as far as it is known before the build: no hour of work for a version that exists. Rejects with Conflict. */
+  check?(): Promise<void>;
   /** Makes what was published known: resources and the run output, in one transaction. False when another run took the placement meanwhile. */
   record(published: Published): Promise<boolean>;
 }

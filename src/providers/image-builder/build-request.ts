@@ -30,6 +30,8 @@ export async function buildRequest(
   const { vmProfile, customize } = template.properties;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
+  const distribute = distributionTargets(resource, template, runId, environment.database);
+  for (const target of distribute) await target.check?.();
   return {
     runId,
     templateId: resource.id,
@@ -46,7 +48,7 @@ export async function buildRequest(
       ),
     ),
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
-    distribute: distributionTargets(resource, template, runId, environment.database),
+    distribute,
     notes: sentence === undefined ? [] : [sentence],
   };
 }

@@ -46,6 +46,7 @@ export async function putTemplate(
 ): Promise<string> {
   const { id, body, apiVersion, local, catalogue, where } = options;
   return await database.transaction().execute(async trx => {
+    await trx.selectFrom('resource').select('id').where('id', '=', id.toLowerCase()).forUpdate().execute();
     if (await activeRun(trx, id)) throw await runInProgress(trx, id);
     const { resource } = await putValidated(trx, imageTemplates, { id, body, apiVersion, local, revise: local });
     const input: CreateInput = { templateId: resource.id, local, ...(catalogue !== undefined && { catalogue }) };

@@ -2,9 +2,9 @@
 import type { Kysely } from 'kysely';
 import { errorBody, type KilnError } from '../../arm/errors.ts';
 import type { Recorder } from '../../builds/fold.ts';
-import { layerKey } from '../../builds/layer.ts';
 import type { LogLine } from '../../builds/log.ts';
 import type { Phase, PhaseResult } from '../../builds/phase.ts';
+import { whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
 import type { Schema } from '../../database/schema.ts';
 
@@ -21,11 +21,11 @@ export interface RunRecord extends Recorder {
   close(): Promise<void>;
 }
 
-export function runRecord(
-  database: Kysely<Schema>,
-  runId: string,
-  onSubState: (subState: Phase['subState']) => void = () => {},
-): RunRecord {
+/** How long a row is tried to be written while the database is away (ms). */
+const PATIENCE = 60_000;
+const reachable = <T>(work: () => Promise<T>) => whenReachable(work, AbortSignal.timeout(PATIENCE));
+
+export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
   const lines = lineWriter(database, runId);
   const phaseRow = (index: number) =>
     database.updateTable('phase').where('run_id', '=', runId).where('index', '=', index);
@@ -43,7 +43,7 @@ export function runRecord(
               kind: phase.kind,
               name: text(phase.name),
               state: 'Pending' as const,
-              key: layerKey('', phase),
+              key: null,
               cached: false,
               bytes: null,
               detail: null,
@@ -56,25 +56,25 @@ export function runRecord(
       });
     },
     async started(index, phase, key) {
-      await phaseRow(index).set({ state: 'Running', key, started_at: new Date() }).execute();
-      await database
-        .updateTable('run')
-        .set({ sub_state: phase.subState })
-        .where('id', '=', runId)
-        .where('state', '=', 'Running')
-        .execute();
-      onSubState(phase.subState);
+      await reachable(() => phaseRow(index).set({ state: 'Running', key, started_at: new Date() }).execute());
+      await reachable(() =>
+        database
+          .updateTable('run')
+          .set({ sub_state: phase.subState })
+          .where('id', '=', runId)
+          .where('state', '=', 'Running')
+          .execute(),
+      );
     },
     async succeeded(index, _phase, result: PhaseResult) {
-      await phaseRow(index)
-        .set({
-          state: 'Succeeded',
-          ended_at: new Date(),
-          cached: result.cached ?? false,
-          bytes: result.bytes ?? null,
-          detail: result.detail ? json(result.detail) : null,
-        })
-        .execute();
+      const ended = {
+        state: 'Succeeded' as const,
+        ended_at: new Date(),
+        cached: result.cached ?? false,
+        bytes: result.bytes ?? null,
+        detail: result.detail ? json(result.detail) : null,
+      };
+      await reachable(() => phaseRow(index).set(ended).execute());
     },
     async failed(index, _phase, error: KilnError) {
       await phaseRow(index)
@@ -114,19 +114,23 @@ function lineWriter(database: Kysely<Schema>, runId: string) {
       .then(async () => {
         // PostgreSQL takes at most 65,535 parameters a statement.
         for (let at = 0; at < batch.length; at += 5_000)
-          await database
-            .insertInto('log_line')
-            .values(
-              batch.slice(at, at + 5_000).map((line, offset) => ({
-                run_id: runId,
-                seq: first + at + offset,
-                at: line.at,
-                phase: line.phase,
-                stream: line.stream,
-                text: text(line.text),
-              })),
-            )
-            .execute();
+          await reachable(() =>
+            database
+              .insertInto('log_line')
+              .values(
+                batch.slice(at, at + 5_000).map((line, offset) => ({
+                  run_id: runId,
+                  seq: first + at + offset,
+                  at: line.at,
+                  phase: line.phase,
+                  stream: line.stream,
+                  text: text(line.text),
+                })),
+              )
+              // The answer to a batch that was written may have been lost.
+              .onConflict(conflict => conflict.doNothing())
+              .execute(),
+          );
       })
       .catch(error => {
         failure ??= error;

@@ -99,6 +99,11 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
     type: 'SharedImage',
     runOutputName: distributor.runOutputName,
     label: `SharedImage "${definition.names.join('/')}"`,
+    async check() {
+      await requireResource(origin.database, definitionId);
+      if (version !== undefined && (await getResource(origin.database, `${definitionId}/versions/${version}`)))
+        throw taken(version, definitionId);
+    },
     async place(source) {
       const { location } = await requireResource(origin.database, definitionId);
       const existing = await listResources(origin.database, { parent: definitionId, type: galleryImageVersions.type });
@@ -121,9 +126,7 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
       write(origin, distributor, published, async trx => {
         if (await getResource(trx, published.placement.id)) {
           if (version === undefined) return false;
-          throw new KilnError('Conflict', `The image version ${version} exists already.`, {
-            target: published.placement.id,
-          });
+          throw taken(version, definitionId);
         }
         const { location } = await requireResource(trx, definitionId);
         await put(trx, galleryImageVersions, published, location!, versionProperties(distributor, published, origin));
@@ -131,6 +134,12 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
       }),
   };
 }
+
+const taken = (version: string, definitionId: string) =>
+  new KilnError('Conflict', `The image version ${version} exists already.`, {
+    target: `${definitionId}/versions/${version}`,
+    hint: 'Name another version in galleryImageId, or leave it out: the next one is found then.',
+  });
 
 function versionProperties(
   distributor: SharedImageDistributor,

@@ -111,6 +111,14 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
   if (properties.validate) checkValidators(properties.validate, [...at, 'validate'], rules);
   if (properties.distribute) checkDistributors(properties.distribute, [...at, 'distribute'], rules);
   if (properties.vmProfile) checkProfile(properties.vmProfile, [...at, 'vmProfile'], rules);
+  const gib = properties.vmProfile?.osDiskSizeGB ?? 0;
+  const most = properties.distribute?.some(target => target?.type === 'VHD') ? MOST_VHD_GIB : MOST_DISK_GIB;
+  if (gib > most)
+    rules.bad(
+      [...at, 'vmProfile', 'osDiskSizeGB'],
+      gib,
+      `An OS disk can have ${MOST_DISK_GIB} GiB, a VHD ${MOST_VHD_GIB}.`,
+    );
   const minutes = properties.buildTimeoutInMinutes;
   if (minutes !== undefined && minutes >= 1 && minutes <= 5)
     rules.bad(
@@ -129,6 +137,10 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
   if (script) checkUrl(rules, [...at, 'optimize', 'workload', 'scriptUri'], script);
   checkTags(properties.managedResourceTags, [...at, 'managedResourceTags'], rules);
 }
+
+/** Azure's largest OS disk; and what the fixed VHD format can say. */
+const MOST_DISK_GIB = 4095;
+const MOST_VHD_GIB = 2040;
 
 /** Azure's limits: 50 tags, names of 512 and values of 256 characters. */
 function checkTags(tags: Readonly<Record<string, string>> | undefined, at: readonly string[], rules: Rules): void {
