@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { find, list } from '../../images/store.ts';
+import type { Artifact, Artifacts } from '../artifacts.ts';
+import type { BuildLog } from '../log.ts';
+import type { BuildState, PhaseContext } from '../phase.ts';
+import { type DistributionTarget, distributePhase, type Placement } from './distribute.ts';
+
+const ID = '/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/i';
+const sha256 = createHash('sha256').update('disk').digest('hex');
+
+async function withHome(use: (home: string, artifacts: Artifacts) => Promise<void>): Promise<void> {
+  const home = await mkdtemp(join(tmpdir(), 'kiln-distribute-'));
+  const path = join(home, 'image.qcow2');
+  await writeFile(path, 'disk');
+  const artifact: Artifact = { path, format: 'qcow2', sha256, virtualSize: 4, allocatedSize: 4 };
+  try {
+    await use(home, { prepare: () => {}, get: async () => artifact, settled: async () => {} });
+  } finally {
+    await rm(home, { recursive: true });
+  }
+}
+
+function target(options: {
+  readonly ids: readonly string[];
+  readonly locations?: readonly string[];
+  record: DistributionTarget['record'];
+}): DistributionTarget {
+  let next = 0;
+  return {
+    type: 'ManagedImage',
+    runOutputName: 'out',
+    label: 'label',
+    place: async (): Promise<Placement> => ({
+      id: options.ids[Math.min(next++, options.ids.length - 1)]!,
+      name: 'i',
+      locations: options.locations ?? ['westus2'],
+      tags: {},
+    }),
+    record: options.record,
+  };
+}
+
+const state: BuildState = {
+  source: {
+    name: 'source',
+    exactVersion: '1.0.0',
+    disk: { path: '/nowhere', format: 'qcow2' },
+    sha256,
+    virtualSize: 4,
+    osType: 'Linux',
+    hyperVGeneration: 'V1',
+    firmware: 'bios',
+    provisioning: 'cloud-init',
+  },
+  image: {
+    path: '/nowhere',
+    format: 'qcow2',
+    virtualSize: 4,
+    allocatedSize: 4,
+    hyperVGeneration: 'V1',
+    osType: 'Linux',
+    firmware: 'bios',
+  },
+};
+const context = { signal: new AbortController().signal, log: { say() {} } as unknown as BuildLog } as PhaseContext;
+
+const run = (one: DistributionTarget, home: string, artifacts: Artifacts, runId: string) =>
+  distributePhase(one, home, artifacts, { runId, templateId: '/t' }).run(state, context);
+
+test('an image takes the place of the one before it, in every location, when it is recorded', async () => {
+  await withHome(async (home, artifacts) => {
+    const both = { ids: [ID], locations: ['westus2', 'eastus'], record: async () => true };
+    await run(target(both), home, artifacts, 'run1');
+    await run(target(both), home, artifacts, 'run2');
+    const images = await list(home);
+    assert.deepEqual(images.map(({ manifest }) => [manifest.location, manifest.runId]).sort(), [
+      ['eastus', 'run2'],
+      ['westus2', 'run2'],
+    ]);
+    assert.equal((await find(home, 'i')).manifest.runId, 'run2');
+  });
+});
+
+test('what cannot be recorded destroys nothing that was there', async () => {
+  await withHome(async (home, artifacts) => {
+    await run(target({ ids: [ID], record: async () => true }), home, artifacts, 'run1');
+    const broken = target({
+      ids: [ID],
+      record: async () => {
+        throw new Error('the database is away');
+      },
+    });
+    await assert.rejects(run(broken, home, artifacts, 'run2'), { code: 'DistributionFailed' });
+    assert.deepEqual(
+      (await list(home)).map(({ manifest }) => manifest.runId),
+      ['run1'],
+    );
+  });
+});
+
+test('a version that another run took meanwhile is left to it, and the next one is tried', async () => {
+  await withHome(async (home, artifacts) => {
+    await run(target({ ids: [`${ID}1`], record: async () => true }), home, artifacts, 'other');
+    const recorded: string[] = [];
+    const mine = target({
+      ids: [`${ID}1`, `${ID}2`],
+      record: async ({ placement }) => {
+        recorded.push(placement.id);
+        return placement.id !== `${ID}1`;
+      },
+    });
+    await run(mine, home, artifacts, 'mine');
+    assert.deepEqual(recorded, [`${ID}1`, `${ID}2`]);
+    assert.deepEqual((await list(home)).map(({ manifest }) => [manifest.id, manifest.runId]).sort(), [
+      [`${ID}1`, 'other'],
+      [`${ID}2`, 'mine'],
+    ]);
+  });
+});
