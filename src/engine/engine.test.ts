@@ -14,6 +14,7 @@ import type { OperationRow } from '../database/schema.ts';
 import { type Home, openHome } from '../home.ts';
 import { type Engine, openEngine, type Submission } from './engine.ts';
 import type { OperationHandler } from './operation.ts';
+import { openQueue, ownQueue } from './queue.ts';
 
 delete process.env.DATABASE_URL;
 const log = () => undefined;
@@ -455,4 +456,19 @@ test('two runs of one template at once: the database refuses the second', async 
   await run('Failed');
   await run('Running');
   await assert.rejects(run('Canceling'), { code: '23505', constraint: 'run_one_active' });
+});
+
+test('processes that remove one queue at once: one does it, the others find it done', async () => {
+  const queue = await openQueue(database, log);
+  try {
+    for (let round = 0; round < 5; round++) {
+      const name = ownQueue(crypto.randomUUID());
+      await queue.create(name);
+      await Promise.all(Array.from({ length: 6 }, () => queue.remove(name)));
+      const left = await database.pool.query('select name from pgboss.queue where name = $1', [name]);
+      assert.deepEqual(left.rows, []);
+    }
+  } finally {
+    await queue.close();
+  }
 });

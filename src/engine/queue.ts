@@ -3,6 +3,7 @@
  * job that comes twice finds there that it is done, or being done.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
 import { fromKysely, PgBoss } from 'pg-boss';
 import type { Database, Transacting } from '../database/connection.ts';
 import { withSetupLock } from '../database/migrate.ts';
@@ -166,7 +167,13 @@ export async function openQueue(database: Database, log: ServiceLog): Promise<Qu
         .map(({ name }) => ({ queue: name, worker: name.slice(SHARED_QUEUE.length + 1) }));
     },
 
-    remove: queue => boss.deleteQueue(queue),
+    // pg-boss's own deleteQueue fails for the second of two processes that remove one queue, and leaves its connection in a
+    // transaction that has failed. Here the second waits for the row, and finds nothing.
+    async remove(queue) {
+      await sql`
+        with found as materialized (select name from pgboss.queue where name = ${queue} for update)
+        select pgboss.delete_queue(name) from found`.execute(database.kysely);
+    },
 
     close: () => boss.stop({ graceful: false, close: false }),
   };
