@@ -32,7 +32,7 @@ export async function inspectHost(home?: string): Promise<Finding[]> {
     if (error instanceof KilnError) return error;
     throw error;
   });
-  const looks = [programs(), accelerator(), isolation(), postgres(opened), stateDirectory(opened), capacity()];
+  const looks = [programs(), accelerator(opened), isolation(), postgres(opened), stateDirectory(opened), capacity()];
   return (await Promise.all(looks)).flat();
 }
 
@@ -49,9 +49,10 @@ async function programs(): Promise<Finding[]> {
   });
 }
 
-async function accelerator(): Promise<Finding[]> {
+async function accelerator(home: Home | KilnError): Promise<Finding[]> {
   try {
-    const found = await findAccelerator();
+    const cache = home instanceof KilnError ? {} : { cacheFile: join(home.cache, 'accelerator.json') };
+    const found = await findAccelerator(cache);
     const qemu: Finding = { state: 'ok', name: 'QEMU', found: found.qemuVersion };
     if (found.name !== 'tcg') return [qemu, { state: 'ok', name: 'accelerator', found: found.name }];
     const hint = `${found.reason ?? ''} Builds work all the same, with the processor emulated in software.`;
@@ -65,13 +66,13 @@ async function accelerator(): Promise<Finding[]> {
   }
 }
 
-/** Sets up a machine's network as a build does, and takes it down again: nothing less proves that it works here. */
+/** Sets up a machine's network as a build does, and takes it down again: nothing less proves that it works here. The host stays as it is. */
 async function isolation(): Promise<Finding[]> {
   const name = 'network isolation';
   const directory = await mkdtemp(join(tmpdir(), 'kiln-doctor-'));
   const said: string[] = [];
   try {
-    const { network, close } = await openNetwork(directory, line => said.push(line));
+    const { network, close } = await openNetwork(directory, line => said.push(line), { tryOnly: true });
     await close();
     if (network.isolated) return [{ state: 'ok', name, found: 'on: guests reach the outside, not this machine' }];
     return [{ state: 'note', name, found: 'off', hint: said.join(' ') }];

@@ -42,6 +42,13 @@ test('a cut size is told', () => {
   );
 });
 
+test('what is free at the moment changes nothing but a sentence', () => {
+  const size = sizeOf('Standard_D2s_v3')!;
+  const busy = capped(size, { processors: 4, memoryMiB: 16384, freeMemoryMiB: 1536 });
+  assert.equal(busy.memoryMiB, 8192);
+  assert.match(busy.sentence!, /up to 8 GiB of memory, and only 1\.5 GiB are free/);
+});
+
 test('no host gives more than it has, nor less than 1 GiB', () => {
   const host = fc.record({
     processors: fc.integer({ min: 1, max: 256 }),
@@ -57,7 +64,9 @@ test('no host gives more than it has, nor less than 1 GiB', () => {
       assert.ok(given.memoryMiB === 1024 || given.memoryMiB <= capacity.memoryMiB / 2);
       assert.equal(
         given.sentence !== undefined,
-        given.processors < size.processors || given.memoryMiB < size.memoryMiB,
+        given.processors < size.processors ||
+          given.memoryMiB < size.memoryMiB ||
+          given.memoryMiB > capacity.freeMemoryMiB,
       );
     }),
   );

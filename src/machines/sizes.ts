@@ -12,7 +12,7 @@ export interface MachineSize {
 export interface CappedSize {
   readonly processors: number;
   readonly memoryMiB: number;
-  /** For the build log, when the host gives less than the size promises. */
+  /** For the build log, when the host gives less than the size promises, or has little memory free at the moment. */
   readonly sentence?: string;
 }
 
@@ -117,20 +117,25 @@ export function sizeNames(): readonly string[] {
 const LEAST_MEMORY_MIB = 1024;
 
 /**
- * What the host can give of a size: no more processors than it has, no more than half of its memory and three quarters of
- * what is free, and never less than 1 GiB. Half of the whole, not of the free part, so that the same template gets the
- * same machine on the same host from day to day.
+ * What the host can give of a size: no more processors than it has, no more than half of its memory, and never less than
+ * 1 GiB. Half of the whole, whatever is free at the moment, so that the same template gets the same machine on the same
+ * host from day to day: memory is part of every layer's key.
  */
 export function capped(size: MachineSize, host: HostCapacity = hostCapacity()): CappedSize {
   const processors = Math.max(1, Math.min(size.processors, host.processors));
-  const most = wholeQuarters(Math.min(host.memoryMiB / 2, host.freeMemoryMiB * 0.75));
+  const most = wholeQuarters(host.memoryMiB / 2);
   const memoryMiB = Math.max(LEAST_MEMORY_MIB, Math.min(size.memoryMiB, most));
   const less = [
     processors < size.processors && `${processors} of ${size.processors} processors`,
     memoryMiB < size.memoryMiB && `${gib(memoryMiB)} of ${gib(size.memoryMiB)} GiB of memory`,
   ].filter(part => part !== false);
-  if (less.length === 0) return { processors, memoryMiB };
-  return { processors, memoryMiB, sentence: `${size.name} is cut to what this host can give: ${less.join(' and ')}.` };
+  const sentences = [
+    less.length > 0 && `${size.name} is cut to what this host can give: ${less.join(' and ')}.`,
+    host.freeMemoryMiB < memoryMiB &&
+      `The machine gets up to ${gib(memoryMiB)} GiB of memory, and only ${gib(host.freeMemoryMiB)} GiB are free on this host: ` +
+        'if it runs out, free some, or choose a smaller vmSize.',
+  ].filter(part => part !== false);
+  return { processors, memoryMiB, ...(sentences.length > 0 && { sentence: sentences.join(' ') }) };
 }
 
 /** This host, now. */

@@ -21,7 +21,7 @@ export interface Accelerator {
 }
 
 export interface AcceleratorOptions {
-  /** Where the probe's answer is remembered for this boot of this host and this QEMU. */
+  /** Where the probe's answer is remembered for this boot of this host and this QEMU. Without it, nothing is. */
   readonly cacheFile?: string;
 }
 
@@ -42,7 +42,7 @@ interface Remembered {
  */
 export async function findAccelerator(options: AcceleratorOptions = {}): Promise<Accelerator> {
   const program = await findProgram(QEMU);
-  const cacheFile = options.cacheFile ?? path.join(cacheDirectory(), 'accelerator.json');
+  const { cacheFile } = options;
   const key = await hostKey(program);
   const known = await remembered(cacheFile, key);
   const qemuVersion = known?.qemuVersion ?? (await versionOf(program));
@@ -105,12 +105,8 @@ async function hostKey(program: string): Promise<string> {
   return JSON.stringify([os.hostname(), boot.trim(), program, file.size, file.mtimeMs, KVM_CPU]);
 }
 
-function cacheDirectory(): string {
-  if (process.getuid?.() === 0) return '/var/cache/kiln';
-  return path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'kiln');
-}
-
-async function remembered(file: string, key: string): Promise<Remembered | undefined> {
+async function remembered(file: string | undefined, key: string): Promise<Remembered | undefined> {
+  if (file === undefined) return undefined;
   try {
     const found = JSON.parse(await readFile(file, 'utf8')) as Remembered;
     return found.key === key && typeof found.qemuVersion === 'string' ? found : undefined;
@@ -120,7 +116,8 @@ async function remembered(file: string, key: string): Promise<Remembered | undef
 }
 
 /** A cache that cannot be written costs a probe the next time, nothing else. */
-async function remember(file: string, answer: Remembered): Promise<void> {
+async function remember(file: string | undefined, answer: Remembered): Promise<void> {
+  if (file === undefined) return;
   const draft = `${file}.${process.pid}`;
   try {
     await mkdir(path.dirname(file), { recursive: true });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../machine.ts';
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
+import { ConsoleLog } from './console-log.ts';
 import { openDiskChain } from './disk-chain.ts';
 import { newIdentity } from './identity.ts';
 import { DEADLINES, QemuMachine } from './machine.ts';
@@ -11,7 +12,7 @@ import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
 import { writeSeed } from './seed.ts';
-import { recordName } from './sweep.ts';
+import { recordName, sweepAbandoned } from './sweep.ts';
 
 /** A factory of QEMU machines. What it finds out about the host is kept in `cacheFile`. */
 export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
@@ -33,11 +34,6 @@ export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
       return await start(request, usable);
     },
   };
-}
-
-/** For doctor: the accelerator and, when it is emulation, why. */
-export async function describeAccelerator(options: AcceleratorOptions = {}): Promise<Accelerator> {
-  return await findAccelerator(options);
 }
 
 const emulationNotice = (reason: string): string =>
@@ -114,8 +110,10 @@ async function assemble(
   remove(variables);
   if (uefi) await copyFile(uefi.variables, variables);
   const variablesFd = uefi && hand(handles.use(await open(variables, 'r+')));
-  const console = handles.use(await open(request.consolePath, 'a', 0o644));
+  const console = ConsoleLog.open(request.consolePath);
+  undo.push(async () => console.close());
 
+  await sweepAbandoned();
   const { network, slot, close } = await openNetwork(request.directory, request.report);
   undo.push(close);
   const recordPath = path.join(request.directory, recordName(request.name));
@@ -141,7 +139,7 @@ async function assemble(
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),
       console: 'output',
     }),
-    console: console.fd,
+    console: chunk => console.write(chunk),
     files: opened.map(handle => handle.fd),
     recordPath,
   });
@@ -150,6 +148,7 @@ async function assemble(
     shape: shapeOf(request, accelerator),
     identity,
     process,
+    console,
     sshAddress: network.address,
     sshPort: network.port,
     deadlines: DEADLINES[accelerator.name],

@@ -46,6 +46,8 @@ test('only errors of cloud-init are passed on, and nothing else that a guest wri
   assert.deepEqual(cloudInitComplaints('{"v1": {"errors": ["no network"]}}'), [
     'cloud-init in the guest reports: no network',
   ]);
+  const [hostile] = cloudInitComplaints(JSON.stringify({ v1: { errors: ['a\r\nb\u2028\x1b[2Jc\x07'] } }));
+  assert.equal(hostile, 'cloud-init in the guest reports: a b c');
   for (const odd of ['', 'null', '[]', '{"v1": 3}', '{"v1": {"errors": "many"}}'])
     assert.deepEqual(cloudInitComplaints(odd), []);
 });

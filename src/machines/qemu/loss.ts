@@ -39,6 +39,12 @@ export function printable(text: string): string {
     .join('\n');
 }
 
+/** The same on one line. */
+export const oneLine = (text: string): string =>
+  printable(text)
+    .replace(/[\s\u2028\u2029]+/g, ' ')
+    .trim();
+
 /** How often the kernel has killed for lack of memory. Undefined where it does not say. */
 export async function memoryKills(): Promise<number | undefined> {
   const text = await readFile('/proc/vmstat', 'utf8').catch(() => '');
@@ -79,13 +85,19 @@ export function lostByEvent({ event, data }: QmpEvent, settled: boolean): KilnEr
     if (data?.operation === 'write')
       return new KilnError('MachineLost', `The guest's disk cannot be written on the host: ${String(data?.reason)}.`);
   }
-  if (event === 'GUEST_PANICKED') return new KilnError('MachineLost', "The guest's kernel panicked.");
+  if (event === 'GUEST_PANICKED') return panicked('');
   if (event === 'RESET' && data?.guest === true && settled)
     return new KilnError('MachineLost', 'The guest restarted itself during the build.', {
       hint: 'No customizer may restart the machine.',
     });
   return undefined;
 }
+
+/** The guest's kernel gave up; `tail` is the printable end of its console. */
+export const panicked = (tail: string): KilnError =>
+  new KilnError('MachineLost', `The guest's kernel panicked.${tail && ` Its console ends with:\n${tail}`}`, {
+    hint: 'Look into the console log for what went before.',
+  });
 
 const diskFull = (reason: string): KilnError =>
   new KilnError(

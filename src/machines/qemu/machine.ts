@@ -4,8 +4,9 @@ import { type Readable, Transform } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { ExecOptions, ExecResult, Machine, MachineRequest, MachineShape, UploadOptions } from '../machine.ts';
+import type { ConsoleLog } from './console-log.ts';
 import type { MachineIdentity } from './identity.ts';
-import { consoleTail, lostByEvent, lostProcess, memoryKills } from './loss.ts';
+import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked, printable } from './loss.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
@@ -17,12 +18,14 @@ export interface Deadlines {
   readonly handshake: number;
   readonly reconnect: number;
   readonly powerOff: number;
+  /** Without new output for so long after a command's end, what it left running is no longer listened to. */
+  readonly lastOutput: number;
 }
 
 const MINUTE = 60_000;
 export const DEADLINES: Readonly<Record<'kvm' | 'tcg', Deadlines>> = Object.freeze({
-  kvm: { boot: 5 * MINUTE, handshake: 20_000, reconnect: MINUTE, powerOff: 2 * MINUTE },
-  tcg: { boot: 15 * MINUTE, handshake: MINUTE, reconnect: 3 * MINUTE, powerOff: 5 * MINUTE },
+  kvm: { boot: 5 * MINUTE, handshake: 20_000, reconnect: MINUTE, powerOff: 2 * MINUTE, lastOutput: 2000 },
+  tcg: { boot: 15 * MINUTE, handshake: MINUTE, reconnect: 3 * MINUTE, powerOff: 5 * MINUTE, lastOutput: 8000 },
 });
 
 export interface MachineParts {
@@ -30,6 +33,7 @@ export interface MachineParts {
   readonly shape: MachineShape;
   readonly identity: MachineIdentity;
   readonly process: QemuProcess;
+  readonly console: ConsoleLog;
   readonly sshAddress: string;
   /** 0: ask QEMU which one it picked. */
   readonly sshPort: number;
@@ -62,6 +66,7 @@ export class QemuMachine implements Machine {
       const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
       if (error) this.#lose(error);
     });
+    parts.console.onPanic = () => void this.#loseByPanic();
     void parts.process.exited.then(async exit => {
       if (this.#ending) return;
       const killsSince = ((await memoryKills()) ?? 0) - (this.#memoryKillsBefore ?? 0);
@@ -83,8 +88,10 @@ export class QemuMachine implements Machine {
       this.#ssh = await connect(this.#target, {
         signal,
         handshakeMs: deadlines.handshake,
+        lastOutputMs: deadlines.lastOutput,
         onFailure: error => {
-          lastFailure = error.message;
+          // A guest may put its own words into it.
+          lastFailure = oneLine(error.message).slice(0, 500);
         },
       });
       request.report(`The guest answers after ${seconds(begun)} s.`);
@@ -147,7 +154,7 @@ export class QemuMachine implements Machine {
         ...(options.signal && { signal: options.signal }),
       });
       if (exitCode === 0) return bytes;
-      throw new KilnError('StepFailed', `The guest cannot write ${destination}: ${complaint.trim()}`, {
+      throw new KilnError('StepFailed', `The guest cannot write ${destination}: ${printable(complaint)}`, {
         target: destination,
         hint: `Files are written as the user ${this.user}: choose a place it may write to, such as /tmp, and move it with sudo later.`,
       });
@@ -164,8 +171,10 @@ export class QemuMachine implements Machine {
     const late = AbortSignal.timeout(deadlines.powerOff);
     const signal = AbortSignal.any([late, ...(options.signal ? [options.signal] : [])]);
     try {
-      // The guest may break off before it has answered; what counts is that the machine ends.
-      const asked = await this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
+      // The guest may break off before it has answered, or never answer; what counts is that the machine ends.
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(deadlines.handshake)]);
+      const asking = this.#ssh?.exec('sudo -n systemctl poweroff', { signal: patience }).catch(() => undefined);
+      const asked = await Promise.race([asking, process.exited.then(() => undefined)]);
       if (asked?.exitCode !== 0 && !process.exit && !signal.aborted)
         await this.#qmp.execute('system_powerdown').catch(() => {});
       await aborted(process.exited, signal);
@@ -211,6 +220,7 @@ export class QemuMachine implements Machine {
       this.#ssh = await connect(this.#target, {
         signal: AbortSignal.any([signal, late]),
         handshakeMs: this.#parts.deadlines.handshake,
+        lastOutputMs: this.#parts.deadlines.lastOutput,
       });
       return this.#ssh;
     } catch (error) {
@@ -234,6 +244,12 @@ export class QemuMachine implements Machine {
     this.#ssh?.close();
     // QEMU may be standing still on an error; what is left belongs to destroy().
     void this.#parts.process.kill();
+  }
+
+  /** Waits a moment for the kernel's last words, so that the message can end with them. */
+  async #loseByPanic(): Promise<void> {
+    await sleep(1000, undefined, { signal: this.#gone.signal }).catch(() => {});
+    if (!this.#ending) this.#lose(panicked(await consoleTail(this.#parts.request.consolePath)));
   }
 
   #signals(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {

@@ -3,7 +3,7 @@ import { isIPv4 } from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { reachable, rules } from './network.ts';
-import { slotOf } from './slot.ts';
+import { firstUid, slotOf } from './slot.ts';
 
 const slots = fc.integer({ min: 0, max: 1023 });
 const asNumber = (ip: string) => ip.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
@@ -26,10 +26,16 @@ test('a slot keeps to the limits of names and user ids', () => {
   for (const number of [0, 1023]) {
     const slot = slotOf(number);
     assert.ok(slot.name.length <= 15, 'interface names have at most 15 characters');
-    assert.ok(slot.uid >= 61184 && slot.uid <= 65519);
+    assert.ok((slot.uid > 65535 && slot.uid < 100_000) || (slot.uid >= 61184 && slot.uid <= 65519));
   }
   assert.throws(() => slotOf(1024), RangeError);
   assert.throws(() => slotOf(-1), RangeError);
+});
+
+test('user ids are those that nobody gives out, as far as the user namespace knows them', () => {
+  assert.equal(firstUid('         0          0 4294967295\n'), 70_000);
+  assert.equal(firstUid('0 1000 1\n1 100000 65536\n'), 61_184);
+  assert.equal(firstUid(''), 70_000);
 });
 
 test('rules name their own slot only', () => {

@@ -3,7 +3,8 @@
  * what that process cannot reach, the guest cannot reach either. As root it therefore lives in a network namespace of the
  * machine's own, whose only link leads to the host, where rules let it out but not in.
  */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { run } from '../../processes/process.ts';
@@ -33,11 +34,20 @@ export interface OpenedNetwork {
   readonly close: () => Promise<void>;
 }
 
+export interface NetworkOptions {
+  /** Finds out whether IPv4 forwarding could be switched on, and leaves it as it is: the network works up to the host then. */
+  readonly tryOnly?: boolean;
+}
+
 /**
  * Sets up the network for one machine of a run's directory: isolated where possible; otherwise the reason is reported.
  * The slot is claimed in any case under root, because it also gives the user id that QEMU runs under.
  */
-export async function openNetwork(directory: string, report: (line: string) => void): Promise<OpenedNetwork> {
+export async function openNetwork(
+  directory: string,
+  report: (line: string) => void,
+  options: NetworkOptions = {},
+): Promise<OpenedNetwork> {
   const off = (reason: string) =>
     report(`Network isolation is off: ${reason} The guest can reach services of this host and its network.`);
   if (process.platform !== 'linux' || process.getuid?.() !== 0) {
@@ -53,7 +63,7 @@ export async function openNetwork(directory: string, report: (line: string) => v
         off(`${missing} is not installed.`);
         return { network: SHARED, slot, close };
       }
-      const outcome = await build(slot, report);
+      const outcome = await build(slot, report, options);
       if (outcome === 'built') {
         const network = { isolated: true, namespace: slot.name, address: slot.address, port: SSH_FORWARD_PORT };
         return { network, slot, close };
@@ -98,7 +108,7 @@ type Outcome = 'built' | 'taken' | { readonly problem: string };
  * Sets up a slot's network. Claims are files, and a container may share the host's network but not its files: the namespace and the link are
  * therefore claimed once more, by making them, and what somebody else made is never touched.
  */
-async function build(slot: Slot, report: (line: string) => void): Promise<Outcome> {
+async function build(slot: Slot, report: (line: string) => void, options: NetworkOptions): Promise<Outcome> {
   const namespace = await attempt('ip', ['netns', 'add', slot.name]);
   if (namespace !== undefined) return refusal(namespace);
   const link = await attempt('ip', [
@@ -131,7 +141,7 @@ async function build(slot: Slot, report: (line: string) => void): Promise<Outcom
     )) ??
     (await attempt('ip', ['-batch', '-'], hostLink(slot))) ??
     (await attempt('ip', ['-n', slot.name, '-batch', '-'], namespaceLink(slot))) ??
-    (await forward(report));
+    (await forward(report, options));
   if (problem === undefined) return 'built';
   await removeNetwork(slot);
   return { problem };
@@ -201,13 +211,15 @@ export function rules(slot: Slot): string {
 
 const FORWARDING = '/proc/sys/net/ipv4/ip_forward';
 
-async function forward(report: (line: string) => void): Promise<string | undefined> {
+async function forward(report: (line: string) => void, { tryOnly }: NetworkOptions): Promise<string | undefined> {
   if ((await readFile(FORWARDING, 'utf8')).trim() !== '1') {
     try {
-      await writeFile(FORWARDING, '1');
+      if (tryOnly) await access(FORWARDING, constants.W_OK);
+      else await writeFile(FORWARDING, '1');
     } catch (error) {
       return `IPv4 forwarding cannot be switched on: ${(error as Error).message}`;
     }
+    if (tryOnly) return undefined;
     report('Switched on IPv4 forwarding on this host (net.ipv4.ip_forward): the guest reaches the outside through it.');
   }
   const filter = await run('nft', ['list', 'chain', 'ip', 'filter', 'FORWARD'], { ok: ANY_CODE });

@@ -1,20 +1,16 @@
 /** The QEMU process of a machine: how it is confined, how it ends, and what it said. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { findProgram, QEMU } from './accelerator.ts';
+import { type ProcessRecord, startTimeOf, writeRecord } from './process-record.ts';
+
+export { startTimeOf } from './process-record.ts';
 
 export interface Confinement {
   readonly namespace?: string;
   readonly uid?: number;
   /** A group besides its own, for /dev/kvm. */
   readonly kvmGroup?: number;
-}
-
-/** What a sweep needs to find the process of a run that died: its number, and when it started, because numbers are used again. */
-export interface ProcessRecord {
-  readonly pid: number;
-  readonly startTime: string;
 }
 
 export interface Exit {
@@ -53,8 +49,9 @@ export class QemuProcess {
   #stderr = '';
   #killed = false;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, console?: (chunk: Buffer) => void) {
     this.#child = child;
+    if (console) child.stdout?.on('data', console);
     this.qmp = child.stdio[QMP_FD] as unknown as Duplex;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT);
@@ -70,13 +67,13 @@ export class QemuProcess {
   }
 
   /**
-   * Starts QEMU. `console` takes its standard output, `inherit` hands it the terminal; `files` appear in it from FIRST_FILE_FD on. The record is
-   * written before anything else can happen. Rejects with ToolMissing.
+   * Starts QEMU. `console` hears its standard output, all of it before `exited` resolves; `inherit` hands QEMU the terminal; `files` appear in it
+   * from FIRST_FILE_FD on. The record is written before anything else can happen; without it nothing is left running. Rejects with ToolMissing.
    */
   static async start(options: {
     readonly confinement: Confinement;
     readonly args: readonly string[];
-    readonly console: number | 'inherit';
+    readonly console: ((chunk: Buffer) => void) | 'inherit';
     readonly files: readonly number[];
     readonly recordPath: string;
   }): Promise<QemuProcess> {
@@ -90,7 +87,7 @@ export class QemuProcess {
     const child = spawn(program!, args, {
       stdio: [
         terminal ? 'inherit' : 'ignore',
-        options.console,
+        terminal ? 'inherit' : 'pipe',
         terminal ? 'inherit' : 'pipe',
         'pipe',
         ...options.files,
@@ -104,9 +101,14 @@ export class QemuProcess {
       child.once('spawn', resolve);
       child.once('error', reject);
     });
-    const started = new QemuProcess(child);
-    const record: ProcessRecord = { pid: child.pid!, startTime: startTimeOf(child.pid!) ?? '' };
-    writeFileSync(options.recordPath, JSON.stringify(record));
+    const started = new QemuProcess(child, options.console === 'inherit' ? undefined : options.console);
+    try {
+      const record: ProcessRecord = { pid: child.pid!, startTime: startTimeOf(child.pid!) ?? '' };
+      writeRecord(options.recordPath, record);
+    } catch (error) {
+      await started.kill();
+      throw error;
+    }
     return started;
   }
 
@@ -138,17 +140,4 @@ export class QemuProcess {
   readonly #atExit = () => {
     this.#child.kill('SIGKILL');
   };
-}
-
-/** When a process started, in clock ticks since boot, as text; undefined when there is none of that number, or it is a zombie. */
-export function startTimeOf(pid: number): string | undefined {
-  try {
-    // The name in parentheses may contain anything; fields count from behind it.
-    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
-      .replace(/^.*\) /s, '')
-      .split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 /** When a booted guest is ready to be worked on: cloud-init has finished, and nobody holds the package manager. */
+import { oneLine } from './loss.ts';
 
 /**
  * One round trip: waits inside the guest. `result.json` appears when cloud-init is done; asking `cloud-init status --wait` would start a Python
@@ -27,7 +28,7 @@ while held >&2; do sleep 1; done
 cat /run/cloud-init/result.json 2>/dev/null || true
 `;
 
-/** Plain sentences about what cloud-init complained of; empty when all went well. The text comes from the guest: untrusted. */
+/** Plain sentences of one line about what cloud-init complained of; empty when all went well. The text comes from the guest: untrusted. */
 export function cloudInitComplaints(resultJson: string): string[] {
   let errors: unknown;
   try {
@@ -36,5 +37,5 @@ export function cloudInitComplaints(resultJson: string): string[] {
     return [];
   }
   if (!Array.isArray(errors)) return [];
-  return errors.slice(0, 20).map(error => `cloud-init in the guest reports: ${String(error).slice(0, 500)}`);
+  return errors.slice(0, 20).map(error => `cloud-init in the guest reports: ${oneLine(String(error)).slice(0, 500)}`);
 }

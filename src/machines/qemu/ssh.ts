@@ -3,13 +3,20 @@ import net from 'node:net';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type ClientChannel } from 'ssh2';
-import type { ExecOptions, ExecResult } from '../machine.ts';
+import type { ExecOptions, ExecResult, GuestStream } from '../machine.ts';
 import { type MachineIdentity, wireForm } from './identity.ts';
 
 export interface SshTarget {
   readonly address: string;
   readonly port: number;
   readonly identity: MachineIdentity;
+}
+
+export interface ConnectOptions {
+  readonly signal: AbortSignal;
+  readonly handshakeMs: number;
+  /** How long output may pause after a command's end until what holds it open is left alone. */
+  readonly lastOutputMs: number;
 }
 
 /** The connection has ended, whatever the reason; what became of the command is unknown. */
@@ -20,6 +27,12 @@ export class ConnectionLost extends Error {
 const TICK_MS = 500;
 /** A server that has accepted may need this long for its first words when emulated; attempts grow towards it. */
 const BANNER_MS = { first: 4000, last: 30_000 };
+/** Processes that write on without a pause after their command's end are heard for so many times `lastOutputMs`. */
+const LAST_OUTPUT_TIMES = 5;
+/** Answers that the guest does not take pile up in memory: far more than any window of a channel is an attack. */
+const MOST_UNSENT = 256 * 1024 * 1024;
+const LEFT_RUNNING =
+  'Kiln: the command has ended, but a process that it left running holds its output open. Kiln does not wait for that process.\n';
 const KEEPALIVE = { keepaliveInterval: 15_000, keepaliveCountMax: 20 };
 
 /**
@@ -28,7 +41,7 @@ const KEEPALIVE = { keepaliveInterval: 15_000, keepaliveCountMax: 20 };
  */
 export async function connect(
   target: SshTarget,
-  options: { readonly signal: AbortSignal; readonly handshakeMs: number; readonly onFailure?: (error: Error) => void },
+  options: ConnectOptions & { readonly onFailure?: (error: Error) => void },
 ): Promise<SshConnection> {
   let patience = BANNER_MS.first;
   for (;;) {
@@ -84,9 +97,11 @@ export class SshConnection {
   readonly #client: ssh2.Client;
   #closed = false;
   #why = 'The guest closed the connection.';
+  readonly #lastOutputMs: number;
 
-  private constructor(client: ssh2.Client) {
+  private constructor(client: ssh2.Client, lastOutputMs: number) {
     this.#client = client;
+    this.#lastOutputMs = lastOutputMs;
     client.on('error', error => {
       this.#why = `${error.message}.`;
     });
@@ -96,11 +111,7 @@ export class SshConnection {
   }
 
   /** Handshake on a connected socket; the guest must show the key it was given. */
-  static open(
-    socket: net.Socket,
-    identity: MachineIdentity,
-    options: { readonly signal: AbortSignal; readonly handshakeMs: number },
-  ): Promise<SshConnection> {
+  static open(socket: net.Socket, identity: MachineIdentity, options: ConnectOptions): Promise<SshConnection> {
     const client = new ssh2.Client();
     const hostKey = wireForm(identity.host.publicKey);
     return new Promise((resolve, reject) => {
@@ -117,7 +128,10 @@ export class SshConnection {
       client.once('ready', () => {
         options.signal.removeEventListener('abort', abort);
         client.removeAllListeners('error').removeAllListeners('close');
-        resolve(new SshConnection(client));
+        resolve(new SshConnection(client, options.lastOutputMs));
+      });
+      socket.on('data', () => {
+        if (socket.writableLength > MOST_UNSENT) socket.destroy(new Error('The guest sends without listening'));
       });
       client.connect({
         sock: socket,
@@ -137,13 +151,24 @@ export class SshConnection {
 
   /**
    * Runs a command line through the login shell. Output is handed on as it comes and never kept; the guest is slowed down when standard input or
-   * output cannot keep up. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
+   * output cannot keep up. A command has ended when it exits: processes that it leaves with its output in their hands are not waited for, and said.
+   * An abort while the guest has yet to open a channel ends the whole connection, since nothing else can be taken back. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
    */
   exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(new ConnectionLost(this.#why));
       if (options.signal?.aborted) return reject(options.signal.reason as Error);
+      const { signal } = options;
+      const abort = () => {
+        this.close();
+        reject(signal!.reason as Error);
+      };
+      const broken = () => reject(new ConnectionLost(this.#why));
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#client.once('close', broken);
       this.#client.exec(command, (error, channel) => {
+        signal?.removeEventListener('abort', abort);
+        this.#client.removeListener('close', broken);
         if (error) reject(this.#closed ? new ConnectionLost(this.#why) : error);
         else this.#attend(channel, options).then(resolve, reject);
       });
@@ -152,17 +177,35 @@ export class SshConnection {
 
   async #attend(channel: ClientChannel, options: ExecOptions): Promise<ExecResult> {
     let result: ExecResult | undefined;
+    let closed = false;
+    let pause: NodeJS.Timeout | undefined;
+    let most: NodeJS.Timeout | undefined;
+    let leave = () => {};
+    const hear = (chunk: Buffer, stream: GuestStream) => {
+      if (closed) return;
+      pause?.refresh();
+      options.output?.(chunk, stream);
+    };
     channel.once('exit', (code: number | null, signal?: string) => {
       result = { exitCode: code ?? null, ...(signal && { signal: signal.replace(/^SIG/, '') }) };
+      if (closed) return;
+      pause = setTimeout(() => leave(), this.#lastOutputMs);
+      most = setTimeout(() => leave(), this.#lastOutputMs * LAST_OUTPUT_TIMES);
     });
-    channel.on('data', (chunk: Buffer) => options.output?.(chunk, 'stdout'));
-    channel.stderr.on('data', (chunk: Buffer) => options.output?.(chunk, 'stderr'));
+    channel.on('data', (chunk: Buffer) => hear(chunk, 'stdout'));
+    channel.stderr.on('data', (chunk: Buffer) => hear(chunk, 'stderr'));
     channel.on('error', () => {});
     const { stdin, signal } = options;
     const streamed = typeof stdin === 'object' && !Buffer.isBuffer(stdin) ? (stdin as Readable) : undefined;
     try {
       await new Promise<void>((resolve, reject) => {
         channel.once('close', resolve);
+        leave = () => {
+          options.output?.(Buffer.from(LEFT_RUNNING), 'stderr');
+          closed = true;
+          channel.close();
+          resolve();
+        };
         const stop = () => {
           channel.signal('KILL');
           channel.close();
@@ -179,6 +222,9 @@ export class SshConnection {
         streamed.pipe(channel);
       });
     } finally {
+      closed = true;
+      clearTimeout(pause);
+      clearTimeout(most);
       streamed?.unpipe(channel).destroy();
     }
     if (result) return result;

@@ -1,10 +1,11 @@
 /** What a machine leaves when the process that owned it dies: found by the run's directory, and ended. */
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { access, readdir, readFile, rm, stat } from 'node:fs/promises';
+import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeSlot } from './network.ts';
-import { type ProcessRecord, startTimeOf } from './process.ts';
-import { type Slot, slotsOf } from './slot.ts';
+import { alive, type ProcessRecord, readRecord, startTimeOf } from './process-record.ts';
+import { claims, type Slot, slotsOf } from './slot.ts';
 
 /** File name of the process record of a machine. */
 export const recordName = (machine: string): string => `${machine}.qemu.json`;
@@ -16,11 +17,9 @@ export const recordName = (machine: string): string => `${machine}.qemu.json`;
 export async function sweepMachines(directory: string): Promise<void> {
   for (const name of (await readdir(directory).catch(() => [])).filter(name => name.endsWith('.qemu.json'))) {
     const file = path.join(directory, name);
-    const record = await readFile(file, 'utf8').then(
-      text => JSON.parse(text) as ProcessRecord,
-      () => undefined,
-    );
-    if (record && record.startTime !== '' && startTimeOf(record.pid) === record.startTime) await end(record);
+    // A record that a full disk or a power cut has damaged is as good as none: the slot tells the rest.
+    const record = readRecord(file);
+    if (record && alive(record)) await end(record);
     await rm(file, { force: true });
   }
   if (process.getuid?.() !== 0) return;
@@ -30,14 +29,69 @@ export async function sweepMachines(directory: string): Promise<void> {
   }
 }
 
-/** No process but a slot's QEMU has the slot's user id, whether it was recorded in time or not. */
+/**
+ * Frees the slots that nobody will ask for any more: their owner is dead and their directory gone, as after a kill and `rm -rf` of the state
+ * directory. Does nothing while another process does the same.
+ */
+export async function sweepAbandoned(): Promise<void> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return;
+  const candidates = async () => {
+    const ownerless = (await claims()).filter(({ owner }) => !owner || !alive(owner));
+    const gone = await Promise.all(ownerless.map(({ directory }) => isGone(directory)));
+    return ownerless.filter((_, index) => gone[index]);
+  };
+  if ((await candidates()).length === 0) return;
+  const lock = await onlySweeper();
+  if (!lock) return;
+  try {
+    // Looked at again: what was abandoned before may have been freed and claimed anew.
+    for (const { slot } of await candidates()) {
+      await endProcessesOf(slot);
+      await closeSlot(slot);
+    }
+  } finally {
+    lock.close();
+  }
+}
+
+const isGone = (directory: string): Promise<boolean> =>
+  access(directory).then(
+    () => false,
+    error => (error as NodeJS.ErrnoException).code === 'ENOENT',
+  );
+
+/** A lock that the kernel frees with its holder: an abstract socket, of which a network namespace, like a slot, has one by this name. */
+function onlySweeper(): Promise<net.Server | undefined> {
+  return new Promise(resolve => {
+    const server = net.createServer(socket => socket.destroy());
+    server.once('error', () => resolve(undefined));
+    server.listen('\0kiln-slot-sweep', () => resolve(server));
+  });
+}
+
+/** The processes of a slot, recorded or not: what is in its namespace, and what runs as its user under a name that Kiln gives. */
 async function endProcessesOf(slot: Slot): Promise<void> {
+  const namespace = await inode(`/run/netns/${slot.name}`);
   for (const name of (await readdir('/proc')).filter(name => /^\d+$/.test(name))) {
     const pid = Number(name);
-    const owner = await stat(`/proc/${name}`).catch(() => undefined);
     const startTime = startTimeOf(pid);
-    if (owner?.uid === slot.uid && startTime !== undefined) await end({ pid, startTime });
+    if (pid === process.pid || startTime === undefined) continue;
+    const inside = namespace !== undefined && (await inode(`/proc/${name}/ns/net`)) === namespace;
+    if (inside || (await isQemuOf(slot, pid))) await end({ pid, startTime });
   }
+}
+
+async function isQemuOf(slot: Slot, pid: number): Promise<boolean> {
+  const owner = await stat(`/proc/${pid}`).catch(() => undefined);
+  if (owner?.uid !== slot.uid) return false;
+  return (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')).includes('\0-name\0kiln-');
+}
+
+async function inode(file: string): Promise<string | undefined> {
+  return await stat(file).then(
+    ({ dev, ino }) => `${dev}:${ino}`,
+    () => undefined,
+  );
 }
 
 async function end({ pid, startTime }: ProcessRecord): Promise<void> {

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import fc from 'fast-check';
+import { ConsoleLog } from './console-log.ts';
+
+const directory = await mkdtemp(path.join(os.tmpdir(), 'kiln-console-log-'));
+after(() => rm(directory, { recursive: true, force: true }));
+let number = 0;
+const fresh = () => path.join(directory, String(++number));
+
+test('a console without end keeps its beginning and its end', async () => {
+  const limits = { most: 4000, first: 1000, last: 500 };
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 1500 }), { minLength: 10, maxLength: 60 }), async lengths => {
+      const file = fresh();
+      const log = ConsoleLog.open(file, limits);
+      let said = '';
+      for (const length of lengths) {
+        const text = Array.from({ length }, (_, i) => String((said.length + i) % 10)).join('');
+        log.write(Buffer.from(text));
+        said += text;
+      }
+      log.close();
+      const kept = await readFile(file, 'latin1');
+      assert.ok(kept.length <= limits.most);
+      assert.ok(kept.endsWith(said.slice(-limits.last)) || kept === said);
+      if (lengths.every(length => length <= limits.last)) {
+        assert.ok(kept.startsWith(said.slice(0, limits.first)));
+        assert.equal(kept.includes('[Kiln has left out'), kept !== said);
+      }
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('a panic is heard once, wherever its words are cut', () => {
+  const text = '[ 1.0] Kernel panic - not syncing: Attempted to kill init! Kernel panic - not syncing';
+  for (let cut = 0; cut < text.length; cut++) {
+    const log = ConsoleLog.open('/dev/null');
+    let heard = 0;
+    log.onPanic = () => {
+      heard++;
+    };
+    log.write(Buffer.from(text.slice(0, cut)));
+    log.write(Buffer.from(text.slice(cut)));
+    log.write(Buffer.from(text));
+    log.close();
+    assert.equal(heard, 1);
+  }
+});

@@ -1,0 +1,81 @@
+/** The file that a guest's serial console goes to: bounded, because a guest can write to its console without end. */
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+
+const MEBIBYTE = 1024 ** 2;
+
+export interface ConsoleLimits {
+  /** The file never gets longer than this, in bytes. */
+  readonly most: number;
+  /** What stays from its beginning, */
+  readonly first: number;
+  /** and of its end, whenever it is full. `first + last` is well below `most`. */
+  readonly last: number;
+}
+
+const LIMITS: ConsoleLimits = Object.freeze({ most: 16 * MEBIBYTE, first: 8 * MEBIBYTE, last: MEBIBYTE });
+
+const NOTICE = '\n[Kiln has left out a part of this console here: it became too long.]\n';
+const PANIC = 'Kernel panic - not syncing';
+
+/**
+ * Appends to a console's file and watches it for the last words of a Linux kernel. Writes are immediate, so that the file's end is always what the
+ * guest said last. A full disk costs the log, not the build.
+ */
+export class ConsoleLog {
+  /** Called once, when a kernel panic begins to be printed. The bytes come from the guest: it may lie. */
+  onPanic: (() => void) | undefined;
+  readonly #limits: ConsoleLimits;
+  #fd: number | undefined;
+  #size: number;
+  #seen = '';
+  #panicked = false;
+
+  private constructor(fd: number, limits: ConsoleLimits) {
+    this.#fd = fd;
+    this.#limits = limits;
+    this.#size = fstatSync(fd).size;
+  }
+
+  static open(file: string, limits: ConsoleLimits = LIMITS): ConsoleLog {
+    return new ConsoleLog(openSync(file, 'a+', 0o644), limits);
+  }
+
+  write(chunk: Buffer): void {
+    this.#watch(chunk);
+    if (this.#fd === undefined) return;
+    try {
+      const { most, last } = this.#limits;
+      // More at once than is kept of the end anyway.
+      const kept = chunk.length > last ? chunk.subarray(chunk.length - last) : chunk;
+      if (this.#size + kept.length > most) this.#shorten(this.#fd);
+      this.#size += writeSync(this.#fd, kept);
+    } catch {
+      // see above
+    }
+  }
+
+  /** Safe more than once. */
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #shorten(fd: number): void {
+    const { first, last } = this.#limits;
+    const end = Buffer.alloc(last);
+    const length = readSync(fd, end, 0, last, Math.max(first, this.#size - last));
+    ftruncateSync(fd, first);
+    this.#size = first;
+    this.#size += writeSync(fd, NOTICE);
+    this.#size += writeSync(fd, end, 0, length);
+  }
+
+  #watch(chunk: Buffer): void {
+    if (this.#panicked) return;
+    this.#seen += chunk.toString('latin1');
+    this.#panicked = this.#seen.includes(PANIC);
+    // The words may come in two pieces.
+    this.#seen = this.#seen.slice(-PANIC.length);
+    if (this.#panicked) this.onPanic?.();
+  }
+}
