@@ -62,15 +62,30 @@ async function missingFiles({ properties }: JsonObject): Promise<Violation[]> {
     for (const field of ['scriptUri', 'sourceUri']) {
       const url = isObject(step) ? step[field] : undefined;
       if (typeof url !== 'string' || !url.startsWith('file:') || !URL.canParse(url)) continue;
-      const path = fileURLToPath(url);
-      const readable = await access(path, constants.R_OK).then(
-        () => true,
-        () => false,
-      );
+      const path = localPath(url);
+      const readable =
+        path !== undefined &&
+        (await access(path, constants.R_OK).then(
+          () => true,
+          () => false,
+        ));
       if (!readable)
-        found.push({ path: `properties.customize[${index}].${field}`, message: `There is no readable file ${path}.` });
+        found.push({
+          path: `properties.customize[${index}].${field}`,
+          message: `There is no readable file ${path ?? url}.`,
+          hint: 'Local paths are relative to the template file.',
+        });
     }
   return found;
+}
+
+/** undefined: another host's file, or a path that cannot be one. */
+function localPath(url: string): string | undefined {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    return undefined;
+  }
 }
 
 const PATH = /^(properties|location|tags|identity|apiVersion|name)\b/;
