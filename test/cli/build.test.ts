@@ -101,8 +101,6 @@ describe('a build that fails before its machine', { concurrency: 2 }, () => {
       /at: .*not-found\.json:\d+:\d+ \(properties\.customize\[1\]\.scriptUri\)/,
     );
     assert.doesNotMatch(outcome.stderr, /sig=secret/);
-    const local = await spoil('no-file', script('./no-such-file.sh'));
-    assertError(await build(local), 'source', /no-such-file\.sh/, /relative to the template file/);
   });
 
   test('because the server of a script never answers: it is given up, and nothing of it stays', async () => {

@@ -162,6 +162,24 @@ describe('a template', { concurrency: 2 }, () => {
     assertError(await build(path), 'usage', /error: 5 problems:/, /customizer PowerShell \("iis"\) is for Windows/);
   });
 
+  test('whose scripts and files are not on this host', async () => {
+    const path = await spoil('files', template => {
+      template.properties.customize = [
+        { type: 'Shell', scriptUri: './no-such-script.sh' },
+        { type: 'File', sourceUri: 'file://server/share/file.bin', destination: '/tmp/' },
+      ];
+    });
+    const error = errorOf(await build(path, '--json'), 'ValidationFailed');
+    assert.deepEqual(
+      error.details?.map(detail => detail.message),
+      [
+        `There is no readable file ${join(directory, 'no-such-script.sh')}.`,
+        'There is no readable file file://server/share/file.bin.',
+      ],
+    );
+    assertError(await build(path), 'usage', /customize\[1\]\.sourceUri\)/, /relative to the template file/);
+  });
+
   test('with one problem is told of in one sentence, its place and what to do', async () => {
     const path = await spoil('one', template => {
       template.properties.vmProfile.vmSize = 'Standard_Zaphod';
