@@ -15,6 +15,7 @@ import { type Home, openHome } from './home.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
 import type { MachineFactory } from './machines/machine.ts';
 import { qemuFactory } from './machines/qemu/factory.ts';
+import { sweepConsoles } from './machines/qemu/console.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
@@ -94,6 +95,7 @@ async function settle(service: Service, log: ServiceLog): Promise<void> {
     }
   }
   await sweepStaged(home.root, runId => isExecuted(service, runId));
+  await sweepConsoles(home.runs);
 }
 
 async function settleRun({ home, database }: Service, runId: string): Promise<void> {
