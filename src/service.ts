@@ -14,10 +14,11 @@ import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
 import type { MachineFactory } from './machines/machine.ts';
-import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepConsoles } from './machines/qemu/console.ts';
+import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
 import { createHandler } from './providers/image-builder/create.ts';
+import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
 
 export interface Service {
@@ -95,6 +96,7 @@ async function settle(service: Service, log: ServiceLog): Promise<void> {
     }
   }
   await sweepStaged(home.root, runId => isExecuted(service, runId));
+  await sweepIncoming(home.files, operation => isExecuted(service, operation));
   await sweepConsoles(home.runs);
 }
 
@@ -107,7 +109,7 @@ async function settleRun({ home, database }: Service, runId: string): Promise<vo
 
 const RUN_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** Whether a living process works on a run; a run's id is its operation's. */
+/** Whether a living process works on an operation; a run's id is its operation's. */
 async function isExecuted({ database, engine }: Service, runId: string): Promise<boolean> {
   if (!RUN_ID.test(runId)) return false;
   const operation = await database.kysely

@@ -62,13 +62,14 @@ export interface CreateEnvironment {
 export function createHandler({ database, home }: CreateEnvironment): OperationHandler {
   return {
     kind: CREATE_KIND,
-    async run({ signal }, input) {
+    async run({ id, signal }, input) {
       const { templateId, local, catalogue } = input as CreateInput;
       try {
         const stored = templateOf(await requireResource(database, templateId));
         await sourceOf(stored, { database, home, ...(catalogue !== undefined && { catalogue }) });
         const { template } = await prepareTemplate(stored, {
           files: home.files,
+          owner: id,
           signal,
           download: (url, { onProgress: _, ...options }) => download(url, { ...options, allowFile: local }),
         });

@@ -2,7 +2,7 @@
  * What creating a template does besides storing it: its scripts and files are fetched and kept under their SHA-256, and the checksums are filled in
  * (contract 1.5). A build uses the bytes of that moment, whatever the URL gives later.
  */
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
@@ -24,6 +24,8 @@ export type Download = (
 export interface PrepareOptions {
   /** Home.files. */
   readonly files: string;
+  /** The operation that fetches: whether it is alive decides what becomes of files that are half there. Fit for a file name. */
+  readonly owner?: string;
   readonly download: Download;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
@@ -52,7 +54,6 @@ export interface PreparedTemplate {
 /** A script is text that somebody wrote; a File customizer's file may have any size. */
 const MAX_SCRIPT_BYTES = 64 * 1024 * 1024;
 const INCOMING = 'incoming-';
-const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
 
 interface Step {
   readonly type: string;
@@ -68,10 +69,9 @@ interface Step {
  */
 export async function prepareTemplate(template: ImageTemplate, options: PrepareOptions): Promise<PreparedTemplate> {
   await mkdir(options.files, { recursive: true, mode: 0o700 });
-  await sweepIncoming(options.files);
   const files: PreparedFile[] = [];
   const fetched = new Map<string, Promise<Fetched>>();
-  const incoming = await mkdtemp(join(options.files, INCOMING));
+  const incoming = await mkdtemp(join(options.files, `${INCOMING}${options.owner ?? ''}+`));
   try {
     const prepare = async <Kind extends Step>(steps: readonly Kind[], at: JsonPath): Promise<Kind[]> => {
       const prepared: Kind[] = [];
@@ -189,14 +189,11 @@ export function shownUrl(url: string): string {
   return `${protocol}//${host}${pathname}${search === '' ? '' : '?…'}`;
 }
 
-/** What processes that were killed left, long ago. */
-async function sweepIncoming(files: string): Promise<void> {
-  for (const name of await readdir(files)) {
-    if (!name.startsWith(INCOMING)) continue;
-    const path = join(files, name);
-    const age = Date.now() - ((await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now());
-    if (age > ABANDONED_AFTER_MS) await rm(path, { recursive: true, force: true });
-  }
+/** Removes what operations that died have fetched by halves. */
+export async function sweepIncoming(files: string, isAlive: (owner: string) => Promise<boolean>): Promise<void> {
+  for (const name of await readdir(files))
+    if (name.startsWith(INCOMING) && !(await isAlive(name.slice(INCOMING.length, name.lastIndexOf('+')))))
+      await rm(join(files, name), { recursive: true, force: true });
 }
 
 /** The documented code of a creation that failed, for `provisioningError`. */
