@@ -146,7 +146,7 @@ export const ERRORS = Object.freeze({
     'build',
     504,
     'The guest did not answer before its deadline.',
-    'Read console.log of the run.',
+    'Read console.log of the run; KILN_BOOT_DEADLINE=SECONDS gives a slow host more time.',
   ),
   MachineLost: entry(
     'build',

@@ -7,7 +7,7 @@ import { commandLine, machineType } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { openDiskChain } from './disk-chain.ts';
 import { newIdentity } from './identity.ts';
-import { DEADLINES, QemuMachine } from './machine.ts';
+import { deadlinesOf, QemuMachine } from './machine.ts';
 import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
@@ -151,7 +151,7 @@ async function assemble(
     console,
     sshAddress: network.address,
     sshPort: network.port,
-    deadlines: DEADLINES[accelerator.name],
+    deadlines: deadlinesOf(accelerator.name),
     release,
   });
 }

@@ -28,6 +28,15 @@ export const DEADLINES: Readonly<Record<'kvm' | 'tcg', Deadlines>> = Object.free
   tcg: { boot: 15 * MINUTE, handshake: MINUTE, reconnect: 3 * MINUTE, powerOff: 5 * MINUTE, lastOutput: 8000 },
 });
 
+/** The deadlines on this host. KILN_BOOT_DEADLINE (seconds) is for hosts that are slower than thought, or faster. Rejects with UsageError. */
+export function deadlinesOf(accelerator: 'kvm' | 'tcg', env: NodeJS.ProcessEnv = process.env): Deadlines {
+  const text = env.KILN_BOOT_DEADLINE;
+  if (!text) return DEADLINES[accelerator];
+  const seconds = Number(text);
+  if (seconds >= 1 && seconds <= 86_400) return { ...DEADLINES[accelerator], boot: seconds * 1000 };
+  throw new KilnError('UsageError', `KILN_BOOT_DEADLINE takes seconds from 1 to 86400, not "${text}".`);
+}
+
 export interface MachineParts {
   readonly request: MachineRequest;
   readonly shape: MachineShape;
@@ -109,9 +118,8 @@ export class QemuMachine implements Machine {
       if (error instanceof ConnectionLost)
         throw await this.#unreachable(`The guest broke off while it started. ${error.message}`);
       if (error !== late.reason) throw error;
-      const minutes = Math.round(deadlines.boot / MINUTE);
       throw await this.#unreachable(
-        `The guest was not ready within ${minutes} minutes.${lastFailure && ` Last try: ${lastFailure}.`}`,
+        `The guest was not ready within ${spoken(deadlines.boot)}.${lastFailure && ` Last try: ${lastFailure}.`}`,
       );
     }
     request.report(`The guest has settled after ${seconds(begun)} s.`);
@@ -181,8 +189,7 @@ export class QemuMachine implements Machine {
     } catch (error) {
       await this.destroy();
       if (error !== late.reason) throw error;
-      const minutes = Math.round(deadlines.powerOff / MINUTE);
-      throw await this.#unreachable(`The guest did not power off within ${minutes} minutes.`);
+      throw await this.#unreachable(`The guest did not power off within ${spoken(deadlines.powerOff)}.`);
     }
     const { exit } = process;
     if (exit?.code !== 0) {
@@ -299,3 +306,5 @@ async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
 }
 
 const seconds = (begun: number): string => ((performance.now() - begun) / 1000).toFixed(1);
+const spoken = (milliseconds: number): string =>
+  milliseconds < 2 * MINUTE ? `${milliseconds / 1000} s` : `${Math.round(milliseconds / MINUTE)} minutes`;
