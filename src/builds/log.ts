@@ -23,6 +23,8 @@ export const MAX_LINE = 8 * 1024;
 /** Bytes of the log file that guest output may fill; what comes after is counted, not kept. */
 export const MAX_GUEST_BYTES = 64 * 1024 * 1024;
 
+const WRITE_SIZE = 64 * 1024;
+
 export interface BuildLog {
   /** The phase that lines belong to from now on. */
   phase: number | null;
@@ -53,20 +55,33 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
   let guestBytes = 0;
   let dropped = 0;
 
+  /** Lines on their way to the file: written together, since a stream keeps a record of each write until it is done. */
+  let pending = '';
+  let scheduled: NodeJS.Immediate | undefined;
+  const writeOut = () => {
+    clearImmediate(scheduled);
+    scheduled = undefined;
+    if (pending !== '') file.write(pending);
+    pending = '';
+  };
   const write = (kind: 'OUT' | 'ERR', text: string): number => {
     const line = `[${options.id}] PACKER ${kind === 'ERR' ? `ERR ${packerTime(new Date())}` : 'OUT'} ${text}\n`;
-    file.write(line);
+    pending += line;
+    if (pending.length > WRITE_SIZE) writeOut();
+    else scheduled ??= setImmediate(writeOut);
     return line.length;
   };
+  const isFull = () => guestBytes > MAX_GUEST_BYTES;
   const keep = (text: string, stream: 'stdout' | 'stderr') => {
-    if (guestBytes > MAX_GUEST_BYTES) {
-      if (dropped++ === 0)
-        log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
+    if (isFull()) {
+      dropped++;
       return;
     }
     // Packer prints a command's standard error with an arrow, its output indented.
     guestBytes += write('OUT', stream === 'stderr' ? `==> azure-arm: ${text}` : `    azure-arm: ${text}`);
     options.onLine({ at: new Date(), phase: log.phase, stream, text });
+    if (isFull())
+      log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
   };
 
   const log: BuildLog = {
@@ -81,7 +96,8 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
       for (const line of cleanLines(text)) write('ERR', line);
     },
     guest(chunk, stream) {
-      for (const line of splitters[stream].push(chunk)) keep(line, stream);
+      if (isFull()) dropped += lineEnds(chunk);
+      else for (const line of splitters[stream].push(chunk)) keep(line, stream);
     },
     flush() {
       for (const stream of ['stdout', 'stderr'] as const)
@@ -91,6 +107,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
       log.flush();
       if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
       await new Promise<void>(resolve => {
+        writeOut();
         if (file.destroyed) return resolve();
         file.once('close', () => resolve());
         file.end();
@@ -98,6 +115,13 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     },
   };
   return log;
+}
+
+/** What is not kept is not looked at either: a flood must not cost the build its time. */
+function lineEnds(chunk: Buffer): number {
+  let count = 0;
+  for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) count++;
+  return count;
 }
 
 /** Cuts a byte stream into printable lines; a carriage return alone redraws a line on a terminal, so it ends one too. */
