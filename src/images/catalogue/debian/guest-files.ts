@@ -100,5 +100,7 @@ common="part_gpt ext2 search_fs_uuid normal configfile linux serial terminal ech
 chroot "$root" grub-mkimage -O i386-pc -p /boot/grub -c /boot/grub/early.cfg -o /boot/grub/i386-pc/core.img biosdisk $common
 chroot "$root" grub-mkimage -O x86_64-efi -p /boot/grub -c /boot/grub/early.cfg -o /boot/grub/x86_64-efi/core.efi fat $common
 mkdir -p "$root/boot/efi"
+# systemd-resolved keeps the resolv.conf that it replaced: the name servers of this host.
+rm -f "$root/etc/.resolv.conf.systemd-resolved.bak"
 rm -f "$root"/etc/ssh/ssh_host_* "$root"/*.old "$root/var/lib/systemd/random-seed"
 `;
