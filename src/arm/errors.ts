@@ -148,10 +148,16 @@ export const ERRORS = Object.freeze({
     'The guest did not answer before its deadline.',
     'Read console.log of the run; KILN_BOOT_DEADLINE=SECONDS gives a slow host more time.',
   ),
+  GuestStopped: entry(
+    'build',
+    500,
+    'The guest powered itself off, restarted or panicked.',
+    'No customizer may do that; read console.log of the run.',
+  ),
   MachineLost: entry(
     'build',
     500,
-    'The virtual machine ended by itself or was killed.',
+    'The virtual machine crashed or was killed.',
     'Read the message; check memory and disk space of the host.',
   ),
   BootProofFailed: entry(

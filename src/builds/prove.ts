@@ -63,7 +63,7 @@ async function boot(
     return machine;
   } catch (thrown) {
     const error = asKilnError(thrown);
-    if (error.code !== 'GuestUnreachable') throw thrown;
+    if (error.code !== 'GuestUnreachable' && error.code !== 'GuestStopped') throw thrown;
     throw new KilnError('BootProofFailed', `The finished image does not come up: ${error.message}`, {
       cause: error,
       hint: 'See proof-console.log of the run: a customizer broke the boot, the network, sshd or cloud-init. The tag kiln.bootProof=off skips the proof.',

@@ -56,7 +56,7 @@ export interface Machine extends AsyncDisposable {
 
   /**
    * Runs a shell command line in the guest, through the login shell of the build user.
-   * Rejects only when the command could not be run to its end: MachineLost, GuestUnreachable, or the signal's reason.
+   * Rejects only when the command could not be run to its end: MachineLost, GuestStopped, GuestUnreachable, or the signal's reason.
    */
   exec(command: string, options?: ExecOptions): Promise<ExecResult>;
 
@@ -109,7 +109,7 @@ export interface MachineFactory {
   shape(request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>): Promise<MachineShape>;
   /**
    * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free), or earlier (`until`).
-   * Rejects with ToolMissing, MachineLost, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;
+   * Rejects with ToolMissing, MachineLost, GuestStopped, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;
    * nothing is left running then.
    */
   start(request: MachineRequest): Promise<Machine>;

@@ -28,7 +28,7 @@ test('a full disk is told as such', () => {
 test('a restart is allowed while booting only', () => {
   const event = { event: 'RESET', data: { guest: true } };
   assert.equal(lostByEvent(event, false), undefined);
-  assert.equal(lostByEvent(event, true)?.code, 'MachineLost');
+  assert.equal(lostByEvent(event, true)?.code, 'GuestStopped');
   assert.equal(lostByEvent({ event: 'RTC_CHANGE' }, true), undefined);
 });
 

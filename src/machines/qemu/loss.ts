@@ -72,7 +72,7 @@ export function lostProcess(exit: Exit, complaint: string, killsSince: number): 
           : 'QEMU crashed: see its message.',
     });
   if (exit.code === 0)
-    return new KilnError('MachineLost', 'The guest powered itself off before the build was done.', {
+    return new KilnError('GuestStopped', 'The guest powered itself off before the build was done.', {
       hint: 'No customizer may shut the machine down.',
     });
   return new KilnError('MachineLost', `The virtual machine (QEMU) ended with exit code ${exit.code}.${said}`);
@@ -87,7 +87,7 @@ export function lostByEvent({ event, data }: QmpEvent, settled: boolean): KilnEr
   }
   if (event === 'GUEST_PANICKED') return panicked('');
   if (event === 'RESET' && data?.guest === true && settled)
-    return new KilnError('MachineLost', 'The guest restarted itself during the build.', {
+    return new KilnError('GuestStopped', 'The guest restarted itself during the build.', {
       hint: 'No customizer may restart the machine.',
     });
   return undefined;
@@ -95,7 +95,7 @@ export function lostByEvent({ event, data }: QmpEvent, settled: boolean): KilnEr
 
 /** The guest's kernel gave up; `tail` is the printable end of its console. */
 export const panicked = (tail: string): KilnError =>
-  new KilnError('MachineLost', `The guest's kernel panicked.${tail && ` Its console ends with:\n${tail}`}`, {
+  new KilnError('GuestStopped', `The guest's kernel panicked.${tail && ` Its console ends with:\n${tail}`}`, {
     hint: 'Look into the console log for what went before.',
   });
 
