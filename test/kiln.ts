@@ -18,8 +18,8 @@ export interface Outcome {
 export interface Running {
   readonly child: ChildProcess;
   readonly ended: Promise<Outcome>;
-  /** Resolves when standard error has shown the pattern; rejects when the command ended without it. */
-  until(pattern: RegExp): Promise<void>;
+  /** Resolves with the match when standard error has shown the pattern; rejects when the command ended without it. */
+  until(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
 /** Starts `kiln` directly under Node, so that a signal reaches Kiln itself. */
@@ -48,9 +48,10 @@ export function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Run
     until: pattern =>
       new Promise((resolve, reject) => {
         const look = () => {
-          if (!pattern.test(stderr)) return;
+          const match = pattern.exec(stderr);
+          if (!match) return;
           watchers.delete(look);
-          resolve();
+          resolve(match);
         };
         watchers.add(look);
         look();
