@@ -284,7 +284,10 @@ export class QemuMachine implements Machine {
   async #unreachable(message: string): Promise<KilnError> {
     if (!this.#ending) await this.#reasonOfLoss();
     const tail = await consoleTail(this.#parts.request.consolePath);
-    return new KilnError('GuestUnreachable', tail ? `${message} Its console ends with:\n${tail}` : message, {
+    const said = tail
+      ? `Its console ends with:\n${tail}`
+      : 'Nothing came on its serial console: either the disk does not boot, or its system does not use ttyS0 as a console.';
+    return new KilnError('GuestUnreachable', `${message} ${said}`, {
       target: this.#parts.request.consolePath,
     });
   }
