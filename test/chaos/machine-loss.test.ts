@@ -68,7 +68,7 @@ describe('within their deadline', { concurrency: 2 }, () => {
   test('a disk with nothing on it never answers', async () => {
     const empty = join(directory.path, 'empty.qcow2');
     await run('qemu-img', ['create', '-q', '-f', 'qcow2', empty, '1G']);
-    const catalogue = join(directory.path, 'empty.json');
+    const catalogue = join(directory.path, 'empty-catalogue.json');
     await writeFile(catalogue, JSON.stringify({ 'Chaos:empty:disk': { file: empty } }));
     const source = { type: 'PlatformImage', publisher: 'Chaos', offer: 'empty', sku: 'disk', version: 'latest' };
     const template = await writeTemplate(directory.path, 'empty', { source });
@@ -76,20 +76,20 @@ describe('within their deadline', { concurrency: 2 }, () => {
     const { exitCode, code, message, target, stderr } = await failure(running, id);
     assert.deepEqual([exitCode, code], [4, 'GuestUnreachable']);
     assert.match(message, /^The guest was not ready within 5 s\./);
-    assert.match(message, /No bootable device/, 'the end of the console says why');
+    assert.match(message, /Nothing came on its serial console: either the disk does not boot/);
     assert.match(target ?? '', /console\.log$/);
-    assert.match(stderr, /No bootable device/);
+    assert.match(stderr, /^error: The guest was not ready within 5 s\. Nothing came/m);
   });
 
   test('an image whose customizer removed the kernel is not published', async () => {
     const steps = [['sudo rm /boot/vmlinuz-*']];
     const template = await writeTemplate(directory.path, 'no-kernel', { steps, bootProof: 'on', outputs: 3 });
-    const deadline = String(Math.ceil(Math.max(60, answered * 5)));
+    const deadline = String(Math.ceil(Math.max(40, answered * 3)));
     const { running, id } = await begin(template, { KILN_BOOT_DEADLINE: deadline });
     const { exitCode, code, message, hint, target } = await failure(running, id);
     assert.deepEqual([exitCode, code], [4, 'BootProofFailed']);
     assert.match(message, /^The finished image does not come up: /);
-    assert.match(message, /vmlinuz.* not found/);
+    assert.match(message, /you need to load the kernel first|Failed to boot/, 'the end of the console says why');
     assert.match(hint ?? '', /customizer broke the boot/);
     assert.match(target ?? '', /^prove: /);
     assert.deepEqual(
