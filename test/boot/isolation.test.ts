@@ -22,6 +22,7 @@ import { startTimeOf } from '../../src/machines/qemu/process.ts';
 import { SLOT_PREFIX, slotsOf } from '../../src/machines/qemu/slot.ts';
 import { sweepMachines } from '../../src/machines/qemu/sweep.ts';
 import { run } from '../../src/processes/process.ts';
+import { cacheDirectory } from '../kiln.ts';
 
 const isRoot = process.getuid?.() === 0;
 const OUTSIDE = { name: 'kilntest-out', host: '198.51.100.1', address: '198.51.100.2', port: 7777 };
@@ -31,7 +32,7 @@ let scratch: string;
 const children: ChildProcess[] = [];
 
 before(async () => {
-  const cache = process.env.KILN_CACHE ?? '/var/tmp/kiln-dev-cache';
+  const cache = cacheDirectory();
   scratch = await mkdtemp(path.join(os.tmpdir(), 'kiln-isolation-'));
   source = await acquirePlatformImage(
     { publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' },
