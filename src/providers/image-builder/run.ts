@@ -200,8 +200,12 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       return { runId: context.id };
     },
     async abandoned(trx, operation, error) {
-      await settleRun(trx, operation.id, error);
-      return undefined;
+      if (!(await hasDoneAll(trx, operation.id))) {
+        await settleRun(trx, operation.id, error);
+        return undefined;
+      }
+      await endRun(trx, operation.id, undefined);
+      return { status: 'Succeeded', output: { runId: operation.id } };
     },
   };
 }
@@ -239,6 +243,12 @@ async function endRun(database: Kysely<Schema>, runId: string, error: ErrorBody 
 function messageOf(runId: string, state: RunState, error: ErrorBody): string {
   if (state === 'Canceled') return error.message;
   return failureMessage(runId, `logs/${runId}/customization.log`, error);
+}
+
+/** Whether a run's worker died with everything done and published, and only the word of it missing. */
+async function hasDoneAll(trx: Transacting, runId: string): Promise<boolean> {
+  const phases = await trx.selectFrom('phase').select('state').where('run_id', '=', runId).execute();
+  return phases.length > 0 && phases.every(({ state }) => state === 'Succeeded');
 }
 
 /** Ends the row of a run that nobody runs any more, and the phases that it left open. */
