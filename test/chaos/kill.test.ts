@@ -65,6 +65,7 @@ before(async () => {
   templates.generalize = await writeTemplate(directory, 'generalize');
   templates.capture = await writeTemplate(directory, 'capture');
   templates.prove = await writeTemplate(directory, 'prove', { bootProof: 'on' });
+  templates.finished = await writeTemplate(directory, 'finished');
   templates.distribute = await writeTemplate(directory, 'distribute', { outputs: 3 });
 });
 
@@ -105,7 +106,10 @@ interface Report {
 }
 
 /** Kills a build when `ready`, and looks at what the next start says and what is left. */
-async function killed(name: string, ready: (build: Running, runId: string) => Promise<unknown>): Promise<Report> {
+async function killed(
+  name: string,
+  ready: (build: Running, runId: string) => Promise<unknown>,
+): Promise<Report & { readonly slots: readonly number[] }> {
   const running = build(name);
   const [, runId = ''] = await running.until(/^run ([0-9a-f-]{36})$/m);
   await ready(running, runId);
@@ -115,18 +119,22 @@ async function killed(name: string, ready: (build: Running, runId: string) => Pr
   const shown = await kiln(['--home', home, '--json', 'runs', 'show', runId], env);
   assert.equal(shown.exitCode, 0, shown.stderr);
   assert.deepEqual(await tracesOf(home, runId, slots), []);
-  const report = JSON.parse(shown.stdout) as Report;
+  const report = { ...(JSON.parse(shown.stdout) as Report), slots };
   if (report.state === 'Succeeded') return report;
   assert.equal(report.state, 'Failed');
   assert.equal(report.error?.code, 'WorkerLost');
-  const at = report.phases.findIndex(phase => phase.state === 'Failed');
-  assert.equal(report.phases[at]?.error?.code, 'WorkerLost');
-  for (const [index, { kind, state }] of report.phases.entries())
-    if (index !== at) assert.equal(state, index < at ? 'Succeeded' : 'Skipped', `${index} ${kind}`);
+  const at = report.phases.findIndex(phase => phase.state !== 'Succeeded');
+  const told = report.phases.map(({ kind, state }) => `${kind} ${state}`).join(', ');
+  assert.notEqual(at, -1, `nothing was left to do, and yet it failed: ${told}`);
+  // Skipped: it was killed between two phases.
+  assert.match(report.phases[at]!.state, /^(Failed|Skipped)$/, told);
+  if (report.phases[at]!.state === 'Failed') assert.equal(report.phases[at]!.error?.code, 'WorkerLost');
+  for (const { state } of report.phases.slice(at + 1)) assert.equal(state, 'Skipped', told);
   return report;
 }
 
-const phaseOf = (report: Report) => report.phases.find(phase => phase.state === 'Failed')?.kind;
+/** Where it was killed. */
+const phaseOf = (report: Report) => report.phases.find(phase => phase.state !== 'Succeeded')?.kind;
 
 /** Resolves when a QEMU of the run is there. */
 async function untilMachine(running: Running, runId: string, name: string): Promise<void> {
@@ -181,6 +189,7 @@ describe('kill -9', { concurrency: 2 }, () => {
   test('while a step runs', async () => {
     const report = await killed('customize', running => running.until(/the step runs$/m));
     assert.equal(phaseOf(report), 'customize');
+    assert.equal(report.slots.length, process.getuid?.() === 0 ? 1 : 0, 'there was a network to take down');
   });
 
   test('while the machine is generalized', async () => {
@@ -201,17 +210,51 @@ describe('kill -9', { concurrency: 2 }, () => {
     assert.equal(phaseOf(report), 'prove');
   });
 
-  test('between two distributions', async () => {
+  test('between two distributions', async t => {
     let runId = '';
     const report = await killed('distribute', async (running, id) => {
       runId = id;
       await running.until(/^VHD "distribute-vhd" → westeurope: \//m);
     });
     const outputs = (await outputsOf(home, runId)).map(({ name }) => name);
+    t.diagnostic(`the run ${report.state} with ${outputs.length} outputs`);
     if (report.state === 'Succeeded') assert.equal(outputs.length, 3);
     else {
       assert.equal(phaseOf(report), 'distribute');
       assert.ok(outputs.includes('distribute-vhd'), 'the VHD was said to be published');
+    }
+  });
+
+  test('when all is done and only the word of it is missing', async () => {
+    const database = await openDatabase({ home: await openHome({ home }), log: () => {} });
+    try {
+      const locked = Promise.withResolvers<void>();
+      const over = Promise.withResolvers<void>();
+      let lock: Promise<unknown> | undefined;
+      const report = killed('finished', async (running, runId) => {
+        await running.until(/^distribute: /m);
+        // Holds the run's row, so that its end cannot be written; that of the phase can.
+        lock = database.kysely.transaction().execute(async trx => {
+          await trx.selectFrom('run').select('id').where('id', '=', runId).forNoKeyUpdate().execute();
+          locked.resolve();
+          await over.promise;
+        });
+        void running.ended.then(() => over.resolve());
+        await Promise.race([locked.promise, lock]);
+        for (let states = ['']; states.some(state => state !== 'Succeeded'); await sleep(50)) {
+          assert.equal(running.child.exitCode, null, 'it was to wait for the row');
+          const phases = await database.kysely
+            .selectFrom('phase')
+            .select('state')
+            .where('run_id', '=', runId)
+            .execute();
+          states = phases.map(({ state }) => state);
+        }
+      });
+      assert.equal((await report).state, 'Succeeded');
+      await lock;
+    } finally {
+      await database.close();
     }
   });
 });
