@@ -1,6 +1,7 @@
 /** Makes QEMU machines: finds out what the host can do, gathers the parts, starts, and takes all of it back when that fails. */
 import { copyFile, type FileHandle, open, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { KilnError } from '../../arm/errors.ts';
 import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../machine.ts';
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
@@ -56,7 +57,32 @@ function shapeOf(
 /** Undone in reverse order when a start fails, and by the machine when it ends. */
 type Undo = () => Promise<void>;
 
+const ATTEMPTS = 3;
+
+/**
+ * Starts a machine; again when its kernel was put off at once: on a busy host an emulated timer can be late when the kernel tests it, and the
+ * kernel then gives up (check_timer in io_apic.c). That is before it has looked at any disk.
+ */
 async function start(request: MachineRequest, accelerator: Accelerator): Promise<Machine> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnce(request, accelerator);
+    } catch (error) {
+      if (attempt === ATTEMPTS || !lostItsTimer(error)) throw error;
+      request.report(
+        "The guest's kernel found no timer, as happens on a busy host when the processor is emulated. Starting it again.",
+      );
+    }
+  }
+}
+
+function lostItsTimer(error: unknown): boolean {
+  return (
+    error instanceof KilnError && error.code === 'GuestStopped' && /IO-APIC \+ timer doesn't work/.test(error.message)
+  );
+}
+
+async function startOnce(request: MachineRequest, accelerator: Accelerator): Promise<Machine> {
   const undo: Undo[] = [];
   const release = async () => {
     for (let step = undo.pop(); step; step = undo.pop()) await step();
