@@ -89,22 +89,25 @@ export const QUICK_SOURCE = {
   version: 'latest',
 };
 
-/** Makes the disk and a catalogue that names it in a directory of the test's own. Seconds, once Debian's image is in the user's cache. */
-export async function makeQuickGuest(directory: string): Promise<QuickGuest> {
+/**
+ * Makes the disk and a catalogue that names it in a directory of the test's own. Seconds, once Debian's image is in the user's cache.
+ * @param prelude shell lines that the guest runs at each boot before anything else
+ */
+export async function makeQuickGuest(directory: string, prelude = ''): Promise<QuickGuest> {
   const debian = await acquirePlatformImage(
     { publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' },
     { cacheDirectory: join(cacheDirectory(), 'sources') },
   );
   const disk = join(directory, 'quick.raw');
   await convertDisk(debian.disk, { to: disk, format: 'raw' });
-  await edit(disk, directory);
+  await edit(disk, directory, prelude);
   const catalogue = join(directory, 'catalogue.json');
   await writeFile(catalogue, JSON.stringify({ 'Chaos:quick:guest': { file: disk } }));
   return { catalogue, cache: join(directory, 'cache'), disk };
 }
 
 /** Writes files into the root file system of a disk without mounting it. */
-async function edit(disk: string, directory: string): Promise<void> {
+async function edit(disk: string, directory: string, prelude: string): Promise<void> {
   const fileSystem = `${disk}?offset=${LAYOUT.root.start}`;
   const scratch = await mkdtemp(join(directory, 'edit-'));
   try {
@@ -113,7 +116,11 @@ async function edit(disk: string, directory: string): Promise<void> {
     // Writable from the start: nothing is there to remount it, and systemd would put a read-only machine-id over the image's.
     const writable = (await readFile(grub, 'utf8')).replaceAll(/ ro (?=console=)/g, ' rw ');
     const commands: string[] = [];
-    for (const [index, [path, text]] of Object.entries({ ...FILES, [GRUB]: writable }).entries()) {
+    for (const [index, [path, text]] of Object.entries({
+      ...FILES,
+      '/etc/quick-seed': `${prelude}\n${SEED}`,
+      [GRUB]: writable,
+    }).entries()) {
       const local = join(scratch, String(index));
       await writeFile(local, text);
       // debugfs writes into its working directory only.
