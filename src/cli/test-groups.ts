@@ -14,16 +14,18 @@ export interface TestGroup {
   readonly concurrency: number;
   /** A single test that takes longer has hung. Milliseconds. */
   readonly timeout: number;
+  /** The whole group has hung: a file whose tests are over may still hold the runner up. Milliseconds. */
+  readonly limit: number;
 }
 
 const MINUTE = 60_000;
 
 export const GROUPS: readonly TestGroup[] = [
-  { name: 'checks', concurrency: 1, timeout: 0 },
-  { name: 'unit', concurrency: 2, timeout: 5 * MINUTE },
-  { name: 'boot', concurrency: 1, timeout: 25 * MINUTE },
-  { name: 'chaos', concurrency: 1, timeout: 25 * MINUTE },
-  { name: 'clients', concurrency: 1, timeout: 25 * MINUTE },
+  { name: 'checks', concurrency: 1, timeout: 0, limit: 5 * MINUTE },
+  { name: 'unit', concurrency: 2, timeout: 2 * MINUTE, limit: 12 * MINUTE },
+  { name: 'boot', concurrency: 1, timeout: 20 * MINUTE, limit: 30 * MINUTE },
+  { name: 'chaos', concurrency: 1, timeout: 10 * MINUTE, limit: 25 * MINUTE },
+  { name: 'clients', concurrency: 1, timeout: 15 * MINUTE, limit: 25 * MINUTE },
 ];
 
 export interface SelectedGroup {
@@ -126,7 +128,7 @@ async function checks(env: NodeJS.ProcessEnv, active: Set<ChildProcess>): Promis
 }
 
 async function testGroup(
-  { name, concurrency, timeout }: TestGroup,
+  { name, concurrency, timeout, limit }: TestGroup,
   files: readonly string[],
   scratch: string,
   env: NodeJS.ProcessEnv,
@@ -145,6 +147,7 @@ async function testGroup(
     ],
     env,
     active,
+    limit,
   );
   const lines = totals(await readFile(report, 'utf8').catch(() => ''));
   process.stdout.write(`${lines.join('\n')}\n`);
@@ -176,15 +179,21 @@ async function execute(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
   active: Set<ChildProcess>,
+  limit = 5 * MINUTE,
 ): Promise<number> {
   const child = spawn(program, args, { cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit'] });
   active.add(child);
+  const hung = setTimeout(() => {
+    process.stdout.write(`\n${paint('red', `Stopped: not finished after ${duration(limit)}.`)}\n`);
+    child.kill('SIGTERM');
+  }, limit);
   try {
     return await new Promise<number>((resolve, reject) => {
       child.once('error', reject);
       child.once('close', code => resolve(code ?? 1));
     });
   } finally {
+    clearTimeout(hung);
     active.delete(child);
   }
 }

@@ -20,13 +20,19 @@ export interface MachineIdentity {
 /** A name that no image brings along, and that generalizing removes. */
 export const BUILD_USER = 'kiln';
 
+/** Two strings behind their lengths: "ssh-ed25519" and the 32 bytes of the key. RFC 8709, section 4. */
+const WIRE_BYTES = 4 + 11 + 4 + 32;
+
 export function newIdentity(): MachineIdentity {
   return { user: BUILD_USER, login: ed25519('kiln build'), host: ed25519('kiln machine') };
 }
 
+/** ssh2 takes leading zeros from one public key in 256, and then nobody can read it (mscdex/ssh2#1390): such a pair is drawn again. */
 function ed25519(comment: string): KeyPair {
-  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
-  return { privateKey: pair.private, publicKey: pair.public };
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
+    if (wireForm(pair.public).length === WIRE_BYTES) return { privateKey: pair.private, publicKey: pair.public };
+  }
 }
 
 /** The key itself, as it crosses the wire. */

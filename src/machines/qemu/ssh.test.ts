@@ -19,16 +19,18 @@ async function connected(t: TestContext, onSession: (accept: () => Session) => v
     client.on('session', onSession);
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  const connection = await connect(
-    { address: '127.0.0.1', port, identity },
-    { signal: t.signal, handshakeMs: 10_000, lastOutputMs: LAST_OUTPUT_MS },
-  );
+  let connection: SshConnection | undefined;
+  // Before anything can fail: a server left open keeps the test process, and so the whole run, from ending.
   t.after(() => {
-    connection.close();
+    connection?.close();
     for (const client of clients) client.end();
     server.close();
   });
+  const { port } = server.address() as net.AddressInfo;
+  connection = await connect(
+    { address: '127.0.0.1', port, identity },
+    { signal: t.signal, handshakeMs: 10_000, lastOutputMs: LAST_OUTPUT_MS },
+  );
   return connection;
 }
 
