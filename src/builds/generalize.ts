@@ -5,6 +5,7 @@
  */
 import { KilnError } from '../arm/errors.ts';
 import type { ExecResult } from '../machines/machine.ts';
+import { SUDOERS_FILE } from '../machines/qemu/credentials.ts';
 import { ask } from './ask.ts';
 import { tail } from './customizers/step.ts';
 import type { Phase } from './phase.ts';
@@ -56,7 +57,7 @@ for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f;
 # Truncated, not removed: an empty file makes systemd invent an id at the next boot, an absent one makes that boot a "first boot".
 : > /etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
-rm -f /etc/sudoers.d/90-cloud-init-users
+rm -f /etc/sudoers.d/90-cloud-init-users ${SUDOERS_FILE}
 userdel -f -r ${user} 2>/dev/null
 groupdel ${user} 2>/dev/null
 for f in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-; do rm -f "$f"; done

@@ -1,5 +1,7 @@
 /** The built-in catalogue: which disk stands behind publisher:offer:sku. Names are Azure's own; the disks are the distributions' own. */
 
+import type { Provisioning } from '../../machines/machine.ts';
+
 /** Names an image in a marketplace: publisher, offer and SKU, without a version. Compared without regard to case. */
 export interface ImageName {
   readonly publisher: string;
@@ -34,7 +36,7 @@ export interface CatalogueEntry extends ImageName {
   readonly hyperVGeneration: 'V1' | 'V2';
   /** How Kiln boots it now. */
   readonly firmware: 'bios' | 'uefi';
-  readonly provisioning: 'cloud-init';
+  readonly provisioning: Provisioning;
   readonly origin: Origin;
 }
 
@@ -67,7 +69,8 @@ function pair(
     osType: 'Linux',
     architecture: 'x64',
     firmware: 'bios',
-    provisioning: 'cloud-init',
+    // What Kiln makes itself is known to have it; for disks from outside the way that every cloud image knows is right.
+    provisioning: origin.kind === 'bootstrap' ? 'systemd-credentials' : 'cloud-init',
   } as const;
   return [
     { ...common, sku: second, hyperVGeneration: 'V2', origin },

@@ -18,6 +18,8 @@ export interface Invocation {
   readonly disk: readonly DiskFile[];
   /** The provisioning seed, read-only. */
   readonly seedFd?: number;
+  /** Strings of the guest's SMBIOS tables: one by value, one read from a descriptor because it is secret. */
+  readonly credentials?: { readonly open: string; readonly secretFd: number };
   /** A connected socket that speaks QMP. */
   readonly qmpFd: number;
   /** Where the guest's port 22 appears; port 0 lets QEMU pick. */
@@ -59,6 +61,7 @@ export function commandLine(invocation: Invocation): string[] {
     ...['-blockdev', JSON.stringify(diskNodes(invocation.disk))],
     ...['-device', 'virtio-blk-pci,drive=disk,bootindex=0'],
     ...seed(invocation),
+    ...credentials(invocation),
     ...network(invocation),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
   ];
@@ -93,6 +96,12 @@ function seed({ seedFd }: Invocation): string[] {
   const file = { driver: 'file', filename: `/dev/fdset/${seedFd}`, 'read-only': true };
   const node = { 'node-name': 'seed', driver: 'raw', 'read-only': true, file };
   return ['-blockdev', JSON.stringify(node), '-device', 'virtio-blk-pci,drive=seed,serial=kiln-seed'];
+}
+
+/** By /dev/fd, since QEMU reads these before it knows of descriptor sets. */
+function credentials({ credentials }: Invocation): string[] {
+  if (!credentials) return [];
+  return ['-smbios', `type=11,value=${credentials.open}`, '-smbios', `type=11,path=/dev/fd/${credentials.secretFd}`];
 }
 
 /** The option ROM is left out: booting from the network is nothing a build does, and it costs time. */

@@ -6,6 +6,7 @@ import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../m
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
+import { userCredential, writeCredential } from './credentials.ts';
 import { openDiskChain } from './disk-chain.ts';
 import { newIdentity } from './identity.ts';
 import { deadlinesOf, QemuMachine } from './machine.ts';
@@ -118,19 +119,10 @@ async function assemble(
   await using handles = new AsyncDisposableStack();
 
   const identity = newIdentity();
-  const seedPath = file('seed.img');
-  remove(seedPath);
-  await writeSeed(
-    seedPath,
-    { instanceId: `${request.id}-${request.name}`, hostname: 'kiln', identity },
-    request.signal,
-  );
-  const seedHandle = handles.use(await open(seedPath, 'r'));
   const chain = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
     fd: hand(handles.use(handle)),
     format,
   }));
-  const seedFd = hand(seedHandle);
   const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
   const variables = file('uefi-variables.fd');
   remove(variables);
@@ -142,6 +134,18 @@ async function assemble(
   await sweepAbandoned();
   const { network, slot, close } = await openNetwork(request.directory, request.report);
   undo.push(close);
+  const provision = async () => {
+    const seeded = request.provisioning === 'cloud-init';
+    const provisionPath = file(seeded ? 'seed.img' : 'credentials');
+    remove(provisionPath);
+    if (seeded) {
+      const instanceId = `${request.id}-${request.name}`;
+      await writeSeed(provisionPath, { instanceId, hostname: 'kiln', identity }, request.signal);
+    } else await writeCredential(provisionPath, identity, slot?.uid);
+    const fd = hand(handles.use(await open(provisionPath, 'r')));
+    return seeded ? { seedFd: fd } : { credentials: { open: userCredential(identity), secretFd: fd } };
+  };
+  const provisioned = await provision();
   const recordPath = path.join(request.directory, recordName(request.name));
   remove(recordPath);
   request.signal?.throwIfAborted();
@@ -159,7 +163,7 @@ async function assemble(
       processors: request.processors,
       memoryMiB: request.memoryMiB,
       disk: chain,
-      seedFd,
+      ...provisioned,
       qmpFd: QMP_FD,
       sshForward: network,
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),

@@ -4,11 +4,13 @@ import { oneLine } from './loss.ts';
 /**
  * One round trip: waits inside the guest. `result.json` appears when cloud-init is done; asking `cloud-init status --wait` would start a Python
  * interpreter, seconds when emulated. Locks are found by inode in /proc/locks, because apt and rpm use fcntl locks, which flock(1) cannot see.
- * Prints what cloud-init reports.
+ * Without cloud-init the system has settled when systemd has no more jobs. Prints what cloud-init reports.
  */
 export const SETTLE_SCRIPT = `
-if [ -d /run/cloud-init ]; then
+if [ -d /run/cloud-init ] && [ ! -e /run/cloud-init/disabled ]; then
   until [ -e /run/cloud-init/result.json ]; do sleep 0.2; done
+else
+  systemctl is-system-running --wait >/dev/null 2>&1
 fi
 held() {
   for file in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock \\
