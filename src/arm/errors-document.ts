@@ -11,6 +11,7 @@ const CLASSES: Readonly<Record<ErrorClass, string>> = {
   host: 'This machine lacks something',
   conflict: 'Something else is in the way',
   timeout: 'It took too long',
+  denied: 'Who calls is unknown, or may not do it',
   canceled: 'Canceled (128 + SIGINT, as shells have it)',
 };
 

@@ -12,6 +12,7 @@ export const EXIT_CODES = {
   host: 5,
   conflict: 6,
   timeout: 7,
+  denied: 8,
   canceled: 130,
 } as const;
 
@@ -101,6 +102,74 @@ export const ERRORS = Object.freeze({
     'The resource that another one belongs to does not exist.',
     'Make the parent first.',
   ),
+
+  MissingApiVersionParameter: entry('usage', 400, 'A request has no api-version.', 'Add ?api-version=….'),
+  InvalidSubscriptionId: entry('usage', 400, 'A subscription id is no GUID.', 'See `az account list`.'),
+  SubscriptionNotFound: entry('usage', 404, 'A subscription does not exist.', 'See `az account list`.'),
+  InvalidResourceNamespace: entry(
+    'usage',
+    404,
+    'Kiln has no such resource provider.',
+    'See `az provider list` for those that there are.',
+  ),
+  InvalidResourceType: entry(
+    'usage',
+    404,
+    'A resource provider has no such type.',
+    'See `az provider show -n NAMESPACE` for those that there are.',
+  ),
+  MethodNotAllowed: entry(
+    'usage',
+    405,
+    'The verb does nothing on this resource type.',
+    'Read-only types have GET alone.',
+  ),
+  UnsupportedMediaType: entry('usage', 415, 'The body of a request is not JSON.', 'Send application/json.'),
+  RequestEntityTooLarge: entry('usage', 413, 'The body of a request is too large.', 'Templates have at most 4 MiB.'),
+  PreconditionFailed: entry(
+    'conflict',
+    412,
+    'The resource has changed since it was read (If-Match), or is there already (If-None-Match).',
+    'Read it again.',
+  ),
+  TooManyRequests: entry('conflict', 429, 'One caller sends more than the limit.', 'Wait as long as Retry-After says.'),
+
+  // Who calls, and may
+  AuthenticationFailed: entry('denied', 401, 'A request carries no token.', 'Sign in: `az login`.'),
+  InvalidAuthenticationToken: entry(
+    'denied',
+    401,
+    'The token is not one of this server, or its signature is wrong.',
+    'Sign in again.',
+  ),
+  ExpiredAuthenticationToken: entry('denied', 401, 'The token has expired.', 'Sign in again.'),
+  InvalidAuthenticationTokenTenant: entry(
+    'denied',
+    401,
+    'The token is from another issuer.',
+    'Sign in to the tenant that the answer names.',
+  ),
+  AuthorizationFailed: entry(
+    'denied',
+    403,
+    "The caller's roles do not allow the action.",
+    'Have a role assigned: `az role assignment create`.',
+  ),
+  LinkedAuthorizationFailed: entry(
+    'denied',
+    403,
+    "The caller's roles do not allow the use of something that the request links to.",
+    'Have a role assigned on what the message names.',
+  ),
+  Unauthorized: entry(
+    'denied',
+    403,
+    "The template's identity may not use something that the template names.",
+    'Assign the identity a role on it.',
+  ),
+  RoleAssignmentExists: entry('conflict', 409, 'The role is assigned already.', 'Nothing needs to be done.'),
+  RoleDefinitionDoesNotExist: entry('usage', 404, 'A role does not exist.', 'See `az role definition list`.'),
+  PrincipalNotFound: entry('usage', 400, 'A principal does not exist.', 'See `kiln principal list`.'),
 
   // Sources, scripts, files
   SourceNotFound: entry(
@@ -205,7 +274,7 @@ export const ERRORS = Object.freeze({
   ),
   OperationNotAllowed: entry(
     'conflict',
-    409,
+    405,
     'The state of the resource does not allow the operation.',
     'Wait until it is provisioned; a failed template must be made again.',
   ),

@@ -4,12 +4,16 @@ import { type Kysely, type Migration, Migrator, sql } from 'kysely';
 import type pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import * as foundation from './migrations/0001-foundation.ts';
+import * as frontDoor from './migrations/0002-front-door.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
 
 /** In order, and never renamed: their names are in the users' databases. */
-const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({ '0001-foundation': foundation });
+const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
+  '0001-foundation': foundation,
+  '0002-front-door': frontDoor,
+});
 
 const LOCK_DEADLINE = 60_000;
 

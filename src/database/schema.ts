@@ -32,6 +32,14 @@ export interface ResourceTable {
   created_at: Time;
   changed_at: Time;
   etag: Generated<string>;
+  created_by: OptionalJson<Author>;
+  changed_by: OptionalJson<Author>;
+}
+
+/** Who made or changed a resource, for systemData. */
+export interface Author {
+  readonly name: string;
+  readonly type: 'User' | 'Application' | 'ManagedIdentity';
 }
 
 export interface OperationTable {
@@ -51,6 +59,8 @@ export interface OperationTable {
   attempt: Generated<number>;
   /** From the start of an attempt. */
   timeout_seconds: number | null;
+  /** Object id of the principal that began it; null for Kiln's own and the command line's. */
+  caller: Generated<string | null>;
   created_at: Time;
   started_at: OptionalTime;
   ended_at: OptionalTime;
@@ -127,6 +137,74 @@ export interface WorkerTable {
   ended_at: OptionalTime;
 }
 
+export interface PrincipalTable {
+  object_id: string;
+  client_id: string;
+  type: 'ServicePrincipal' | 'User';
+  kind: 'Application' | 'ManagedIdentity' | 'User';
+  display_name: string;
+  user_name: Generated<string | null>;
+  /** Of a managed identity: its resource, in lower case. */
+  resource_id: Generated<string | null>;
+  created_at: Time;
+}
+
+export interface PrincipalSecretTable {
+  id: string;
+  object_id: string;
+  hash: string;
+  /** Its first characters, to tell secrets apart. */
+  hint: string;
+  created_at: Time;
+  expires_at: OptionalTime;
+}
+
+export interface RoleDefinitionTable {
+  id: string;
+  name: string;
+  description: Generated<string>;
+  permissions: Json<readonly Permission[]>;
+  assignable_scopes: Json<readonly string[]>;
+  created_at: Time;
+  changed_at: Time;
+  created_by: Generated<string | null>;
+  changed_by: Generated<string | null>;
+}
+
+/** Patterns of actions with `*`; what a `not` names is taken away again. */
+export interface Permission {
+  readonly actions: readonly string[];
+  readonly notActions: readonly string[];
+  readonly dataActions: readonly string[];
+  readonly notDataActions: readonly string[];
+}
+
+export interface RoleAssignmentTable {
+  id: string;
+  /** In lower case; `/` is the whole tenant. */
+  scope: string;
+  display_scope: string;
+  principal_id: string;
+  principal_type: string;
+  role_definition_id: string;
+  description: Generated<string | null>;
+  created_at: Time;
+  created_by: Generated<string | null>;
+}
+
+export interface TriggerStateTable {
+  /** Of the trigger resource, in lower case. */
+  id: string;
+  /** The source's version when it was last looked at. */
+  seen_version: Generated<string | null>;
+  /** Failed builds in a row. */
+  failures: Generated<number>;
+  active: Generated<boolean>;
+  checked_at: OptionalTime;
+  fired_at: OptionalTime;
+  last_run_id: Generated<string | null>;
+}
+
 export interface Schema {
   resource: ResourceTable;
   operation: OperationTable;
@@ -135,6 +213,11 @@ export interface Schema {
   log_line: LogLineTable;
   run_output: RunOutputTable;
   worker: WorkerTable;
+  principal: PrincipalTable;
+  principal_secret: PrincipalSecretTable;
+  role_definition: RoleDefinitionTable;
+  role_assignment: RoleAssignmentTable;
+  trigger_state: TriggerStateTable;
 }
 
 export type ResourceRow = Selectable<ResourceTable>;

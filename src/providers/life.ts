@@ -127,14 +127,26 @@ export async function deleteResource(store: Store, id: string): Promise<boolean>
   return removeResource(store, id);
 }
 
-/** A resource that must be there. Errors: ResourceNotFound, in the words of Azure. */
+/** A resource that must be there. Errors: ResourceGroupNotFound, ResourceNotFound, in the words of Azure. */
 export async function requireResource(store: Store, id: string): Promise<StoredResource> {
   const found = await getResource(store, id);
   if (found) return found;
-  const { type, names, resourceGroup } = parseId(id);
-  throw new KilnError(
+  throw await notFoundError(store, parseId(id));
+}
+
+/** What Azure says about a resource that is not there: the group comes first. */
+export async function notFoundError(store: Store, id: ResourceId): Promise<KilnError> {
+  const { type, names, resourceGroup, subscription } = id;
+  const target = formatId(id);
+  const isGroup = sameText(type, RESOURCE_GROUP_TYPE);
+  if (
+    resourceGroup !== undefined &&
+    (isGroup || !(await getResource(store, resourceGroupId(subscription, resourceGroup))))
+  )
+    return new KilnError('ResourceGroupNotFound', `Resource group '${resourceGroup}' could not be found.`, { target });
+  return new KilnError(
     'ResourceNotFound',
     `The Resource '${type}/${names.join('/')}' under resource group '${resourceGroup ?? ''}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`,
-    { target: id },
+    { target },
   );
 }

@@ -1,0 +1,72 @@
+/** What the front door needs: principals and their secrets, roles, who began an operation, triggers' schedules. */
+import { type Kysely, sql } from 'kysely';
+
+export async function up(database: Kysely<unknown>): Promise<void> {
+  for (const statement of STATEMENTS) await sql.raw(statement).execute(database);
+}
+
+const STATEMENTS = [
+  // A managed identity is a principal as well: its row is made and removed with its resource.
+  `create table principal (
+    object_id uuid primary key,
+    client_id uuid not null unique,
+    type text not null check (type in ('ServicePrincipal', 'User')),
+    kind text not null check (kind in ('Application', 'ManagedIdentity', 'User')),
+    display_name text not null,
+    user_name text unique,
+    resource_id text unique,
+    created_at timestamptz not null default now()
+  )`,
+  `create table principal_secret (
+    id uuid primary key,
+    object_id uuid not null references principal (object_id) on delete cascade,
+    hash text not null,
+    hint text not null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz
+  )`,
+  'create index principal_secret_owner on principal_secret (object_id)',
+
+  `create table role_definition (
+    id uuid primary key,
+    name text not null,
+    description text not null default '',
+    permissions jsonb not null,
+    assignable_scopes jsonb not null,
+    created_at timestamptz not null default now(),
+    changed_at timestamptz not null default now(),
+    created_by text,
+    changed_by text
+  )`,
+
+  `create table role_assignment (
+    id uuid primary key,
+    scope text not null check (scope = lower(scope)),
+    display_scope text not null,
+    principal_id uuid not null,
+    principal_type text not null,
+    role_definition_id uuid not null,
+    description text,
+    created_at timestamptz not null default now(),
+    created_by text,
+    unique (scope, principal_id, role_definition_id)
+  )`,
+  'create index role_assignment_principal on role_assignment (principal_id)',
+
+  // Who made and changed a resource: systemData.
+  'alter table resource add column created_by jsonb, add column changed_by jsonb',
+
+  // Who may poll an operation though its resource is gone or not theirs to read; and what a Location URL answers at the end.
+  'alter table operation add column caller text',
+
+  // What the scheduler knows of a trigger; the trigger itself is a resource.
+  `create table trigger_state (
+    id text primary key check (id = lower(id)) references resource (id) on delete cascade,
+    seen_version text,
+    failures integer not null default 0,
+    active boolean not null default true,
+    checked_at timestamptz,
+    fired_at timestamptz,
+    last_run_id uuid
+  )`,
+];

@@ -1,0 +1,48 @@
+/** Errors as Resource Manager sends them: in an envelope; bare from image templates of api-versions before 2021-10-01 (contract 1.1). */
+
+import { isSince } from '../arm/api-versions.ts';
+import { asKilnError, ERRORS, type KilnError } from '../arm/errors.ts';
+
+/** Azure's error object. `additionalInfo` carries Kiln's hint: unknown members are allowed there, and clients print them. */
+export interface ArmError {
+  readonly code: string;
+  readonly message: string;
+  readonly target?: string;
+  readonly details?: readonly ArmError[];
+  readonly additionalInfo?: readonly { readonly type: string; readonly info: unknown }[];
+}
+
+const ENVELOPE_SINCE = '2021-10-01';
+/** Codes of Kiln's own that Azure has another word for. */
+const AZURE_CODE: Readonly<Record<string, string>> = Object.freeze({
+  InternalError: 'InternalServerError',
+  RunInProgress: 'OperationNotAllowed',
+  NotFound: 'NotFound',
+});
+
+/** What a caller is shown. Defects say nothing of their inside. */
+export function armError(thrown: unknown): ArmError {
+  const error = asKilnError(thrown);
+  const details = error.details.map(armError);
+  return {
+    code: AZURE_CODE[error.code] ?? error.code,
+    message: error.code === 'InternalError' ? 'Kiln itself failed; its service log says why.' : error.message,
+    ...(error.target !== undefined && { target: error.target }),
+    ...(details.length > 0 && { details }),
+    ...(error.hint !== undefined && { additionalInfo: [{ type: 'KilnHint', info: { hint: error.hint } }] }),
+  };
+}
+
+/** HTTP status and body. */
+export function errorAnswer(
+  thrown: unknown,
+  request: { readonly namespace?: string | undefined; readonly apiVersion?: string | undefined } = {},
+): { readonly status: number; readonly body: unknown; readonly error: KilnError } {
+  const error = asKilnError(thrown);
+  const body = armError(error);
+  const bare =
+    request.namespace?.toLowerCase() === 'microsoft.virtualmachineimages' &&
+    request.apiVersion !== undefined &&
+    !isSince(request.apiVersion, ENVELOPE_SINCE);
+  return { status: ERRORS[error.code].status, body: bare ? body : { error: body }, error };
+}

@@ -1,0 +1,40 @@
+/** Lists in pages: `{value, nextLink?}`. The link carries where to go on, so that what is added or removed meanwhile neither repeats nor hides others. */
+import { KilnError } from '../arm/errors.ts';
+
+const PAGE = 100;
+const MOST = 1000;
+
+export interface Page<Item> {
+  readonly value: readonly Item[];
+  readonly nextLink?: string;
+}
+
+/** Items must be ordered by `key`. `$top` bounds a page. Errors: InvalidParameter. */
+export function page<Item>(
+  items: readonly Item[],
+  key: (item: Item) => string,
+  query: URLSearchParams,
+  url: string,
+): Page<Item> {
+  const top = query.get('$top');
+  const size = top === null ? PAGE : Number(top);
+  if (!Number.isInteger(size) || size < 1)
+    throw new KilnError('InvalidParameter', `The value '${top}' of $top is no positive whole number.`, {
+      target: '$top',
+    });
+  const token = query.get('$skipToken') ?? query.get('$skiptoken');
+  const after = token === null ? undefined : decode(token);
+  const rest = after === undefined ? items : items.filter(item => key(item) > after);
+  const value = rest.slice(0, Math.min(size, MOST));
+  if (value.length === rest.length) return { value };
+  const next = new URL(url);
+  next.searchParams.delete('$skiptoken');
+  next.searchParams.set('$skipToken', Buffer.from(key(value.at(-1)!)).toString('base64url'));
+  return { value, nextLink: next.href };
+}
+
+function decode(token: string): string {
+  const text = Buffer.from(token, 'base64url').toString('utf8');
+  if (Buffer.from(text).toString('base64url') === token) return text;
+  throw new KilnError('InvalidParameter', 'The $skipToken is none of this server.', { target: '$skipToken' });
+}
