@@ -21,7 +21,7 @@ export interface Requirement {
   readonly only?: 'user' | 'root';
 }
 
-const BUILDS = ['build', 'test'];
+const BUILDS = ['build', 'serve', 'test'];
 const DISKS = [...BUILDS, 'images export', 'images run'];
 const MACHINES = [...BUILDS, 'images run'];
 
@@ -72,6 +72,12 @@ export const REQUIREMENTS: readonly Requirement[] = [
     why: 'starts QEMU and PostgreSQL without privileges',
   },
   { program: 'flock', package: 'util-linux', commands: DISKS, why: 'lets one process at a time do what only one may' },
+  {
+    program: 'az',
+    package: 'azure-cli',
+    commands: ['test'],
+    why: 'is the client that the tests speak to the server with',
+  },
   {
     program: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     package: 'ovmf',

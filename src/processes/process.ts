@@ -86,5 +86,14 @@ function failure(program: string, args: readonly string[], exitCode: number, kep
   const said = (kept.stderr.trim() || kept.stdout.trim()).split('\n').slice(-5).join('\n');
   if (/no space left on device|disk quota exceeded/i.test(said))
     return new KilnError('DiskFull', `No space left on the file system while ${program} was writing: ${said}`);
-  return new KilnError('InternalError', `${[program, ...args].join(' ')} ended with exit code ${exitCode}: ${said}`);
+  return new KilnError(
+    'InternalError',
+    `${[program, ...args.map(shownArgument)].join(' ')} ended with exit code ${exitCode}: ${said}`,
+  );
+}
+
+/** Scripts and lists are arguments as well: a message shows where they begin. */
+function shownArgument(argument: string): string {
+  const line = argument.split('\n', 1)[0]!;
+  return line.length > 120 || line !== argument ? `${line.slice(0, 120)}…` : line;
 }
