@@ -149,6 +149,12 @@ export const ERRORS = Object.freeze({
     'The token is from another issuer.',
     'Sign in to the tenant that the answer names.',
   ),
+  InvalidAuthenticationTokenAudience: entry(
+    'denied',
+    401,
+    'The token is for something else than what it was sent to.',
+    'Ask for a token for one of the audiences in the message.',
+  ),
   AuthorizationFailed: entry(
     'denied',
     403,
