@@ -20,12 +20,15 @@ import { sweepMachines } from './machines/qemu/sweep.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
+import type { ProviderEnvironment, ProviderOptions } from './providers/provider.ts';
 
 export interface Service {
   readonly home: Home;
   readonly database: Database;
   readonly engine: Engine;
   readonly machines: MachineFactory;
+  /** What providers work with. */
+  readonly environment: ProviderEnvironment;
   /** Whoever is set here before a run begins is told of it while it goes on in this process. */
   readonly listeners: Map<string, RunListener>;
   /** Cancels what runs here, waits for it to clean up, and leaves the state directory. */
@@ -35,20 +38,31 @@ export interface Service {
 export interface ServiceOptions {
   readonly home?: string | undefined;
   readonly log: ServiceLog;
+  /** What an operator chose for the API. Default: as Azure does it. */
+  readonly options?: ProviderOptions;
+  /** Default: virtual machines of QEMU. */
+  readonly machines?: MachineFactory;
 }
+
+const AS_AZURE: ProviderOptions = Object.freeze({ reviseTemplates: false, localDownloads: false });
 
 /** Errors: those of openHome and openDatabase. */
 export async function openService(options: ServiceOptions): Promise<Service> {
   const home = await openHome({ home: options.home });
   const database = await openDatabase({ home, log: options.log });
   try {
-    const machines = qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
+    const machines = options.machines ?? qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();
     const environment = {
       log: options.log,
       database: database.kysely,
       home,
       machines,
+      options: options.options ?? AS_AZURE,
+      // Handlers begin work of their own (a run after a creation); the engine is there when they do.
+      get engine() {
+        return engine;
+      },
       listener: (runId: string) => listeners.get(runId),
     };
     const handlers: readonly OperationHandler[] = [createHandler(environment), runHandler(environment)];
@@ -58,6 +72,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       database,
       engine,
       machines,
+      environment,
       listeners,
       async close() {
         await engine.close();
