@@ -8,6 +8,9 @@ import { ownQueue, type Queue, SHARED_QUEUE } from './queue.ts';
 import { isAlive, openWorkersHere } from './worker.ts';
 
 const KEPT_DAYS = 30;
+/** Clients may ask for an operation's result for a day (contract 2.1); runs keep theirs. */
+const RESULT_DAYS = 2;
+const daysAgo = (days: number) => new Date(Date.now() - days * 86_400_000);
 
 export interface Swept {
   /** Workers found dead. */
@@ -41,9 +44,13 @@ export async function sweep(options: SweepOptions): Promise<Swept> {
   }
   operations.push(...(await settleShared(options)));
   await removeQueues(database, queue);
+  await database.kysely.deleteFrom('worker').where('ended_at', '<', daysAgo(KEPT_DAYS)).execute();
   await database.kysely
-    .deleteFrom('worker')
-    .where('ended_at', '<', new Date(Date.now() - KEPT_DAYS * 86_400_000))
+    .deleteFrom('operation')
+    .where('ended_at', '<', daysAgo(RESULT_DAYS))
+    .where(({ not, exists, selectFrom }) =>
+      not(exists(selectFrom('run').select('run.id').whereRef('run.operation_id', '=', 'operation.id'))),
+    )
     .execute();
   return { workers, operations };
 }

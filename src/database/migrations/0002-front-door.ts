@@ -58,6 +58,7 @@ const STATEMENTS = [
 
   // Who may poll an operation though its resource is gone or not theirs to read; and what a Location URL answers at the end.
   'alter table operation add column caller text',
+  'create index operation_ended on operation (ended_at)',
 
   // What the scheduler knows of a trigger; the trigger itself is a resource.
   `create table trigger_state (
