@@ -8,6 +8,7 @@ import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { cloneOrCopy } from '../../disks/copy.ts';
 import { moveDurably, sync } from '../../disks/durable.ts';
 import { hashFile } from '../../disks/hash.ts';
+import { outwardFetch } from './outward-fetch.ts';
 
 export interface DownloadOptions {
   /** The file to make. While bytes move it is called `TO.part`, which a later call resumes. */
@@ -23,6 +24,8 @@ export interface DownloadOptions {
   readonly idleTimeout?: number;
   /** Whether `file:` URLs are allowed: never for a URL that came over the network. */
   readonly allowFile?: boolean;
+  /** Whether this host's loopback and link-local addresses may be fetched from: never for a URL of the API. Default: true. */
+  readonly allowLocal?: boolean;
   /** Whether TO.part is kept when the download fails, for the next call to go on with. Default: true. */
   readonly keepPart?: boolean;
 }
@@ -136,7 +139,7 @@ async function fetchOnce(url: URL, part: string, options: DownloadOptions): Prom
     // Compressed on the way, a range would count other bytes than the file has.
     const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'kiln' };
     if (offset > 0) Object.assign(headers, { range: `bytes=${offset}-`, 'if-range': known });
-    const response = await follow(url, headers, signal);
+    const response = await follow(url, headers, signal, options.allowLocal ?? true);
     alive();
     if (response.status === 416) {
       await discard(part);
@@ -200,7 +203,12 @@ async function receive(response: Response, part: string, receiving: Receiving): 
 }
 
 /** Follows redirects itself: few, and never from https to http. */
-async function follow(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
+async function follow(
+  url: URL,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+  allowLocal: boolean,
+): Promise<Response> {
   let at = url;
   for (let hop = 0; hop <= REDIRECTS; hop++) {
     // fetch() refuses URLs with credentials in them.
@@ -211,7 +219,8 @@ async function follow(url: URL, headers: Record<string, string>, signal: AbortSi
     const login = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
     const authorization =
       username || password ? { authorization: `Basic ${Buffer.from(login).toString('base64')}` } : {};
-    const response = await fetch(plain, { redirect: 'manual', signal, headers: { ...headers, ...authorization } });
+    const init = { signal, headers: { ...headers, ...authorization } };
+    const response = await (allowLocal ? fetch(plain, { ...init, redirect: 'manual' }) : outwardFetch(plain, init));
     const location = response.headers.get('location');
     if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
     await response.body?.cancel();

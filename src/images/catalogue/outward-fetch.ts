@@ -1,0 +1,104 @@
+/**
+ * fetch() for URLs that strangers name (scripts of templates that came through the API): it connects to no address by which they could reach what only this
+ * host may see: its loopback, its links (169.254.169.254 is a cloud's metadata), multicast. What counts is the address that a connection is really made to,
+ * not the name in the URL: a name may resolve to anything, and to something else a moment later. Private ranges are allowed: file servers of one's own.
+ */
+import { lookup as resolve } from 'node:dns';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { Readable } from 'node:stream';
+import { KilnError } from '../../arm/errors.ts';
+
+const INNER = new BlockList();
+for (const [network, bits] of [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['224.0.0.0', 4],
+  ['255.255.255.255', 32],
+] as const)
+  INNER.addSubnet(network, bits, 'ipv4');
+for (const [network, bits] of [
+  ['::', 128],
+  ['::1', 128],
+  ['fe80::', 10],
+  ['ff00::', 8],
+] as const)
+  INNER.addSubnet(network, bits, 'ipv6');
+
+/** The last 32 bits of these are an IPv4 address: mapped, compatible, translated (RFC 4291, 6052). */
+const CARRIERS = new BlockList();
+CARRIERS.addSubnet('::ffff:0:0', 96, 'ipv6');
+CARRIERS.addSubnet('::', 96, 'ipv6');
+CARRIERS.addSubnet('64:ff9b::', 96, 'ipv6');
+
+/** Whether an address (no name) leads nowhere but to this host and its links. */
+export function isInnerAddress(address: string): boolean {
+  // The zone of a link-local address (`fe80::1%eth0`) is no part of it.
+  const plain = address.replace(/%.*$/, '');
+  const family = isIP(plain);
+  if (family === 4) return INNER.check(plain, 'ipv4');
+  if (family !== 6) return false;
+  if (INNER.check(plain, 'ipv6')) return true;
+  return CARRIERS.check(plain, 'ipv6') && INNER.check(carried(plain), 'ipv4');
+}
+
+/** The IPv4 address in the last 32 bits of an IPv6 one. */
+function carried(address: string): string {
+  // URL writes every IPv6 address in its canonical form, dotted endings as two groups.
+  const groups = new URL(`http://[${address}]`).hostname.slice(1, -1).split(':');
+  const [high, low] = groups.slice(-2).map(group => Number.parseInt(group || '0', 16)) as [number, number];
+  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
+}
+
+/** As fetch() with `redirect: 'manual'`. Rejects with DownloadFailed for an address that is not to be reached, otherwise as node:http does. */
+export async function outwardFetch(
+  url: URL,
+  { headers, signal }: { readonly headers: Record<string, string>; readonly signal: AbortSignal },
+): Promise<Response> {
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  if (isInnerAddress(host)) throw refused(host, host);
+  const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  const message = await new Promise<IncomingMessage>((resolve, reject) => {
+    request(url, { headers, signal, lookup: outwardLookup, agent: false }, resolve).on('error', reject).end();
+  });
+  return asResponse(message);
+}
+
+/** Only the addresses of a name that lead outward; an error where none does. */
+const outwardLookup: LookupFunction = (hostname, options, done) => {
+  resolve(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error) return done(error, '');
+    const outward = addresses.filter(({ address }) => !isInnerAddress(address));
+    const [first] = outward;
+    if (!first) return done(refused(hostname, addresses.map(({ address }) => address).join(', ')), '');
+    if (options.all) done(null, outward);
+    else done(null, first.address, first.family);
+  });
+};
+
+function refused(host: string, address: string): KilnError {
+  return new KilnError(
+    'DownloadFailed',
+    `${host === address ? address : `${host} (${address})`} is an address of this host itself or of its links, from where templates may not fetch.`,
+    {
+      target: host,
+      hint: 'Serve the file from another host; or start the server with `kiln serve --allow-local-downloads`.',
+    },
+  );
+}
+
+function asResponse(message: IncomingMessage): Response {
+  const headers = new Headers();
+  for (const [name, values] of Object.entries(message.headersDistinct))
+    for (const value of values ?? []) headers.append(name, value);
+  const status = message.statusCode!;
+  const init = { status, statusText: message.statusMessage ?? '', headers };
+  // The statuses that Response allows no body.
+  if ([101, 204, 205, 304].includes(status)) {
+    message.resume();
+    return new Response(null, { ...init, status: status === 101 ? 502 : status });
+  }
+  return new Response(Readable.toWeb(message) as ReadableStream<Uint8Array>, init);
+}
