@@ -86,7 +86,7 @@ export async function refreshPlatformImage(
 }
 
 /** The entry whose disk it is: another one for siblings. */
-function diskEntry(entry: CatalogueEntry, user: UserEntries | undefined): CatalogueEntry {
+export function diskEntry(entry: CatalogueEntry, user: UserEntries | undefined): CatalogueEntry {
   if (entry.origin.kind !== 'sibling') return entry;
   return findEntry({ ...entry, sku: entry.origin.sku, version: 'latest' }, user).entry;
 }
@@ -139,7 +139,7 @@ function offeredVersion(origin: Origin, publication: Publication | undefined): s
 }
 
 /** A publisher replaced its disk twice on one day: 22.04.20260301 is followed by 22.04.202603012, 0.20260301.0 by 0.20260301.1. */
-function laterVersion({ version, series }: Publication, there: readonly CachedSource[]): string {
+export function laterVersion({ version, series }: Publication, there: readonly CachedSource[]): string {
   if (version.endsWith('.0')) return nextVersion(series, there);
   const used = new Set(there.map(({ manifest }) => manifest.version));
   for (let n = 2; ; n++) if (!used.has(`${version}${n}`)) return `${version}${n}`;

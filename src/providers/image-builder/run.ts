@@ -21,6 +21,7 @@ import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
+import { noteRunEnd } from './triggers-state.ts';
 import { TEMPLATE_TYPE } from './validate.ts';
 
 export const RUN_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/run';
@@ -53,7 +54,8 @@ export interface RunEnvironment {
 }
 
 /**
- * Begins a run of a template: the row and the operation in one transaction, so that its status can be read the moment this returns.
+ * Begins a run of a template: the row and the operation in one transaction (the caller's, where `database` is one), so that its status can be read the
+ * moment this returns.
  * Errors: NotFound, Conflict (not provisioned), RunInProgress.
  */
 export async function startRun(
@@ -66,7 +68,7 @@ export async function startRun(
   const { accelerator } = await options.machines.shape({ processors: 1, memoryMiB: 1024, firmware: 'bios' });
   const slowness = accelerator === 'tcg' ? EMULATED_SLOWNESS : 1;
   try {
-    return await database.transaction().execute(async trx => {
+    return await inTransaction(database, async trx => {
       // Nobody replaces the template between the look at it and its run.
       await trx.selectFrom('resource').select('id').where('id', '=', templateId.toLowerCase()).forUpdate().execute();
       const resource = await requireResource(trx, templateId);
@@ -102,7 +104,7 @@ export async function startRun(
       return id;
     });
   } catch (error) {
-    if ((error as { code?: string }).code !== '23505') throw error;
+    if ((error as { code?: string }).code !== '23505' || database.isTransaction) throw error;
     throw await runInProgress(database, templateId);
   }
 }
@@ -226,18 +228,27 @@ export function failureMessage(runId: string, logPath: string, error: ErrorBody)
 
 async function endRun(database: Kysely<Schema>, runId: string, error: ErrorBody | undefined): Promise<void> {
   const state: RunState = error === undefined ? 'Succeeded' : error.code === 'Canceled' ? 'Canceled' : 'Failed';
-  await database
-    .updateTable('run')
-    .set({
-      state,
-      sub_state: null,
-      ended_at: new Date(),
-      message: error === undefined ? '' : text(messageOf(runId, state, error)),
-      error: error === undefined ? null : json(error),
-    })
-    .where('id', '=', runId)
-    .where('state', 'in', ACTIVE)
-    .execute();
+  await inTransaction(database, async trx => {
+    const run = await trx
+      .updateTable('run')
+      .set({
+        state,
+        sub_state: null,
+        ended_at: new Date(),
+        message: error === undefined ? '' : text(messageOf(runId, state, error)),
+        error: error === undefined ? null : json(error),
+      })
+      .where('id', '=', runId)
+      .where('state', 'in', ACTIVE)
+      .returning(['id', 'template_id'])
+      .executeTakeFirst();
+    if (run) await noteRunEnd(trx, run.template_id, state);
+  });
+}
+
+/** In the transaction that `database` is, or in one of its own. */
+async function inTransaction<T>(database: Kysely<Schema>, work: (trx: Transacting) => Promise<T>): Promise<T> {
+  return database.isTransaction ? await work(database as Transacting) : await database.transaction().execute(work);
 }
 
 function messageOf(runId: string, state: RunState, error: ErrorBody): string {

@@ -8,7 +8,7 @@ const FIELDS_REQUIRED = `Please review ${REFERENCE} for details on fields requir
 const FIELD_REQUIREMENTS = `Please review ${REFERENCE} for details on fields requirements in the Image Builder Template.`;
 const SYNTAX = `There is an issue with the syntax with the JSON template you are submitting. Please check the JSON template for syntax and grammar. For more information on the syntax and grammar of the JSON template, visit ${REFERENCE}.`;
 
-const typePath = (path: JsonPath): string => formatPath(['ImageTemplate', ...path]);
+const typePath = (entity: string, path: JsonPath): string => formatPath([entity, ...path]);
 
 /** Long values are cut: a message is for reading. */
 function shown(value: unknown): string {
@@ -25,7 +25,8 @@ function fieldOf(finding: Finding): { owner: JsonPath; field: JsonPath } {
   return { owner: path.slice(0, start), field: path.slice(start) };
 }
 
-export function violationOf(finding: Finding, apiVersion: string): Violation {
+/** `entity`: what the path in the message begins with. */
+export function violationOf(finding: Finding, apiVersion: string, entity = 'ImageTemplate'): Violation {
   const path = formatPath(finding.path);
   const hint = finding.reason === undefined ? {} : { hint: finding.reason };
   const { owner, field } = fieldOf(finding);
@@ -33,20 +34,20 @@ export function violationOf(finding: Finding, apiVersion: string): Violation {
     case 'missing':
       return {
         path,
-        message: `Validation failed: '${typePath(owner)}': Missing field '${formatPath(field)}'. ${FIELDS_REQUIRED}`,
+        message: `Validation failed: '${typePath(entity, owner)}': Missing field '${formatPath(field)}'. ${FIELDS_REQUIRED}`,
         ...hint,
       };
     case 'value':
     case 'discriminator':
       return {
         path,
-        message: `Validation failed: '${typePath(owner)}': Field '${formatPath(field)}' has a bad value: '${shown(finding.value)}'. ${FIELD_REQUIREMENTS}`,
+        message: `Validation failed: '${typePath(entity, owner)}': Field '${formatPath(field)}' has a bad value: '${shown(finding.value)}'. ${FIELD_REQUIREMENTS}`,
         ...hint,
       };
     case 'rule':
       return {
         path,
-        message: `Validation failed: '${typePath(finding.path)}': ${finding.reason} ${FIELD_REQUIREMENTS}`,
+        message: `Validation failed: '${typePath(entity, finding.path)}': ${finding.reason} ${FIELD_REQUIREMENTS}`,
       };
     case 'unknown':
       return {
