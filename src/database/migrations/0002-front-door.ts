@@ -52,6 +52,20 @@ const STATEMENTS = [
     unique (scope, principal_id, role_definition_id)
   )`,
   'create index role_assignment_principal on role_assignment (principal_id)',
+  // Whoever holds roles in memory hears of a change, whoever makes it. The payload is the principal; empty: all.
+  `create function roles_changed() returns trigger language plpgsql as $$
+    begin
+      if tg_table_name = 'role_assignment' then
+        perform pg_notify('kiln_roles', coalesce(new.principal_id, old.principal_id)::text);
+      else
+        perform pg_notify('kiln_roles', '');
+      end if;
+      return null;
+    end $$`,
+  `create trigger role_assignment_changed after insert or update or delete on role_assignment
+    for each row execute function roles_changed()`,
+  `create trigger role_definition_changed after insert or update or delete on role_definition
+    for each row execute function roles_changed()`,
 
   // Who made and changed a resource: systemData.
   'alter table resource add column created_by jsonb, add column changed_by jsonb',

@@ -4,8 +4,10 @@ import type { Caller } from '../provider.ts';
 export interface Roles {
   /** Whether the caller's roles, assigned on the scope or above it, allow an action (`Microsoft.Compute/galleries/read`). */
   may(caller: Pick<Caller, 'objectId'>, action: string, scope: string): Promise<boolean>;
+  /** The same for an action of the data plane (`Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read`). */
+  mayData(caller: Pick<Caller, 'objectId'>, action: string, scope: string): Promise<boolean>;
   /** Errors: AuthorizationFailed in Azure's words. */
   require(caller: Caller, action: string, scope: string): Promise<void>;
-  /** Where the caller may read at all: subscriptions and groups that lists show. `/` for everything. */
+  /** Where the caller may read at all: subscriptions and groups that lists show. In lower case; `/` for everything. */
   scopes(caller: Pick<Caller, 'objectId'>): Promise<readonly string[]>;
 }
