@@ -61,13 +61,3 @@ export function scopeKey(scope: string): string {
 export function covers(outer: string, scope: string): boolean {
   return outer === '/' || scope === outer || scope.startsWith(`${outer}/`);
 }
-
-/** Whether an identity's roles allow an action on a scope, as of now: for what a template does with its identity. */
-export async function identityMay(
-  database: Kysely<Schema>,
-  principalId: string,
-  action: string,
-  scope: string,
-): Promise<boolean> {
-  return (await readGrants(database, principalId)).may(action, scope);
-}
