@@ -10,7 +10,14 @@ import type { Home } from '../home.ts';
 import type { Caller } from '../providers/provider.ts';
 import { type Audience, audiencesOf } from './audiences.ts';
 import { openKeys } from './keys.ts';
-import { CHANNEL, type Principal, principalOfClient, principalOfObject, secretsOf } from './principals.ts';
+import {
+  CHANNEL,
+  listPrincipals,
+  type Principal,
+  principalOfClient,
+  principalOfObject,
+  secretsOf,
+} from './principals.ts';
 import { isSecret } from './secrets.ts';
 import { SignInError } from './sign-in-error.ts';
 import { type Authority, checkAudience, type IssuedToken, issuerOf, issueToken, verifyToken } from './tokens.ts';
@@ -56,6 +63,7 @@ export interface SignInDirectory extends Directory {
   identityHeader(objectId: string): string;
   principalOfClient(clientId: string): Promise<Principal | undefined>;
   principalOfObject(objectId: string): Promise<Principal | undefined>;
+  principals(): Promise<Principal[]>;
   close(): Promise<void>;
 }
 
@@ -187,6 +195,7 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
     identityHeader: objectId => `${objectId.toLowerCase()}.${keys.identityMac(objectId)}`,
     principalOfClient: clientId => principalOfClient(kysely, clientId),
     principalOfObject: objectId => principalOfObject(kysely, objectId),
+    principals: () => listPrincipals(kysely),
     close: () => session.close(),
   };
 }
