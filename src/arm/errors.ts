@@ -134,6 +134,37 @@ export const ERRORS = Object.freeze({
   ),
   TooManyRequests: entry('conflict', 429, 'One caller sends more than the limit.', 'Wait as long as Retry-After says.'),
 
+  InvalidFilterInQueryString: entry(
+    'usage',
+    400,
+    'The $filter of a list cannot be understood, or compares something that the list does not have.',
+    "Write it like resourceType eq 'Microsoft.Compute/images'.",
+  ),
+  LocationNotAvailableForResourceGroup: entry(
+    'usage',
+    400,
+    'The location of a resource group does not exist.',
+    'Take one of the list in the message.',
+  ),
+  InvalidResourceGroupLocation: entry(
+    'conflict',
+    409,
+    'The resource group exists in another location.',
+    'Choose another name, or that location.',
+  ),
+  ResourceGroupBeingDeleted: entry(
+    'conflict',
+    409,
+    'The resource group is being deleted.',
+    'Wait until it is gone, then make it again.',
+  ),
+  MissingSubscriptionRegistration: entry(
+    'conflict',
+    409,
+    'The resource provider was unregistered from the subscription.',
+    'Register it: `az provider register -n NAMESPACE`.',
+  ),
+
   // Who calls, and may
   AuthenticationFailed: entry('denied', 401, 'A request carries no token.', 'Sign in: `az login`.'),
   InvalidAuthenticationToken: entry(
@@ -175,6 +206,37 @@ export const ERRORS = Object.freeze({
   ),
   RoleAssignmentExists: entry('conflict', 409, 'The role is assigned already.', 'Nothing needs to be done.'),
   RoleDefinitionDoesNotExist: entry('usage', 404, 'A role does not exist.', 'See `az role definition list`.'),
+  RoleAssignmentNotFound: entry(
+    'usage',
+    404,
+    'A role assignment does not exist on the scope.',
+    'See `az role assignment list --scope …`.',
+  ),
+  InvalidRoleAssignmentId: entry('usage', 400, 'The name of a role assignment is no GUID.', 'Take a fresh one.'),
+  RoleAssignmentUpdateNotPermitted: entry(
+    'usage',
+    400,
+    'A role assignment of that name is there, for another principal, role or scope.',
+    'Take a fresh GUID as the name.',
+  ),
+  UnmatchedPrincipalType: entry(
+    'usage',
+    400,
+    'The principal is of another type than the request says.',
+    'Leave principalType out, or correct it.',
+  ),
+  RoleDefinitionWithSameNameExists: entry(
+    'conflict',
+    409,
+    'Another role has the name.',
+    'Choose another name, or change that role.',
+  ),
+  RoleDefinitionHasAssignments: entry(
+    'usage',
+    400,
+    'A role that is to be deleted is assigned.',
+    'Delete its assignments first.',
+  ),
   PrincipalNotFound: entry('usage', 400, 'A principal does not exist.', 'See `kiln principal list`.'),
 
   // Sources, scripts, files
