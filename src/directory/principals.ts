@@ -1,13 +1,13 @@
 /** Who there is: applications with secrets, and managed identities, whose principals come and go with their resources. */
 import { randomUUID } from 'node:crypto';
-import { type Kysely, type Selectable, sql } from 'kysely';
+import type { Kysely, Selectable } from 'kysely';
 import { KilnError } from '../arm/errors.ts';
 import type { PrincipalSecretTable, PrincipalTable, Schema } from '../database/schema.ts';
 import { hashSecret, newSecret } from './secrets.ts';
 
 export type Principal = Selectable<PrincipalTable>;
 
-/** The channel on which processes tell each other that a principal is gone; the payload is its object id. */
+/** On which the table's trigger tells every process that a principal is gone; the payload is its object id. See the migrations. */
 export const CHANNEL = 'kiln_principal';
 
 const GUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -69,12 +69,21 @@ export async function principalOfObject(store: Kysely<Schema>, objectId: string)
   return await store.selectFrom('principal').selectAll().where('object_id', '=', objectId).executeTakeFirst();
 }
 
-/** Removes a principal with its secrets and role assignments; its tokens are refused from the commit on. Whether it was there. */
-export async function removePrincipal(trx: Kysely<Schema>, objectId: string): Promise<boolean> {
-  await trx.deleteFrom('role_assignment').where('principal_id', '=', objectId).execute();
-  const { numDeletedRows } = await trx.deleteFrom('principal').where('object_id', '=', objectId).executeTakeFirst();
-  await sql`select pg_notify(${CHANNEL}, ${objectId.toLowerCase()})`.execute(trx);
-  return numDeletedRows > 0n;
+/**
+ * Removes an application with its secrets and role assignments; its tokens are refused from the commit on. Errors: PrincipalNotFound; Conflict for a managed
+ * identity.
+ */
+export async function removePrincipal(store: Kysely<Schema>, id: string): Promise<Principal> {
+  const principal = await findPrincipal(store, id);
+  if (!principal)
+    throw new KilnError('PrincipalNotFound', `There is no principal ${id}.`, { hint: 'See `kiln principal list`.' });
+  if (principal.resource_id !== null)
+    throw new KilnError('Conflict', `${principal.display_name} is a managed identity: it goes with its resource.`, {
+      target: principal.resource_id,
+      hint: `Delete that: az identity delete --ids ${principal.resource_id}`,
+    });
+  await store.deleteFrom('principal').where('object_id', '=', principal.object_id).execute();
+  return principal;
 }
 
 export interface NewSecret {

@@ -21,6 +21,7 @@ import { galleryImages } from './compute/gallery-images.ts';
 import { parseGalleryImageId } from './image-builder/distributors.ts';
 import type { ImageTemplate } from './image-builder/normalise.ts';
 import { putValidated } from './life.ts';
+import { putIdentity } from './managed-identity/identity-principal.ts';
 import { userAssignedIdentities } from './managed-identity/user-assigned-identities.ts';
 import { resourceGroups } from './resources/resource-groups.ts';
 import { getResource, type Store } from './store.ts';
@@ -66,11 +67,9 @@ export async function ensureNeighbours(store: Store, options: NeighbourOptions):
   const made: string[] = [];
   for (const { definition, id, what, properties } of missing) {
     const { location } = options.template;
-    await putValidated(store, definition, {
-      id: formatId(id),
-      body: { location, properties },
-      apiVersion: definition.apiVersions[0]!,
-    });
+    const request = { id: formatId(id), body: { location, properties }, apiVersion: definition.apiVersions[0]! };
+    if (definition === userAssignedIdentities) await putIdentity(store, request);
+    else await putValidated(store, definition, request);
     made.push(
       `Made the ${what} ${id.names.join('/')} in ${location}${sameText(id.type, RESOURCE_GROUP_TYPE) ? '' : `, resource group ${id.resourceGroup}`}: nobody had made it yet.`,
     );

@@ -6,7 +6,7 @@ export async function up(database: Kysely<unknown>): Promise<void> {
 }
 
 const STATEMENTS = [
-  // A managed identity is a principal as well: its row is made and removed with its resource.
+  // A managed identity is a principal as well: its row is made with its resource, and goes with it, however that is removed.
   `create table principal (
     object_id uuid primary key,
     client_id uuid not null unique,
@@ -14,7 +14,7 @@ const STATEMENTS = [
     kind text not null check (kind in ('Application', 'ManagedIdentity', 'User')),
     display_name text not null,
     user_name text unique,
-    resource_id text unique,
+    resource_id text unique references resource (id) on delete cascade,
     created_at timestamptz not null default now()
   )`,
   `create table principal_secret (
@@ -38,6 +38,7 @@ const STATEMENTS = [
     created_by text,
     changed_by text
   )`,
+  'create unique index role_definition_name on role_definition (lower(name))',
 
   `create table role_assignment (
     id uuid primary key,
@@ -66,6 +67,19 @@ const STATEMENTS = [
     for each row execute function roles_changed()`,
   `create trigger role_definition_changed after insert or update or delete on role_definition
     for each row execute function roles_changed()`,
+
+  // What is assigned to a principal goes with it, and its tokens are refused by every process from then on.
+  `create function principal_removed() returns trigger language plpgsql as $$
+    begin
+      delete from role_assignment where principal_id = old.object_id;
+      perform pg_notify('kiln_principal', old.object_id::text);
+      return null;
+    end $$`,
+  'create trigger principal_removed after delete on principal for each row execute function principal_removed()',
+  // Identities that were made before there were principals.
+  `insert into principal (object_id, client_id, type, kind, display_name, resource_id)
+    select (properties->>'principalId')::uuid, (properties->>'clientId')::uuid, 'ServicePrincipal', 'ManagedIdentity', name, id
+    from resource where lower(type) = 'microsoft.managedidentity/userassignedidentities'`,
 
   // Who made and changed a resource: systemData.
   'alter table resource add column created_by jsonb, add column changed_by jsonb',

@@ -6,7 +6,16 @@ import { readTracked } from '../tracked.ts';
 
 export const userAssignedIdentities: ResourceType = Object.freeze({
   type: 'Microsoft.ManagedIdentity/userAssignedIdentities',
-  apiVersions: Object.freeze(['2023-01-31', '2018-11-30']),
+  apiVersions: Object.freeze([
+    '2025-05-31-preview',
+    '2024-11-30',
+    '2023-07-31-preview',
+    '2023-01-31',
+    '2022-01-31-preview',
+    '2021-09-30-preview',
+    '2018-11-30',
+    '2015-08-31-preview',
+  ]),
   kind: 'tracked',
   create: 'at once',
   delete: 'at once',
