@@ -65,7 +65,8 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     pending = '';
   };
   const write = (kind: 'OUT' | 'ERR', text: string): number => {
-    const line = `[${options.id}] PACKER ${kind === 'ERR' ? `ERR ${packerTime(new Date())}` : 'OUT'} ${text}\n`;
+    const line =
+      kind === 'OUT' ? outputLine(options.id, text) : `[${options.id}] PACKER ERR ${packerTime(new Date())} ${text}\n`;
     pending += line;
     if (pending.length > WRITE_SIZE) writeOut();
     else scheduled ??= setImmediate(writeOut);
@@ -77,8 +78,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
       dropped++;
       return;
     }
-    // Packer prints a command's standard error with an arrow, its output indented.
-    guestBytes += write('OUT', stream === 'stderr' ? `==> azure-arm: ${text}` : `    azure-arm: ${text}`);
+    guestBytes += write('OUT', packerText(stream, text));
     options.onLine({ at: new Date(), phase: log.phase, stream, text });
     if (isFull())
       log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
@@ -88,7 +88,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     phase: null,
     say(text) {
       for (const line of cleanLines(text)) {
-        write('OUT', `==> azure-arm: ${line}`);
+        write('OUT', packerText('kiln', line));
         options.onLine({ at: new Date(), phase: log.phase, stream: 'kiln', text: line });
       }
     },
@@ -115,6 +115,17 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     },
   };
   return log;
+}
+
+const outputLine = (id: string, text: string): string => `[${id}] PACKER OUT ${text}\n`;
+
+/** Packer prints a command's standard error with an arrow, its output indented. */
+const packerText = (stream: LogStream, text: string): string =>
+  `${stream === 'stdout' ? '    ' : '==> '}azure-arm: ${text}`;
+
+/** A line as customization.log has it. */
+export function formatLine(id: string, { stream, text }: Pick<LogLine, 'stream' | 'text'>): string {
+  return outputLine(id, packerText(stream, text));
 }
 
 /** What is not kept is not looked at either: a flood must not cost the build its time. */

@@ -10,6 +10,9 @@ export interface ExtensionCall extends Call {
   readonly body: unknown;
   /** Aborts when the client has gone. */
   readonly signal: AbortSignal;
+  /** The headers that choose a form of the answer, and where a stream of events goes on. */
+  readonly accept?: string | undefined;
+  readonly lastEventId?: string | undefined;
 }
 
 /** An answer may also be a stream, for logs that are followed. */
