@@ -84,12 +84,13 @@ export async function residentMemory(root: string, home: string, env: NodeJS.Pro
   }
 }
 
-async function rss(pid: number): Promise<number> {
+/** Bytes of a process, what it shares with others included. */
+export async function rss(pid: number): Promise<number> {
   return kib(await readFile(`/proc/${pid}/status`, 'utf8'), /^VmRSS:\s+(\d+)/m);
 }
 
-/** All processes of the server: shared memory is counted once, by shares. */
-async function postgres(home: string): Promise<number> {
+/** Bytes of all processes of the state directory's PostgreSQL: shared memory is counted once, by shares. */
+export async function postgres(home: string): Promise<number> {
   const main = Number((await readFile(join(home, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0]);
   const { stdout } = await run('ps', ['-o', 'pid=', '--pid', String(main), '--ppid', String(main)]);
   let sum = 0;
