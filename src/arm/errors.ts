@@ -332,6 +332,13 @@ export const ERRORS = Object.freeze({
     'PostgreSQL cannot be started or reached.',
     'Read the log named in the message.',
   ),
+  ListenFailed: entry(
+    'host',
+    500,
+    'The server cannot listen at its address.',
+    'Choose another with --host and --port.',
+  ),
+  ServerUnavailable: entry('host', 503, 'No server answers for the state directory.', 'Start one: `kiln serve`.'),
 
   // Conflicts
   Conflict: entry(
