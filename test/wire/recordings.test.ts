@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { differences, masked, Words } from './recordings.ts';
 
-const A = '11111111-1111-4111-8111-111111111111';
-const B = '22222222-2222-4222-8222-222222222222';
+const A = '1111111a-1111-4111-8111-111111111111';
+const B = '2222222b-2222-4222-8222-222222222222';
 
 test('what differs from run to run is masked, what means something is not', () => {
   assert.deepEqual(
@@ -16,7 +16,7 @@ test('what differs from run to run is masked, what means something is not', () =
       [A]: ['Running', 0, null],
     }),
     {
-      id: '/x/<guid>',
+      id: '/x/<GUID>',
       startTime: '<time>',
       endTime: '0001-01-01T00:00:00Z',
       group: '/subscriptions/s/resourceGroups/<staging group>',
@@ -46,6 +46,9 @@ test('words are learnt from two answers and put into what follows', () => {
     { properties: { principalId: A }, url: `/operations/${A.toUpperCase()}?x`, artifactId: '/versions/0.25542.3873' },
     { properties: { principalId: B }, url: `/operations/${B}?x`, artifactId: '/versions/0.26000.1' },
   );
-  assert.equal(words.translate(`p ${A} ${A.toUpperCase()} /versions/0.25542.3873`), `p ${B} ${B} /versions/0.26000.1`);
+  assert.equal(
+    words.translate(`p ${A} ${A.toUpperCase()} /versions/0.25542.3873`),
+    `p ${B} ${B.toUpperCase()} /versions/0.26000.1`,
+  );
   assert.deepEqual(words.translateJson({ a: A }), { a: B });
 });

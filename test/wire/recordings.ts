@@ -79,7 +79,9 @@ export class Words {
   translate(text: string): string {
     let result = text;
     for (const [recorded, ours] of this.#ours)
-      result = result.replaceAll(new RegExp(recorded.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'), 'gi'), ours);
+      result = result.replaceAll(new RegExp(recorded.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'), 'gi'), found =>
+        isUpper(found) ? ours.toUpperCase() : ours,
+      );
     return result;
   }
 
@@ -112,11 +114,16 @@ const STAGING = /\/IT_[^/]{1,40}_<guid>$/;
 export function masked(value: unknown): unknown {
   if (typeof value === 'string') {
     if (TIME.test(value)) return '<time>';
-    return value.replaceAll(GUIDS, '<guid>').replace(STAGING, '/<staging group>');
+    // The name of an operation is its id in capitals; that much is compared.
+    return value.replaceAll(GUIDS, guid => (isUpper(guid) ? '<GUID>' : '<guid>')).replace(STAGING, '/<staging group>');
   }
   if (Array.isArray(value)) return value.map(masked);
   if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, member]) => [masked(key) as string, masked(member)]));
+}
+
+function isUpper(text: string): boolean {
+  return text === text.toUpperCase() && text !== text.toLowerCase();
 }
 
 /** Where two values differ, as sentences. */
