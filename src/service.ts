@@ -18,8 +18,10 @@ import { sweepConsoles } from './machines/qemu/console.ts';
 import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
 import { createHandler } from './providers/image-builder/create.ts';
+import { deleteHandler } from './providers/image-builder/delete.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
+import { updateHandler } from './providers/image-builder/update.ts';
 import type { ProviderEnvironment, ProviderOptions } from './providers/provider.ts';
 
 export interface Service {
@@ -65,7 +67,12 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       },
       listener: (runId: string) => listeners.get(runId),
     };
-    const handlers: readonly OperationHandler[] = [createHandler(environment), runHandler(environment)];
+    const handlers: readonly OperationHandler[] = [
+      createHandler(environment),
+      updateHandler(environment),
+      deleteHandler(environment),
+      runHandler(environment),
+    ];
     const engine = await openEngine({ database, home, handlers, log: options.log });
     const service: Service = {
       home,

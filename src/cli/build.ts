@@ -108,7 +108,7 @@ async function runTemplate({ service, id, checked, options, global, display, sig
   const catalogue = options.catalogue === undefined ? {} : { catalogue: resolve(options.catalogue) };
   try {
     display.step('template: scripts and files');
-    const creation = await putTemplate(engine, database.kysely, {
+    const { operation: creation } = await putTemplate(engine, database.kysely, {
       id,
       body: checked.body,
       apiVersion: checked.template.apiVersion,

@@ -46,7 +46,7 @@ export async function checkTemplateFile(
     const all = [...(name ? [name] : []), ...violations, ...(await missingFiles(file.body))];
     if (all.length > 0) throw violationError('ValidationFailed', all);
     const normal = normaliseTemplate(template, apiVersion);
-    const parts = unsupported(normal);
+    const parts = unsupported(normal, { local: true });
     refuseUnsupported(parts);
     return { name: file.name, body: file.body, template: normal, warnings: [...warnings, ...parts.warnings], locate };
   } catch (error) {

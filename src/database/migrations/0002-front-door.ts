@@ -98,4 +98,8 @@ const STATEMENTS = [
     fired_at timestamptz,
     last_run_id uuid
   )`,
+
+  // A template shows its newest run, and its outputs.
+  'create index run_template on run (template_id, created_at)',
+  'create index run_output_template on run_output (template_id)',
 ];

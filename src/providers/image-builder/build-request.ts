@@ -15,7 +15,7 @@ import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
 import { sourceOf } from './source-image.ts';
 import { distributionTargets } from './targets.ts';
-import { nearestSizes } from './unsupported.ts';
+import { nearestSizes, refuseUnsupported, unsupported } from './unsupported.ts';
 
 /** The tag with which a template turns the boot proof off: `kiln.bootProof` = `off`. */
 export const BOOT_PROOF_TAG = 'kiln.bootProof';
@@ -24,9 +24,11 @@ export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: RunEnvironment,
-  catalogue: string | undefined,
+  { catalogue, local }: { readonly catalogue: string | undefined; readonly local: boolean },
 ): Promise<BuildRequest> {
   const template = templateOf(resource);
+  const parts = unsupported(template, { local });
+  refuseUnsupported(parts);
   const { vmProfile, customize } = template.properties;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
@@ -49,7 +51,7 @@ export async function buildRequest(
     ),
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
-    notes: sentence === undefined ? [] : [sentence],
+    notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence])],
   };
 }
 

@@ -1,22 +1,32 @@
 /**
- * The `create` operation of an image template: its scripts and files are fetched and kept, its source is looked up. Until it has succeeded the template
- * cannot be run; when it fails, the template keeps the reason (`provisioningError`).
+ * The `create` operation of an image template (contract 1.5): its identity is looked at, its staging resource group made, its links are checked, its scripts
+ * and files fetched and kept, its source is looked up. Until it has succeeded the template cannot be run; when it fails, the template keeps the reason
+ * (`provisioningError`) and can only be deleted.
  */
 import type { Kysely } from 'kysely';
-import { asKilnError } from '../../arm/errors.ts';
+import { asKilnError, KilnError } from '../../arm/errors.ts';
+import { idKey } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
-import { whenReachable } from '../../database/connection.ts';
+import { type Transacting, whenReachable } from '../../database/connection.ts';
+import { json } from '../../database/json.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
-import type { Home } from '../../home.ts';
 import { download } from '../../images/catalogue/download.ts';
 import { putValidated, requireResource } from '../life.ts';
-import { patchProperties } from '../store.ts';
+import type { ProviderEnvironment } from '../provider.ts';
+import { getResource, patchProperties, type StoredResource } from '../store.ts';
 import { imageTemplates, templateOf } from './image-templates.ts';
+import { lastRun } from './last-run.ts';
+import { type Acting, actingIdentity, buildLinks, requireRights, requireSameKind, requireTargets } from './links.ts';
+import { lockTemplate } from './lock.ts';
+import type { ImageTemplate } from './normalise.ts';
 import { prepareTemplate, provisioningErrorCode } from './prepare.ts';
-import { activeRun, runInProgress } from './run.ts';
-import { sourceOf } from './source-image.ts';
+import { activeRun, runInProgress, startRun } from './run.ts';
+import { exactVersionOf, type SourceEnvironment, sourceOf } from './source-image.ts';
+import { openStaging, stagingOf } from './staging.ts';
+import { notAllowed, provisioningState } from './states.ts';
+import { requireTriggersFit } from './triggers-fit.ts';
 
 export const CREATE_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/create';
 
@@ -25,66 +35,145 @@ export interface PutTemplateOptions {
   /** Untrusted JSON. */
   readonly body: JsonObject;
   readonly apiVersion: string;
-  /** `kiln build`: local files are allowed, an identity is not demanded, a template that is there is replaced. */
+  /** `kiln build`: local files are allowed, an identity is not demanded, a template that is there is replaced; nothing is staged and no role asked for. */
   readonly local: boolean;
+  /** Replace a template that is there, where Azure refuses. */
+  readonly revise?: boolean;
   /** A catalogue file that wins over the state directory's; from the command line only. */
   readonly catalogue?: string;
   readonly where: 'here' | 'anywhere';
+  /** Object id. */
+  readonly caller?: string;
 }
 
 interface CreateInput {
   readonly templateId: string;
   readonly local: boolean;
   readonly catalogue?: string;
+  /** Who a run that follows is for. */
+  readonly caller?: string;
 }
 
-/** Stores the template and begins its creation, in one transaction. @returns the operation's id. Errors: those of putValidated, RunInProgress. */
+export interface PutTemplate {
+  /** The operation. */
+  readonly operation: string;
+  readonly resource: StoredResource;
+  readonly created: boolean;
+}
+
+/** Stores the template and begins its creation, in one transaction. Errors: those of putValidated, RunInProgress, OperationNotAllowed. */
 export async function putTemplate(
   engine: Engine,
   database: Kysely<Schema>,
   options: PutTemplateOptions,
-): Promise<string> {
-  const { id, body, apiVersion, local, catalogue, where } = options;
+): Promise<PutTemplate> {
+  const { id, body, apiVersion, local, catalogue, where, caller } = options;
+  const revise = local || (options.revise ?? false);
   return await database.transaction().execute(async trx => {
-    await trx.selectFrom('resource').select('id').where('id', '=', id.toLowerCase()).forUpdate().execute();
-    if (await activeRun(trx, id)) throw await runInProgress(trx, id);
-    const { resource } = await putValidated(trx, imageTemplates, { id, body, apiVersion, local, revise: local });
-    const input: CreateInput = { templateId: resource.id, local, ...(catalogue !== undefined && { catalogue }) };
-    return await engine.submit(trx, { kind: CREATE_KIND, resourceId: id.toLowerCase(), input, where });
+    await lockTemplate(trx, id);
+    const existing = await getResource(trx, id);
+    const active = await activeRun(trx, id);
+    // Who may not replace it is told so by putValidated, running or not.
+    if (revise && active) throw local ? await runInProgress(trx, id) : notAllowed('write', existing!, active.state);
+    if (revise && existing && !local) await requireReplaceable(trx, existing);
+    const { resource, created } = await putValidated(trx, imageTemplates, {
+      id,
+      body,
+      apiVersion,
+      local,
+      revise,
+      ...(existing && { known: keptOf(existing) }),
+    });
+    if (existing && !local) {
+      requireSamePlace(existing, resource);
+      await requireTriggersFit(trx, resource);
+    }
+    const input: CreateInput = {
+      templateId: resource.id,
+      local,
+      ...(catalogue !== undefined && { catalogue }),
+      ...(caller !== undefined && { caller }),
+    };
+    const operation = await engine.submit(trx, { kind: CREATE_KIND, resourceId: idKey(id), input, where });
+    if (caller !== undefined) await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
+    return { operation, resource, created };
   });
 }
 
-export interface CreateEnvironment {
-  readonly database: Kysely<Schema>;
-  readonly home: Home;
+const keptOf = ({ properties: { exactStagingResourceGroup, staging } }: StoredResource): JsonObject => ({
+  ...(exactStagingResourceGroup !== undefined && { exactStagingResourceGroup }),
+  ...(staging !== undefined && { staging }),
+  provisioningState: 'Updating',
+});
+
+async function requireReplaceable(trx: Transacting, existing: StoredResource): Promise<void> {
+  if (['Creating', 'Updating', 'Deleting'].includes(provisioningState(existing)))
+    throw notAllowed('write', existing, (await lastRun(trx, existing))?.state);
 }
 
-export function createHandler({ database, home }: CreateEnvironment): OperationHandler {
+/** What a revision cannot change: where the template is, and where it stages. */
+function requireSamePlace(before: StoredResource, after: StoredResource): void {
+  if (before.location !== after.location)
+    throw new KilnError(
+      'InvalidResourceLocation',
+      `The resource '${before.name}' already exists in location '${before.location}'. A resource with the same name cannot be created in location '${after.location}'. Please select a new resource name.`,
+      { target: 'location' },
+    );
+  if (before.properties.stagingResourceGroup !== after.properties.stagingResourceGroup && stagingOf(before))
+    throw new KilnError('PropertyChangeNotAllowed', "Changing property 'stagingResourceGroup' is not allowed.", {
+      target: 'properties.stagingResourceGroup',
+    });
+}
+
+export function createHandler(environment: ProviderEnvironment): OperationHandler {
+  const { database } = environment;
   return {
     kind: CREATE_KIND,
     async run({ id, signal }, input) {
-      const { templateId, local, catalogue } = input as CreateInput;
+      const { templateId, local, catalogue, caller } = input as CreateInput;
+      const sources = { database, home: environment.home, ...(catalogue !== undefined && { catalogue }) };
+      let acting: Acting | undefined;
       try {
-        const stored = templateOf(await requireResource(database, templateId));
-        await sourceOf(stored, { database, home, ...(catalogue !== undefined && { catalogue }) });
-        const { template } = await prepareTemplate(stored, {
-          files: home.files,
+        let stored = await requireResource(database, templateId);
+        const template = templateOf(stored);
+        if (!local) {
+          acting = await actingIdentity(database, template.identity);
+          stored = await openStaging(database, stored, acting);
+          if (acting) await requireRights(database, acting, buildLinks(template.properties, [acting.id]));
+        }
+        await checkPlaces(template, sources, local);
+        const { template: prepared } = await prepareTemplate(template, {
+          files: environment.home.files,
           owner: id,
           signal,
-          download: (url, { onProgress: _, ...options }) => download(url, { ...options, allowFile: local }),
+          download: (url, { onProgress: _, ...options }) =>
+            download(url, {
+              ...options,
+              allowFile: local,
+              allowLocal: local || environment.options.localDownloads,
+            }),
         });
-        await patchProperties(database, templateId, {
-          ...(template.properties as unknown as JsonObject),
-          provisioningState: 'Succeeded',
-        });
-      } catch (thrown) {
-        const error = asKilnError(thrown);
+        const exactVersion = await exactVersionOf(prepared, sources, signal);
         await whenReachable(() =>
-          patchProperties(database, templateId, {
-            provisioningState: error.code === 'Canceled' ? 'Canceled' : 'Failed',
-            provisioningError: { provisioningErrorCode: provisioningErrorCode(error), message: error.message },
+          database.transaction().execute(async trx => {
+            const { source, ...rest } = prepared.properties;
+            await patchProperties(trx, templateId, {
+              ...rest,
+              source: { ...source, ...(exactVersion !== undefined && { exactVersion }) },
+              provisioningState: 'Succeeded',
+            });
+            await writeIdentity(trx, templateId, acting);
+            if (!local) await runAutomatically(environment, trx, templateId, caller);
           }),
         );
+      } catch (thrown) {
+        const error = asKilnError(thrown);
+        // Another worker makes the template now.
+        if (error.code !== 'WorkerLost')
+          await whenReachable(async () => {
+            await writeFailure(database, templateId, error);
+            await writeIdentity(database, templateId, acting);
+          });
         throw error;
       }
       return { templateId };
@@ -97,4 +186,52 @@ export function createHandler({ database, home }: CreateEnvironment): OperationH
       return undefined;
     },
   };
+}
+
+/** The source is there, and what is published to; one fits into the other. */
+async function checkPlaces(template: ImageTemplate, sources: SourceEnvironment, local: boolean): Promise<void> {
+  const source = await sourceOf(template, sources);
+  if (local) return;
+  const definitions = await requireTargets(sources.database, template.properties.distribute);
+  // Of an image that stands in for another one nobody knows more than that it boots.
+  if (!source.replaced) requireSameKind(definitions, source);
+}
+
+async function writeFailure(database: Kysely<Schema>, templateId: string, error: KilnError): Promise<void> {
+  const stored = await getResource(database, templateId);
+  await patchProperties(database, templateId, {
+    provisioningState: error.code === 'Canceled' ? 'Canceled' : 'Failed',
+    provisioningError: {
+      provisioningErrorCode: provisioningErrorCode(error, stored && templateOf(stored).properties),
+      message: error.message,
+    },
+  });
+}
+
+/** The ids that the identity has in the directory are shown once the template is provisioned (contract 1.5). */
+async function writeIdentity(database: Kysely<Schema>, templateId: string, acting: Acting | undefined): Promise<void> {
+  if (!acting) return;
+  const { id, principalId, clientId } = acting;
+  const identity = { type: 'UserAssigned', userAssignedIdentities: { [id]: { principalId, clientId } } };
+  await database
+    .updateTable('resource')
+    .set({ identity: json<unknown>(identity) })
+    .where('id', '=', idKey(templateId))
+    .execute();
+}
+
+/** `autoRun`: a template that was made or changed is built at once. */
+export async function runAutomatically(
+  { engine, machines }: Pick<ProviderEnvironment, 'engine' | 'machines'>,
+  trx: Transacting,
+  templateId: string,
+  caller: string | undefined,
+): Promise<void> {
+  const { properties } = templateOf(await requireResource(trx, templateId));
+  if (properties.autoRun?.state !== 'Enabled' || (await activeRun(trx, templateId))) return;
+  await startRun(engine, trx, templateId, {
+    where: 'anywhere',
+    machines,
+    ...(caller !== undefined && { caller }),
+  });
 }

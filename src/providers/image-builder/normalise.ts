@@ -44,7 +44,7 @@ export function normaliseTemplate(template: CheckedTemplate, apiVersion: string)
     apiVersion,
     location: requireRegion(template.location, TEMPLATE_TYPE).name,
     tags: template.tags ?? {},
-    ...(template.identity && template.identity.type !== 'None' && { identity: template.identity }),
+    ...(template.identity && { identity: normaliseIdentity(template.identity) }),
     properties: {
       ...properties,
       source: normaliseSource(properties.source),
@@ -67,6 +67,10 @@ export function normaliseTemplate(template: CheckedTemplate, apiVersion: string)
   };
 }
 
+function normaliseIdentity(identity: TemplateIdentity): TemplateIdentity {
+  return identity.type === 'None' ? { type: 'None' } : identity;
+}
+
 /** `exactVersion` says `latest` until that is resolved. */
 function normaliseSource(source: TemplateSource): TemplateSource {
   if (source.type === 'PlatformImage') return { ...source, exactVersion: source.version };
@@ -77,6 +81,8 @@ function normaliseSource(source: TemplateSource): TemplateSource {
 function normaliseCustomizer(customizer: Customizer): Customizer {
   if (customizer.type === 'Shell' || customizer.type === 'PowerShell' || customizer.type === 'File')
     return withChecksum(customizer);
+  if (customizer.type === 'WindowsRestart')
+    return { restartCommand: '', restartCheckCommand: '', restartTimeout: '', ...customizer };
   return customizer;
 }
 

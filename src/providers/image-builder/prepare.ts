@@ -8,7 +8,7 @@ import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { sync } from '../../disks/durable.ts';
 import type { Progress } from '../../images/source.ts';
-import type { ImageTemplate } from './normalise.ts';
+import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 
 /** Fetches a URL into a file. `file:` URLs, too: validation lets them through only where they are allowed. */
 export type Download = (
@@ -56,7 +56,8 @@ const MAX_SCRIPT_BYTES = 64 * 1024 * 1024;
 const INCOMING = 'incoming-';
 
 interface Step {
-  readonly type: string;
+  /** The workload that an image is optimized for has none. */
+  readonly type?: string;
   readonly name?: string;
   readonly scriptUri?: string;
   readonly sourceUri?: string;
@@ -73,19 +74,17 @@ export async function prepareTemplate(template: ImageTemplate, options: PrepareO
   const fetched = new Map<string, Promise<Fetched>>();
   const incoming = await mkdtemp(join(options.files, `${INCOMING}${options.owner ?? ''}+`));
   try {
+    const prepareStep = async <Kind extends Step>(step: Kind, path: string): Promise<Kind> => {
+      const url = step.scriptUri ?? step.sourceUri;
+      if (url === undefined) return step;
+      const file = await fetchOnce(url, step, path, { ...options, incoming, fetched });
+      checkSum(step, path, url, file.sha256);
+      files.push({ path, url, ...file });
+      return { ...step, sha256Checksum: file.sha256 };
+    };
     const prepare = async <Kind extends Step>(steps: readonly Kind[], at: JsonPath): Promise<Kind[]> => {
       const prepared: Kind[] = [];
-      for (const [index, step] of steps.entries()) {
-        const url = step.scriptUri ?? step.sourceUri;
-        if (url === undefined) prepared.push(step);
-        else {
-          const path = formatPath([...at, index]);
-          const file = await fetchOnce(url, step, path, { ...options, incoming, fetched });
-          checkSum(step, path, url, file.sha256);
-          files.push({ path, url, ...file });
-          prepared.push({ ...step, sha256Checksum: file.sha256 });
-        }
-      }
+      for (const [index, step] of steps.entries()) prepared.push(await prepareStep(step, formatPath([...at, index])));
       return prepared;
     };
     const { properties } = template;
@@ -93,7 +92,10 @@ export async function prepareTemplate(template: ImageTemplate, options: PrepareO
     const checks = properties.validate?.inVMValidations;
     const inVMValidations = checks && (await prepare(checks, ['properties', 'validate', 'inVMValidations']));
     const validate = inVMValidations ? { validate: { ...properties.validate, inVMValidations } } : {};
-    return { template: { ...template, properties: { ...properties, customize, ...validate } }, files };
+    const script = properties.optimize?.workload;
+    const workload = script?.scriptUri && (await prepareStep(script, 'properties.optimize.workload'));
+    const optimize = workload ? { optimize: { ...properties.optimize, workload } } : {};
+    return { template: { ...template, properties: { ...properties, customize, ...validate, ...optimize } }, files };
   } finally {
     await rm(incoming, { recursive: true, force: true });
   }
@@ -179,7 +181,7 @@ function checkSum(step: Step, path: string, url: string, sha256: string): void {
 }
 
 function stepName(step: Step, path: string): string {
-  return `${path} (${step.type}${step.name ? ` "${step.name}"` : ''})`;
+  return step.type === undefined ? path : `${path} (${step.type}${step.name ? ` "${step.name}"` : ''})`;
 }
 
 /** Without user, password and query: they may be secrets, as in a SAS. */
@@ -196,19 +198,28 @@ export async function sweepIncoming(files: string, isAlive: (owner: string) => P
       await rm(join(files, name), { recursive: true, force: true });
 }
 
-/** The documented code of a creation that failed, for `provisioningError`. */
-export function provisioningErrorCode(error: KilnError): string {
-  const validator = error.target?.includes('inVMValidations') ?? false;
-  switch (error.code) {
-    case 'DownloadFailed':
-    case 'ChecksumMismatch':
-      return validator ? 'NoValidatorScript' : 'NoCustomizerScript';
-    case 'SourceNotFound':
-    case 'SourceUnusable':
-      return 'BadPIRSource';
-    case 'InternalError':
-      return 'ServerError';
-    default:
-      return 'Other';
+/** The documented code of a creation that failed, for `provisioningError`: by what is at fault (contract 1.3, 3.2). */
+export function provisioningErrorCode(
+  error: KilnError,
+  properties?: Pick<ImageTemplateProperties, 'source' | 'distribute'>,
+): string {
+  const target = error.target ?? '';
+  if (error.code === 'DownloadFailed' || error.code === 'ChecksumMismatch') {
+    if (target.includes('optimize')) return 'Other';
+    return target.includes('inVMValidations') ? 'NoValidatorScript' : 'NoCustomizerScript';
   }
+  if (error.code === 'InternalError') return 'ServerError';
+  if (error.code === 'SourceNotFound' || error.code === 'SourceUnusable' || target.startsWith('properties.source'))
+    return BAD_SOURCE[properties?.source.type ?? 'PlatformImage'];
+  if (target.startsWith('properties.stagingResourceGroup')) return 'BadStagingResourceGroup';
+  const index = /^properties\.distribute\[(\d+)\]/.exec(target)?.[1];
+  if (index !== undefined && properties?.distribute[Number(index)]?.type === 'SharedImage')
+    return 'BadSharedImageDistribute';
+  return 'Other';
 }
+
+const BAD_SOURCE = Object.freeze({
+  PlatformImage: 'BadPIRSource',
+  ManagedImage: 'BadManagedImageSource',
+  SharedImageVersion: 'BadSharedImageVersionSource',
+});

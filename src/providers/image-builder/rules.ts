@@ -1,4 +1,5 @@
 /** What the rules of a template's parts share: a place to report to, and the forms of values that several parts have. */
+import { tryParseId } from '../../arm/ids.ts';
 import type { JsonPath } from '../../arm/json-path.ts';
 import type { Finding } from '../../arm/shape.ts';
 
@@ -59,6 +60,13 @@ export function checkUrl(rules: Rules, path: JsonPath, text: string): void {
       ? 'Local files can only be used with `kiln build`.'
       : 'It must be an absolute http or https URL.',
   );
+}
+
+/** The id of a resource group. Clients also send it without the first slash (recorded); undefined where the text names no group. */
+export function parseGroup(text: string): { subscription: string; name: string } | undefined {
+  const id = tryParseId(text.startsWith('/') ? text : `/${text}`);
+  if (id?.resourceGroup === undefined || id.names.length !== 1 || id.name !== id.resourceGroup) return undefined;
+  return { subscription: id.subscription, name: id.name };
 }
 
 /** SHA-256 in hexadecimal, or empty for "not given". */

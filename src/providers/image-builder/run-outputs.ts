@@ -29,8 +29,9 @@ export function runOutputResource(
     name: row.name,
     type: RUN_OUTPUT_TYPE,
     properties: {
-      ...(row.artifact_id !== null && { artifactId: row.artifact_id }),
-      ...(row.artifact_uri !== null && { artifactUri: row.artifact_uri }),
+      ...(row.artifact_uri !== null
+        ? { artifactUri: row.artifact_uri }
+        : row.artifact_id !== null && { artifactId: row.artifact_id }),
       provisioningState: 'Succeeded',
     },
   };

@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import type { Kysely } from 'kysely';
 import { asKilnError, type ErrorBody, errorBody, KilnError } from '../../arm/errors.ts';
-import { build } from '../../builds/build.ts';
+import { type BuildRequest, build } from '../../builds/build.ts';
 import type { LogLine } from '../../builds/log.ts';
 import type { Phase } from '../../builds/phase.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
@@ -14,15 +14,18 @@ import type { ServiceLog } from '../../database/service-log.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
-import type { Progress } from '../../images/source.ts';
+import type { Progress, SourceImage } from '../../images/source.ts';
 import type { MachineFactory } from '../../machines/machine.ts';
 import { requireResource } from '../life.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
+import { lastRun } from './last-run.ts';
+import { requireBuildRights } from './links.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
+import { noteExactVersion } from './source-image.ts';
+import { notAllowed, provisioningState } from './states.ts';
 import { noteRunEnd } from './triggers-state.ts';
-import { TEMPLATE_TYPE } from './validate.ts';
 
 export const RUN_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/run';
 
@@ -44,6 +47,13 @@ export interface RunListener {
   progress(progress: Progress): void;
 }
 
+interface RunInput {
+  readonly templateId: string;
+  readonly catalogue?: string;
+  /** Whether the identity has to be allowed what the build does; missing in operations of an older Kiln. */
+  readonly authorize?: boolean;
+}
+
 export interface RunEnvironment {
   readonly log: ServiceLog;
   readonly database: Kysely<Schema>;
@@ -62,9 +72,15 @@ export async function startRun(
   engine: Engine,
   database: Kysely<Schema>,
   templateId: string,
-  options: { readonly where: 'here' | 'anywhere'; readonly catalogue?: string; readonly machines: MachineFactory },
+  options: {
+    readonly where: 'here' | 'anywhere';
+    readonly catalogue?: string;
+    readonly machines: MachineFactory;
+    /** Object id. */
+    readonly caller?: string;
+  },
 ): Promise<string> {
-  const { where, catalogue } = options;
+  const { where, catalogue, caller } = options;
   const { accelerator } = await options.machines.shape({ processors: 1, memoryMiB: 1024, firmware: 'bios' });
   const slowness = accelerator === 'tcg' ? EMULATED_SLOWNESS : 1;
   try {
@@ -73,20 +89,21 @@ export async function startRun(
       await trx.selectFrom('resource').select('id').where('id', '=', templateId.toLowerCase()).forUpdate().execute();
       const resource = await requireResource(trx, templateId);
       if (await activeRun(trx, templateId)) throw await runInProgress(trx, templateId);
-      const state = String(resource.properties.provisioningState);
-      if (state !== 'Succeeded')
-        throw new KilnError(
-          'OperationNotAllowed',
-          `Operation ${TEMPLATE_TYPE}/run/action is not allowed in provisioning state: ${state.toLowerCase()} or run state: none.`,
-          { target: resource.id },
-        );
+      if (provisioningState(resource) !== 'Succeeded')
+        throw notAllowed('run/action', resource, (await lastRun(trx, resource))?.state);
       const id = await engine.submit(trx, {
         kind: RUN_KIND,
         resourceId: templateId.toLowerCase(),
-        input: { templateId, ...(catalogue !== undefined && { catalogue }) },
+        input: {
+          templateId,
+          // Who builds at this host is not asked for roles.
+          authorize: where === 'anywhere',
+          ...(catalogue !== undefined && { catalogue }),
+        } satisfies RunInput,
         where,
         timeoutSeconds: buildTimeout(templateOf(resource)) * 60 * slowness,
       });
+      if (caller !== undefined) await trx.updateTable('operation').set({ caller }).where('id', '=', id).execute();
       await trx
         .insertInto('run')
         .values({
@@ -147,13 +164,17 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
   return {
     kind: RUN_KIND,
     async run(context, input) {
-      const { templateId, catalogue } = input as { templateId: string; catalogue?: string };
+      const { templateId, catalogue, authorize } = input as RunInput;
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
       try {
         const resource = await requireResource(database, templateId);
-        const request = await buildRequest(resource, context.id, environment, catalogue);
+        if (authorize) await requireBuildRights(database, templateOf(resource));
+        const request = noting(
+          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize }),
+          image => noteExactVersion(database, resource, image),
+        );
         await database
           .updateTable('run')
           .set({ machine: json(request.shape) })
@@ -210,6 +231,16 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       return { status: 'Succeeded', output: { runId: operation.id } };
     },
   };
+}
+
+/** Tells of the source's image as soon as the build has it. */
+function noting(request: BuildRequest, note: (image: SourceImage) => Promise<void>): BuildRequest {
+  const acquire: BuildRequest['source']['acquire'] = async options => {
+    const acquired = await request.source.acquire(options);
+    await note(acquired.image);
+    return acquired;
+  };
+  return { ...request, source: { ...request.source, acquire } };
 }
 
 /** Azure's sentence for a failed build first: scripts search for it. Then what it never says: which step, and why. */

@@ -7,11 +7,13 @@ import type { Schema } from '../../database/schema.ts';
 import type { Home } from '../../home.ts';
 import { acquirePlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
+import { newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
+import type { SourceImage } from '../../images/source.ts';
 import { list, type StoredImage } from '../../images/store.ts';
 import { latestVersion } from '../compute/gallery-image-versions.ts';
-import { listResources } from '../store.ts';
-import type { ImageTemplate } from './normalise.ts';
+import { listResources, patchProperties, type StoredResource } from '../store.ts';
+import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import type { PlatformImageSource } from './source.ts';
 
 export interface SourceEnvironment {
@@ -25,6 +27,8 @@ export type TemplateSourceImage = BuildRequest['source'] & {
   readonly osType: 'Linux' | 'Windows';
   readonly hyperVGeneration: 'V1' | 'V2';
   readonly firmware: 'bios' | 'uefi';
+  /** Another image stands in for the one that was named. */
+  readonly replaced: boolean;
 };
 
 /** What the template starts from; nothing is fetched or made yet. Errors: SourceNotFound, SourceUnusable. */
@@ -43,13 +47,14 @@ async function platformImage(
   const { publisher, offer, sku, version } = source;
   const reference = { publisher, offer, sku, version };
   const userEntries = await userCatalogue(environment);
-  const { entry } = findEntry(reference, userEntries);
+  const { entry, notes } = findEntry(reference, userEntries);
   const options = { cacheDirectory: environment.home.sources, userEntries };
   return {
     reference: [publisher, offer, sku, version].join(':'),
     osType: entry.osType,
     hyperVGeneration: entry.hyperVGeneration,
     firmware: entry.firmware,
+    replaced: notes.length > 0,
     async acquire(acquiring) {
       const before = await resolvePlatformImage(reference, options);
       const image = await acquirePlatformImage(reference, { ...options, ...acquiring });
@@ -57,6 +62,51 @@ async function platformImage(
     },
   };
 }
+
+/** How long a publisher is asked for its newest version while a template is made (ms); its builds ask again, and wait longer. */
+const PATIENCE = 3_000;
+
+/**
+ * What `exactVersion` says when a template has been made: the version that `latest` stands for now, or `latest` itself where that is not known before
+ * somebody makes or fetches it; otherwise the version that the template names.
+ */
+export async function exactVersionOf(
+  template: ImageTemplate,
+  environment: SourceEnvironment,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { source } = template.properties;
+  if (source.type === 'ManagedImage') return undefined;
+  if (source.type === 'SharedImageVersion') return await versionId(source.imageVersionId, template, environment);
+  const { publisher, offer, sku, version } = source;
+  if (version.toLowerCase() !== 'latest') return version;
+  const options = {
+    cacheDirectory: environment.home.sources,
+    userEntries: await userCatalogue(environment),
+    signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
+  };
+  const reference = { publisher, offer, sku, version };
+  const known = await newestPlatformImage(reference, options).catch(() => undefined);
+  signal.throwIfAborted();
+  if (known && NUMBERS.test(known.version)) return known.version;
+  return (await resolvePlatformImage(reference, { ...options, signal })).exactVersion ?? version;
+}
+
+/** What `latest` stood for in a build that has begun: the template shows it. */
+export async function noteExactVersion(
+  database: Kysely<Schema>,
+  template: Pick<StoredResource, 'id' | 'properties'>,
+  image: SourceImage,
+): Promise<void> {
+  const { source } = template.properties as unknown as ImageTemplateProperties;
+  if (source.type === 'ManagedImage') return;
+  const named = source.type === 'PlatformImage' ? source.version : parseId(source.imageVersionId).name;
+  const exactVersion = source.type === 'PlatformImage' ? image.exactVersion : image.name;
+  if (named.toLowerCase() !== 'latest' || source.exactVersion === exactVersion) return;
+  await patchProperties(database, template.id, { source: { ...source, exactVersion } });
+}
+
+const NUMBERS = /^\d+(\.\d+)+$/;
 
 /** The state directory's own catalogue, under the one that the command line names. */
 export async function userCatalogue({
@@ -115,6 +165,7 @@ function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage
     osType: image.osType,
     hyperVGeneration: image.hyperVGeneration,
     firmware: image.firmware,
+    replaced: false,
     acquire: async () => ({ image: source, cached: true }),
   };
 }

@@ -121,7 +121,8 @@ function templateViolations({ parent, siblings }: ValidationContext): Violation[
   ];
 }
 
-function sourceViolations({ properties }: Resource): Violation[] {
+/** What of a template forbids a trigger, now and as long as it has one. */
+export function sourceViolations({ properties }: Pick<Resource, 'properties'>): Violation[] {
   const { source, distribute } = properties as unknown as ImageTemplateProperties;
   const violations: Violation[] = [];
   const rule = (path: string, message: string, hint: string) =>

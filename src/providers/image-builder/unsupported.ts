@@ -15,7 +15,8 @@ export interface Unsupported {
 
 const WINDOWS_STEPS = new Set(['PowerShell', 'WindowsRestart', 'WindowsUpdate']);
 
-export function unsupported(template: ImageTemplate): Unsupported {
+/** @param options.local a build of `kiln build`, which stages nothing and runs nothing by itself */
+export function unsupported(template: ImageTemplate, { local }: { readonly local: boolean }): Unsupported {
   const { properties } = template;
   const refusals: KilnError[] = [];
   const warnings: string[] = [];
@@ -83,11 +84,13 @@ export function unsupported(template: ImageTemplate): Unsupported {
     warn(at('vmProfile', 'vnetConfig'), 'has no effect: builds use the network of this host');
   if ((properties.vmProfile?.userAssignedIdentities ?? []).length > 0)
     warn(at('vmProfile', 'userAssignedIdentities'), 'has no effect: the build machine has no identity endpoint yet');
-  if (properties.stagingResourceGroup !== '')
-    warn(at('stagingResourceGroup'), 'has no effect: builds are staged in the state directory');
-  if (properties.autoRun?.state === 'Enabled') warn(at('autoRun'), 'has no effect yet in this version of Kiln');
-  if (properties.managedResourceTags && Object.keys(properties.managedResourceTags).length > 0)
-    warn(at('managedResourceTags'), 'has no effect: no staging resources are made');
+  if (local) {
+    if (properties.stagingResourceGroup !== '')
+      warn(at('stagingResourceGroup'), 'has no effect: this build is staged in the state directory');
+    if (properties.autoRun?.state === 'Enabled') warn(at('autoRun'), 'has no effect: this is a build already');
+    if (properties.managedResourceTags && Object.keys(properties.managedResourceTags).length > 0)
+      warn(at('managedResourceTags'), 'has no effect: this build makes no staging resources');
+  }
   return { refusals, warnings };
 }
 

@@ -294,7 +294,7 @@ test('defaults are those that the service echoes', () => {
 
 test('what cannot be built is refused or warned about, never skipped in silence', () => {
   const found = (properties: JsonObject) =>
-    unsupported(normaliseTemplate(check(template(properties)).template, NEWEST_API_VERSION));
+    unsupported(normaliseTemplate(check(template(properties)).template, NEWEST_API_VERSION), { local: true });
   assert.deepEqual(found({}), { refusals: [], warnings: [] });
   const refusals = found({
     customize: [
@@ -389,7 +389,7 @@ test('a template with any part replaced by any value is found wrong, or can be n
         const result = check(mutated, { apiVersion });
         if (result.violations.length === 0) {
           const normal = normaliseTemplate(result.template, apiVersion);
-          unsupported(normal);
+          unsupported(normal, { local: true });
           echoProperties(normal.properties as unknown as JsonObject, apiVersion);
         }
       },

@@ -2,7 +2,7 @@
  * Everything that is wrong with a template, at once. The real service stops at the first violation; ours lists all, in its words. Takes untrusted JSON.
  */
 import { isSince } from '../../arm/api-versions.ts';
-import { isIdOf, RESOURCE_GROUP_TYPE, tryParseId } from '../../arm/ids.ts';
+import { isIdOf } from '../../arm/ids.ts';
 import { formatPath } from '../../arm/json-path.ts';
 import { findRegion, unknownLocation } from '../../arm/locations.ts';
 import type { Violation } from '../../arm/resource-type.ts';
@@ -11,7 +11,7 @@ import { IDENTITY_REQUIRED_SINCE, STRICT_SINCE } from './api-versions.ts';
 import { checkCustomizer } from './customizers.ts';
 import { checkDistributors } from './distributors.ts';
 import { checkProfile, IDENTITY_TYPE } from './profile.ts';
-import { checkUrl, collectRules, type Rules, withoutEchoes } from './rules.ts';
+import { checkUrl, collectRules, parseGroup, type Rules, withoutEchoes } from './rules.ts';
 import { type TemplateIdentity, type TemplateProperties, TemplateSchema } from './schema.ts';
 import { checkSource } from './source.ts';
 import { checkValidators } from './validators.ts';
@@ -127,7 +127,7 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
       "1 to 5 are refused: the build's token must stay valid for more than 5 minutes. Use 6 to 960, or 0 for the default of 240.",
     );
   const group = properties.stagingResourceGroup;
-  if (group && tryParseId(group)?.type !== RESOURCE_GROUP_TYPE)
+  if (group && !parseGroup(group))
     rules.bad(
       [...at, 'stagingResourceGroup'],
       group,

@@ -1,0 +1,63 @@
+/** The newest run of a template, as `lastRunStatus` shows it (contract 3.3). */
+import type { Kysely } from 'kysely';
+import { isSince } from '../../arm/api-versions.ts';
+import { idKey } from '../../arm/ids.ts';
+import type { JsonObject } from '../../arm/shape.ts';
+import type { RunRow, Schema } from '../../database/schema.ts';
+import type { StoredResource } from '../store.ts';
+
+export type LastRun = Pick<
+  RunRow,
+  'id' | 'template_id' | 'state' | 'sub_state' | 'message' | 'created_at' | 'started_at' | 'ended_at'
+>;
+
+const COLUMNS = ['id', 'template_id', 'state', 'sub_state', 'message', 'created_at', 'started_at', 'ended_at'] as const;
+
+/** Of each of the templates that was ever run. Runs of a deleted template with the same name are not this one's. */
+export async function lastRuns(
+  database: Kysely<Schema>,
+  templates: readonly Pick<StoredResource, 'id' | 'createdAt'>[],
+): Promise<ReadonlyMap<string, LastRun>> {
+  if (templates.length === 0) return new Map();
+  const created = new Map(templates.map(({ id, createdAt }) => [idKey(id), createdAt]));
+  const rows = await database
+    .selectFrom('run')
+    .distinctOn('template_id')
+    .select(COLUMNS)
+    .where('template_id', 'in', [...created.keys()])
+    .orderBy('template_id')
+    .orderBy('created_at', 'desc')
+    .execute();
+  return new Map(
+    rows.filter(row => row.created_at >= created.get(row.template_id)!).map(row => [row.template_id, row] as const),
+  );
+}
+
+export async function lastRun(
+  database: Kysely<Schema>,
+  template: Pick<StoredResource, 'id' | 'createdAt'>,
+): Promise<LastRun | undefined> {
+  return (await lastRuns(database, [template])).get(idKey(template.id));
+}
+
+/** What Go writes for a time that is not set. */
+const ZERO_TIME = '0001-01-01T00:00:00Z';
+
+/** As the service writes times: with nanoseconds, of which the database knows the first three digits. */
+const nanoseconds = (time: Date): string => time.toISOString().replace(/Z$/, '000000Z');
+
+/** Cancelling came with this version; clients of older ones know only states that they have. */
+const CANCEL_SINCE = '2020-02-14';
+
+export function lastRunStatus(run: LastRun, apiVersion: string): JsonObject {
+  let state: string = run.state;
+  if (!isSince(apiVersion, CANCEL_SINCE))
+    state = state === 'Canceling' ? 'Running' : state === 'Canceled' ? 'Failed' : state;
+  return {
+    startTime: nanoseconds(run.started_at ?? run.created_at),
+    endTime: run.ended_at ? nanoseconds(run.ended_at) : ZERO_TIME,
+    runState: state,
+    ...(run.sub_state !== null && run.ended_at === null && { runSubState: run.sub_state }),
+    message: run.message ?? '',
+  };
+}

@@ -1,0 +1,150 @@
+/**
+ * PATCH of an image template (contract 4.4), and its operation: what the change links to is checked, then all of it is written at once. An update that fails
+ * changes nothing.
+ */
+import { asKilnError } from '../../arm/errors.ts';
+import { formatId, idKey } from '../../arm/ids.ts';
+import { violationError } from '../../arm/resource-type.ts';
+import type { JsonObject } from '../../arm/shape.ts';
+import { whenReachable } from '../../database/connection.ts';
+import { json } from '../../database/json.ts';
+import type { OperationHandler } from '../../engine/operation.ts';
+import { notFoundError, requireResource } from '../life.ts';
+import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
+import { getResource, patchProperties } from '../store.ts';
+import { runAutomatically } from './create.ts';
+import { templateOf } from './image-templates.ts';
+import { lastRun } from './last-run.ts';
+import {
+  type Acting,
+  actingIdentity,
+  buildLinks,
+  distributeLinks,
+  handedLinks,
+  identityIds,
+  requireLinks,
+  requireRights,
+  requireTargets,
+} from './links.ts';
+import { lockTemplate } from './lock.ts';
+import { readPatch, type TemplateChange } from './patch.ts';
+import { ACTIVE } from './run.ts';
+import type { TemplateIdentity } from './schema.ts';
+import { reassignStaging } from './staging.ts';
+import { notAllowed, provisioningState } from './states.ts';
+import { requireTriggersFit } from './triggers-fit.ts';
+
+export const UPDATE_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/update';
+
+interface UpdateInput {
+  readonly templateId: string;
+  readonly change: TemplateChange;
+  /** The state to go back to. */
+  readonly before: string;
+  readonly caller: string;
+}
+
+/** 202 with the operation. Errors: ValidationFailed, LinkedAuthorizationFailed, OperationNotAllowed. */
+export async function patchTemplate(call: ResourceCall, body: JsonObject): Promise<Answer> {
+  const { database, engine } = call.environment;
+  const template = await getResource(database, call.id);
+  if (!template) throw await notFoundError(database, call.id);
+  const { change, violations } = readPatch(body, template, call.apiVersion);
+  if (violations.length > 0) throw violationError('ValidationFailed', violations);
+  await requireLinks(call, template.id, handedLinks(change.identity, change.vmProfile));
+  // Nobody acts for a template without identity but who changes it.
+  if (identityIds(change.identity ?? (template.identity as TemplateIdentity | undefined)).length === 0)
+    await requireLinks(call, template.id, (change.distribute ?? []).flatMap(distributeLinks));
+
+  return await database.transaction().execute(async trx => {
+    await lockTemplate(trx, idKey(call.id));
+    const now = await requireResource(trx, formatId(call.id));
+    const run = await lastRun(trx, now);
+    const before = provisioningState(now);
+    const busy = run !== undefined && ACTIVE.includes(run.state);
+    const harmless = change.identity === undefined && change.distribute === undefined && change.vmProfile === undefined;
+    if (['Creating', 'Updating', 'Deleting'].includes(before) || (busy && !harmless))
+      throw notAllowed('write', now, run?.state);
+    if (change.distribute)
+      await requireTriggersFit(trx, { ...now, properties: { ...now.properties, distribute: change.distribute } });
+    await patchProperties(trx, call.id, { provisioningState: 'Updating' });
+    const caller = call.caller.objectId;
+    const input: UpdateInput = { templateId: now.id, change, before, caller };
+    const id = await engine.submit(trx, { kind: UPDATE_KIND, resourceId: idKey(call.id), input, where: 'anywhere' });
+    await trx.updateTable('operation').set({ caller }).where('id', '=', id).execute();
+    return { status: 202, operation: { id, location: now.location! } };
+  });
+}
+
+export function updateHandler(environment: ProviderEnvironment): OperationHandler {
+  const { database } = environment;
+  const back = (templateId: string, before: string) =>
+    whenReachable(() => patchProperties(database, templateId, { provisioningState: before }));
+  return {
+    kind: UPDATE_KIND,
+    async run(_context, input) {
+      const { templateId, change, before, caller } = input as UpdateInput;
+      try {
+        const stored = await requireResource(database, templateId);
+        const template = templateOf(stored);
+        const acting = await actingAfter(environment, template.identity, change);
+        if (acting && (change.distribute || change.vmProfile))
+          await requireRights(
+            database,
+            acting,
+            buildLinks({ ...template.properties, ...(change as Partial<typeof template.properties>) }, [acting.id]),
+          );
+        if (change.distribute)
+          await requireTargets(database, change.distribute as typeof template.properties.distribute);
+        const { tags, identity, ...properties } = change;
+        await whenReachable(() =>
+          database.transaction().execute(async trx => {
+            await patchProperties(trx, templateId, { ...properties, provisioningState: before });
+            const columns = {
+              ...(tags && { tags: json(tags as Record<string, string>) }),
+              ...(identity && { identity: json<unknown>(identityColumn(identity, acting)) }),
+            };
+            if (tags || identity)
+              await trx.updateTable('resource').set(columns).where('id', '=', idKey(templateId)).execute();
+            if (identity) await reassignStaging(trx, stored, principalOf(template.identity), acting?.principalId);
+            if ((properties.distribute || properties.vmProfile) && before === 'Succeeded')
+              await runAutomatically(environment, trx, templateId, caller);
+          }),
+        );
+      } catch (thrown) {
+        const error = asKilnError(thrown);
+        if (error.code !== 'WorkerLost') await back(templateId, before);
+        throw error;
+      }
+      return { templateId };
+    },
+    async abandoned(trx, operation) {
+      const { templateId, before } = operation.input as UpdateInput;
+      await patchProperties(trx, templateId, { provisioningState: before });
+      return undefined;
+    },
+  };
+}
+
+/** A new identity has to be there; the old one only where the change needs somebody to act. */
+async function actingAfter(
+  { database }: ProviderEnvironment,
+  before: TemplateIdentity | undefined,
+  { identity, distribute, vmProfile }: TemplateChange,
+): Promise<Acting | undefined> {
+  if (identity) return await actingIdentity(database, identity);
+  return distribute || vmProfile ? await actingIdentity(database, before) : undefined;
+}
+
+const identityColumn = (identity: TemplateIdentity, acting: Acting | undefined): TemplateIdentity =>
+  acting
+    ? {
+        type: 'UserAssigned',
+        userAssignedIdentities: { [acting.id]: { principalId: acting.principalId, clientId: acting.clientId } },
+      }
+    : identity;
+
+function principalOf(identity: TemplateIdentity | undefined): string | undefined {
+  const [known] = Object.values(identity?.userAssignedIdentities ?? {}) as { principalId?: string }[];
+  return known?.principalId;
+}
