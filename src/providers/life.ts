@@ -4,6 +4,7 @@ import { checkApiVersion } from '../arm/api-versions.ts';
 import { KilnError } from '../arm/errors.ts';
 import {
   formatId,
+  idKey,
   parentId,
   parseId,
   RESOURCE_GROUP_TYPE,
@@ -97,11 +98,26 @@ async function requireOwner(store: Store, id: ResourceId): Promise<StoredResourc
   }
   if (id.type === RESOURCE_GROUP_TYPE || id.resourceGroup === undefined) return undefined;
   const group = resourceGroupId(id.subscription, id.resourceGroup);
-  if (!(await getResource(store, group)))
+  const found = await store
+    .selectFrom('resource')
+    .select('properties')
+    .where('id', '=', idKey(group))
+    // It stays until the resource is in it, or its deletion finds that.
+    .forKeyShare()
+    .executeTakeFirst();
+  if (!found)
     throw new KilnError('ResourceGroupNotFound', `Resource group '${id.resourceGroup}' could not be found.`, {
       target: group,
     });
+  if ((found.properties as JsonObject).provisioningState === 'Deleting') throw groupBeingDeleted(id.resourceGroup);
   return undefined;
+}
+
+export function groupBeingDeleted(name: string): KilnError {
+  return new KilnError(
+    'ResourceGroupBeingDeleted',
+    `The resource group '${name}' is in deprovisioning state and cannot perform this operation.`,
+  );
 }
 
 const sameLocation = (a: string | undefined, b: string | undefined): boolean =>

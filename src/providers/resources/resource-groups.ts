@@ -2,11 +2,13 @@
 import { Type } from '@sinclair/typebox';
 import { RESOURCE_GROUP_TYPE } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
+import { isObject } from '../../arm/shape.ts';
 import { readTracked } from '../tracked.ts';
+import { RESOURCES_API_VERSIONS } from './api-versions.ts';
 
 export const resourceGroups: ResourceType = Object.freeze({
   type: RESOURCE_GROUP_TYPE,
-  apiVersions: Object.freeze(['2024-11-01', '2024-03-01', '2022-09-01', '2021-04-01']),
+  apiVersions: RESOURCES_API_VERSIONS,
   kind: 'tracked',
   create: 'at once',
   delete: 'operation',
@@ -32,6 +34,8 @@ export const resourceGroups: ResourceType = Object.freeze({
   },
   validate(body, context) {
     const { location, tags, violations, warnings } = readTracked(body, Type.Object({}), 'resourceGroup', context);
-    return { resource: { location, tags, properties: { provisioningState: 'Succeeded' } }, violations, warnings };
+    const managedBy = isObject(body) && typeof body.managedBy === 'string' ? { managedBy: body.managedBy } : {};
+    const properties = { provisioningState: 'Succeeded', ...managedBy };
+    return { resource: { location, tags, properties }, violations, warnings };
   },
 } satisfies ResourceType);

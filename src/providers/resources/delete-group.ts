@@ -1,0 +1,189 @@
+/**
+ * The `delete` operation of a resource group: all that is in it goes, last the group. From the first moment on nothing new gets in (life.ts refuses it), and a
+ * worker that dies over it leaves it to the next one.
+ */
+import { type Kysely, sql } from 'kysely';
+import { asKilnError, KilnError } from '../../arm/errors.ts';
+import { formatId, idKey, parseId, sameText } from '../../arm/ids.ts';
+import { type Transacting, whenReachable } from '../../database/connection.ts';
+import type { Schema } from '../../database/schema.ts';
+import type { Engine } from '../../engine/engine.ts';
+import { OPEN, type OperationHandler } from '../../engine/operation.ts';
+import type { Home } from '../../home.ts';
+import { list, remove } from '../../images/store.ts';
+import { removeAssignments } from '../authorization/role-assignments.ts';
+import { removeTemplate } from '../image-builder/delete.ts';
+import { ACTIVE } from '../image-builder/run.ts';
+import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
+import { notFoundError } from '../life.ts';
+import { getResource, patchProperties, removeResource } from '../store.ts';
+import { isDeleting } from './groups.ts';
+
+export const DELETE_GROUP_KIND = 'Microsoft.Resources/resourceGroups/delete';
+
+interface DeleteInput {
+  readonly groupId: string;
+}
+
+/** Begins it, or finds it going on. @returns the operation's id. Errors: ResourceGroupNotFound, Conflict while something in it is being built. */
+export async function deleteGroup(
+  { database, engine }: { readonly database: Kysely<Schema>; readonly engine: Engine },
+  id: string,
+  caller: string,
+): Promise<string> {
+  const key = idKey(id);
+  return await database.transaction().execute(async trx => {
+    await trx.selectFrom('resource').select('id').where('id', '=', key).forUpdate().execute();
+    const group = await getResource(trx, key);
+    if (!group) throw await notFoundError(trx, parseId(id));
+    if (isDeleting(group)) {
+      const open = await openDeletion(trx, key);
+      if (open !== undefined) return open;
+    }
+    await refuseWhileBuilding(trx, key, group.name);
+    await patchProperties(trx, key, { provisioningState: 'Deleting' });
+    const input: DeleteInput = { groupId: group.id };
+    const operation = await engine.submit(trx, { kind: DELETE_GROUP_KIND, resourceId: key, input, where: 'anywhere' });
+    await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
+    return operation;
+  });
+}
+
+async function openDeletion(trx: Transacting, key: string): Promise<string | undefined> {
+  const row = await trx
+    .selectFrom('operation')
+    .select('id')
+    .where('resource_id', '=', key)
+    .where('kind', '=', DELETE_GROUP_KIND)
+    .where('status', 'in', OPEN)
+    .executeTakeFirst();
+  return row?.id;
+}
+
+/** Builds of templates in the group, and of those that have it for staging. */
+async function refuseWhileBuilding(trx: Transacting, key: string, name: string): Promise<void> {
+  const active = await trx
+    .selectFrom('run')
+    .leftJoin('resource', 'resource.id', 'run.template_id')
+    .select(['run.id', 'run.template_name'])
+    .where('run.state', 'in', ACTIVE)
+    .where(where =>
+      where.or([
+        sql<boolean>`starts_with(run.template_id, ${`${key}/`})`,
+        sql<boolean>`lower(resource.properties->>'exactStagingResourceGroup') = ${key}`,
+      ]),
+    )
+    .orderBy('run.created_at')
+    .executeTakeFirst();
+  if (!active) return;
+  throw new KilnError(
+    'Conflict',
+    `The resource group '${name}' cannot be deleted: the image template '${active.template_name}' is being built by run ${active.id}.`,
+    { target: key, hint: 'Cancel the run, or wait until it has ended.' },
+  );
+}
+
+export interface DeleteGroupEnvironment {
+  readonly database: Kysely<Schema>;
+  readonly home: Home;
+  /** Read when the operation runs. */
+  readonly engine: Engine;
+}
+
+export function deleteGroupHandler(environment: DeleteGroupEnvironment): OperationHandler {
+  const { database } = environment;
+  return {
+    kind: DELETE_GROUP_KIND,
+    async run({ signal }, input) {
+      const { groupId } = input as DeleteInput;
+      try {
+        do {
+          await endOperations(environment, groupId, signal);
+          await removeContent(database, groupId);
+          await removeImages(environment.home, groupId);
+          signal.throwIfAborted();
+        } while (!(await removeEmpty(database, groupId)));
+        return null;
+      } catch (error) {
+        // It may be tried again then. When this process is closing, another one goes on.
+        if (asKilnError(signal.aborted ? signal.reason : error).code !== 'WorkerLost')
+          await whenReachable(() => patchProperties(database, groupId, { provisioningState: 'Failed' }), signal).catch(
+            () => undefined,
+          );
+        throw error;
+      }
+    },
+    async abandoned(trx, operation) {
+      await patchProperties(trx, operation.resource_id!, { provisioningState: 'Failed' });
+      return undefined;
+    },
+  };
+}
+
+/**
+ * What is being made in the group is of no use any more. It is canceled rather than waited for: an operation that has not begun may stand behind this one, in
+ * front of the only worker.
+ */
+async function endOperations(
+  { database, engine }: DeleteGroupEnvironment,
+  groupId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const open = await database
+    .selectFrom('operation')
+    .select('id')
+    .where('status', 'in', OPEN)
+    .where(sql<boolean>`starts_with(resource_id, ${`${idKey(groupId)}/`})`)
+    .execute();
+  for (const { id } of open) await engine.cancel(id);
+  for (const { id } of open) await engine.wait(id, { signal });
+}
+
+/** Templates first: their staging groups are elsewhere. Then the others, children before parents. */
+async function removeContent(database: Kysely<Schema>, groupId: string): Promise<void> {
+  const { subscription, resourceGroup } = parseId(groupId);
+  const rows = await database
+    .selectFrom('resource')
+    .select(['id', 'type'])
+    .where('subscription', '=', subscription.toLowerCase())
+    .where('resource_group', '=', resourceGroup!.toLowerCase())
+    .where('id', '!=', idKey(groupId))
+    .execute();
+  const depth = (type: string) => type.split('/').length;
+  const templates = rows.filter(({ type }) => sameText(type, TEMPLATE_TYPE));
+  const others = rows
+    .filter(({ type }) => !sameText(type, TEMPLATE_TYPE))
+    .sort((a, b) => depth(b.type) - depth(a.type));
+  for (const { id } of templates) await database.transaction().execute(trx => removeTemplate(trx, id));
+  for (const { id } of others)
+    await database.transaction().execute(async trx => {
+      // Of an identity the database removes the principal, and with it what was assigned to that.
+      await removeAssignments(trx, id);
+      await removeResource(trx, id);
+    });
+}
+
+/** Of managed images, gallery versions and VHDs: an image's id is that of its resource, or lies below that of its template. */
+async function removeImages(home: Home, groupId: string): Promise<void> {
+  const prefix = `${idKey(groupId)}/`;
+  for (const image of await list(home.root)) if (idKey(image.manifest.id).startsWith(prefix)) await remove(image);
+}
+
+/** False when something has got in meanwhile: who was about to make it held the group's row. */
+async function removeEmpty(database: Kysely<Schema>, groupId: string): Promise<boolean> {
+  const id = parseId(groupId);
+  return await database.transaction().execute(async trx => {
+    await trx.selectFrom('resource').select('id').where('id', '=', idKey(id)).forUpdate().execute();
+    const left = await trx
+      .selectFrom('resource')
+      .select('id')
+      .where('subscription', '=', id.subscription.toLowerCase())
+      .where('resource_group', '=', id.resourceGroup!.toLowerCase())
+      .where('id', '!=', idKey(id))
+      .executeTakeFirst();
+    if (left) return false;
+    await removeAssignments(trx, formatId(id));
+    await removeResource(trx, id);
+    return true;
+  });
+}
