@@ -139,13 +139,16 @@ const GATEWAY: Json = {
   },
 };
 
+/** Resource Manager's operations on a resource of any type say nothing of its shape, and hide that of its own type. */
+const ANY_RESOURCE = /^\/\{[^/]+\}$|\{resourceProviderNamespace\}\/\{parentResourcePath\}/;
+
 function index(documents: Documents, resolver: Resolver): Map<string, Operation[]> {
   const found = new Map<string, Operation[]>();
   for (const [file, document] of documents) {
     const version = String((document.info as Json | undefined)?.version ?? '').toLowerCase();
     for (const [template, methods] of Object.entries((document.paths ?? {}) as Record<string, Record<string, Json>>))
       for (const [method, definition] of Object.entries(methods)) {
-        if (!('responses' in definition)) continue;
+        if (!('responses' in definition) || ANY_RESOURCE.test(template)) continue;
         const key = `${version} ${method}`;
         const list = found.get(key) ?? [];
         list.push({
