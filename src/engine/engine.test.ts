@@ -252,6 +252,40 @@ test('a shared operation waits for a worker that serves; one of its own queue ne
   assert.equal((await traced('shared')).length, 2);
 });
 
+test('what is short does not wait behind heavy operations; those wait for each other', async t => {
+  const begun = Promise.withResolvers<void>();
+  const end = Promise.withResolvers<void>();
+  const heavy: OperationHandler = {
+    kind: 'heavy',
+    heavy: true,
+    async run() {
+      begun.resolve();
+      await end.promise;
+    },
+  };
+  const engine = await engineOf(t, [heavy]);
+  await engine.serve({ concurrency: 2, builds: 1 });
+  const first = await submit(engine, { where: 'anywhere', kind: 'heavy' });
+  await begun.promise;
+  const second = await submit(engine, { where: 'anywhere', kind: 'heavy' });
+  const short = await Promise.all(Array.from({ length: 6 }, () => submit(engine, { where: 'anywhere' })));
+  for (const id of short) assert.equal((await engine.wait(id, within())).status, 'Succeeded');
+  assert.deepEqual([(await rowOf(first)).status, (await rowOf(second)).status], ['Running', 'NotStarted']);
+  end.resolve();
+  assert.equal((await engine.wait(second, within())).status, 'Succeeded');
+});
+
+test('a server without builds leaves them to others', async t => {
+  const heavy: OperationHandler = { kind: 'heavy', heavy: true, run: async () => 'built' };
+  const [front, builder] = [await engineOf(t, [heavy]), await engineOf(t, [heavy])];
+  await front.serve({ concurrency: 1, builds: 0 });
+  const id = await submit(front, { where: 'anywhere', kind: 'heavy' });
+  assert.equal((await front.wait(await submit(front, { where: 'anywhere' }), within())).status, 'Succeeded');
+  assert.equal((await rowOf(id)).status, 'NotStarted');
+  await builder.serve({ concurrency: 1 });
+  assert.equal((await front.wait(id, within())).worker, builder.worker);
+});
+
 test('no operation is executed twice, however many serve', async t => {
   const engines = await Promise.all(Array.from({ length: 3 }, () => engineOf(t)));
   for (const engine of engines) await engine.serve({ concurrency: 2 });

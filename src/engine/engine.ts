@@ -8,7 +8,7 @@ import type { ServiceLog } from '../database/service-log.ts';
 import type { Home } from '../home.ts';
 import { Executor } from './executor.ts';
 import { abandon, isTerminal, notify, OPEN, type OperationHandler } from './operation.ts';
-import { type Consumer, openQueue, ownQueue, SHARED_QUEUE } from './queue.ts';
+import { BUILD_QUEUE, type Consumer, openQueue, ownQueue, SHARED_QUEUE } from './queue.ts';
 import { type Swept, sweep as sweepOnce } from './sweep.ts';
 import { endWorker, isAlive, openWorker } from './worker.ts';
 
@@ -38,8 +38,8 @@ export interface Engine {
   wait(id: string, options?: { signal?: AbortSignal }): Promise<OperationRow>;
   /** Asks for the end of an operation; one that has not begun ends at once. Whether it was open. Errors: NotFound. */
   cancel(id: string): Promise<boolean>;
-  /** Executes shared operations, and sweeps now and then, until the engine closes. */
-  serve(options: { concurrency: number }): Promise<void>;
+  /** Executes shared operations, and sweeps now and then, until the engine closes. `builds`: heavy ones at a time; default: `concurrency`. */
+  serve(options: { readonly concurrency: number; readonly builds?: number }): Promise<void>;
   /** Settles what dead workers left. */
   sweep(): Promise<Swept>;
   isAlive(worker: string): Promise<boolean>;
@@ -63,7 +63,7 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
   const waiting = new Map<string, Set<() => void>>();
   const own = ownQueue(worker);
   let consumer: Consumer | undefined;
-  let shared: Consumer | undefined;
+  const shared = new Map<string, Consumer>();
   let sweeper: NodeJS.Timeout | undefined;
 
   const queue = await openQueue(database, log);
@@ -80,7 +80,7 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
 
   function hear(payload: string): void {
     const [verb, name = ''] = payload.split(' ');
-    if (verb === 'submitted') (name === own ? consumer : shared)?.nudge();
+    if (verb === 'submitted') (name === own ? consumer : shared.get(name))?.nudge();
     else if (verb === 'cancel') executor.cancel(name);
     else for (const wake of waiting.get(name) ?? []) wake();
   }
@@ -124,9 +124,10 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
     worker,
 
     async submit(trx, { kind, resourceId, input, where, timeoutSeconds }) {
-      if (!handlers.has(kind)) throw new Error(`No handler for operations of kind ${kind}.`);
+      const handler = handlers.get(kind);
+      if (!handler) throw new Error(`No handler for operations of kind ${kind}.`);
       const id = randomUUID();
-      const name = where === 'here' ? own : SHARED_QUEUE;
+      const name = where === 'here' ? own : handler.heavy ? BUILD_QUEUE : SHARED_QUEUE;
       await trx
         .insertInto('operation')
         .values({
@@ -178,9 +179,12 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
       });
     },
 
-    async serve({ concurrency }) {
-      if (shared) throw new Error('This engine serves already.');
-      shared = await queue.consumeShared(concurrency, job => executor.execute(job, true));
+    async serve({ concurrency, builds = concurrency }) {
+      if (shared.size > 0) throw new Error('This engine serves already.');
+      const serveQueue = async (name: string, atATime: number) =>
+        shared.set(name, await queue.consumeShared(name, atATime, job => executor.execute(job, true)));
+      await serveQueue(SHARED_QUEUE, concurrency);
+      await serveQueue(BUILD_QUEUE, builds);
       const round = async () => {
         await sweep().catch(error =>
           log(isAway(error) ? 'debug' : 'error', 'A sweep failed.', { error: String(error) }),
@@ -196,7 +200,7 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
     async close() {
       clearTimeout(sweeper);
       sweeper = undefined;
-      await Promise.all([consumer?.stop(), shared?.stop()]);
+      await Promise.all([consumer, ...shared.values()].map(one => one?.stop()));
       const left = await executor.close(CLOSING_PATIENCE);
       if (left.length > 0) log('error', 'Operations did not end in time; a sweep will settle them.', { ids: left });
       await queue.close();

@@ -42,6 +42,8 @@ export type Outcome =
 
 export interface OperationHandler {
   readonly kind: string;
+  /** Takes minutes and a machine of its own: waits for others of its like, and lets the short ones pass. */
+  readonly heavy?: boolean;
   /** Does the work. A KilnError Canceled that it throws ends the operation Canceled, any other error Failed. */
   run(context: OperationContext, input: unknown): Promise<unknown>;
   /**

@@ -11,6 +11,9 @@ import type { ServiceLog } from '../database/service-log.ts';
 
 /** What long-lived workers serve. A worker's own queue is this with its id. */
 export const SHARED_QUEUE = 'operations';
+/** And the heavy operations, each with a machine of its own for minutes: whatever is short must not wait behind them. */
+export const BUILD_QUEUE = 'builds';
+export const SHARED_QUEUES: readonly string[] = [SHARED_QUEUE, BUILD_QUEUE];
 
 /** How often a worker shows that it lives (s; pg-boss's minimum), and how often a dead one's jobs are looked for. */
 const HEARTBEAT = 10;
@@ -22,6 +25,8 @@ const LONGEST = 24 * 3600;
 const KEPT = 24 * 3600;
 /** Between looks when no notification comes (ms). */
 const POLL = 2_000;
+/** The same, for those who look beside another (s). */
+const REST = 30;
 
 /** What pg-boss says of a job that it hands out, as far as it is used here. */
 interface JobAttempt {
@@ -52,7 +57,7 @@ export interface Queue {
   /** Hands out every job at once: whoever is its only consumer limits nothing. */
   consumeOwn(queue: string, work: (job: Job) => Promise<void>): Consumer;
   /** A rejection gives the job back for another attempt. */
-  consumeShared(concurrency: number, work: (job: Job) => Promise<void>): Promise<Consumer>;
+  consumeShared(queue: string, concurrency: number, work: (job: Job) => Promise<void>): Promise<Consumer>;
   state(queue: string, id: string): Promise<JobState>;
   /** The attempt is over, because its worker died: another may begin at once. */
   giveBack(queue: string, job: Job): Promise<void>;
@@ -82,12 +87,13 @@ export async function openQueue(database: Database, log: ServiceLog): Promise<Qu
   else
     await withSetupLock(database.connect, async () => {
       await boss.start();
-      await boss.createQueue(SHARED_QUEUE, {
-        retryLimit: RETRIES,
-        heartbeatSeconds: HEARTBEAT,
-        expireInSeconds: LONGEST,
-        deleteAfterSeconds: KEPT,
-      });
+      for (const queue of SHARED_QUEUES)
+        await boss.createQueue(queue, {
+          retryLimit: RETRIES,
+          heartbeatSeconds: HEARTBEAT,
+          expireInSeconds: LONGEST,
+          deleteAfterSeconds: KEPT,
+        });
     });
 
   const asJob = (job: JobAttempt): Job => ({ id: job.id, attempt: job.retryCount + 1 });
@@ -132,20 +138,32 @@ export async function openQueue(database: Database, log: ServiceLog): Promise<Qu
       };
     },
 
-    async consumeShared(concurrency, work) {
-      const options = {
-        localConcurrency: concurrency,
-        pollingIntervalSeconds: POLL / 1000,
-        heartbeatRefreshSeconds: 2,
-      };
-      await boss.work(SHARED_QUEUE, options, async ([job]) => {
-        if (job) await work(asJob(job));
-      });
+    async consumeShared(queue, concurrency, work) {
+      // Least recently woken first. Who is busy looks again by itself when it is done.
+      const idle = new Set<string>();
+      for (let n = 0; n < concurrency; n++) {
+        let id = '';
+        const pollingIntervalSeconds = n === 0 ? POLL / 1000 : REST;
+        id = await boss.work(queue, { pollingIntervalSeconds, heartbeatRefreshSeconds: 2 }, async ([job]) => {
+          idle.delete(id);
+          try {
+            if (job) await work(asJob(job));
+          } finally {
+            idle.add(id);
+            boss.notifyWorker(id);
+          }
+        });
+        idle.add(id);
+      }
       return {
         nudge() {
-          for (const worker of boss.getWipData()) if (worker.name === SHARED_QUEUE) boss.notifyWorker(worker.id);
+          const [id] = idle;
+          if (id === undefined) return;
+          idle.delete(id);
+          idle.add(id);
+          boss.notifyWorker(id);
         },
-        stop: () => boss.offWork(SHARED_QUEUE, { wait: false }),
+        stop: () => boss.offWork(queue, { wait: false }),
       };
     },
 
@@ -179,11 +197,11 @@ export async function openQueue(database: Database, log: ServiceLog): Promise<Qu
   };
 }
 
-/** Whether pg-boss's tables and the shared queue are there; a newer pg-boss migrates its tables under its own lock. */
+/** Whether pg-boss's tables and the shared queues are there; a newer pg-boss migrates its tables under its own lock. */
 async function isReady(database: Database): Promise<boolean> {
   try {
-    const { rowCount } = await database.pool.query('select from pgboss.queue where name = $1', [SHARED_QUEUE]);
-    return rowCount === 1;
+    const { rowCount } = await database.pool.query('select from pgboss.queue where name = any($1)', [SHARED_QUEUES]);
+    return rowCount === SHARED_QUEUES.length;
   } catch {
     return false;
   }

@@ -4,7 +4,7 @@ import type { Database } from '../database/connection.ts';
 import type { OperationRow, WorkerRow } from '../database/schema.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import { abandon, notify, OPEN, type OperationHandler } from './operation.ts';
-import { ownQueue, type Queue, SHARED_QUEUE } from './queue.ts';
+import { ownQueue, type Queue, SHARED_QUEUES } from './queue.ts';
 import { isAlive, openWorkersHere } from './worker.ts';
 
 const KEPT_DAYS = 30;
@@ -97,19 +97,19 @@ async function settleShared({ database, queue, handlers, log }: SweepOptions): P
   const running = await kysely
     .selectFrom('operation')
     .selectAll()
-    .where('queue', '=', SHARED_QUEUE)
+    .where('queue', 'in', SHARED_QUEUES)
     .where('status', '=', 'Running')
     .execute();
   const ended: OperationRow[] = [];
   for (const operation of running) {
-    const { id, attempt, worker } = operation;
+    const { id, attempt, worker, queue: name } = operation;
     if (worker !== null && (await isAlive(kysely, worker))) continue;
     // A worker that took the job meanwhile has a later attempt, which this leaves alone.
     if (worker !== null) {
-      await queue.giveBack(SHARED_QUEUE, { id, attempt });
-      await notify(kysely, 'submitted', SHARED_QUEUE);
+      await queue.giveBack(name, { id, attempt });
+      await notify(kysely, 'submitted', name);
     }
-    const state = await queue.state(SHARED_QUEUE, id);
+    const state = await queue.state(name, id);
     if (state === 'waiting' || state === 'active') continue;
     const settled = await kysely.transaction().execute(async trx => {
       const found = await trx
