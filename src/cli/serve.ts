@@ -18,6 +18,9 @@ import { ensureRequirements } from './requirements.ts';
 import { readServerFile, removeServerFile, writeServerFile } from './server-file.ts';
 import { paint, printable } from './terminal.ts';
 
+/** Operations at a time that are no builds: creations, which mostly wait for downloads, and deletions. */
+const SHORT_OPERATIONS = 8;
+
 interface ServeOptions {
   readonly host: string;
   readonly port: string;
@@ -34,7 +37,7 @@ export function register(command: Command): void {
     .option('--host <address>', 'where to listen; 0.0.0.0 for all addresses of this host', '127.0.0.1')
     .option('-p, --port <number>', 'of the host; 0 for any that is free', '8443')
     .option('--origin <url>', 'what clients call the server, when that is not its address: https://kiln.example.org')
-    .option('--workers <count>', 'builds and other operations at a time', '1')
+    .option('--workers <count>', 'builds at a time; 0 leaves them to other processes on the same database', '1')
     .option(
       '--trigger-interval <seconds>',
       'how often the sources of triggers are looked at',
@@ -57,7 +60,7 @@ export function register(command: Command): void {
 
 async function serve(options: ServeOptions, global: GlobalOptions): Promise<void> {
   const port = wholeNumber(options.port, '--port', 0, 65_535);
-  const concurrency = wholeNumber(options.workers, '--workers', 1, 256);
+  const builds = wholeNumber(options.workers, '--workers', 0, 256);
   const intervalSeconds = wholeNumber(options.triggerInterval, '--trigger-interval', 1, 86_400);
   const named = options.origin === undefined ? undefined : originOf(options.origin);
   await ensureRequirements('serve', global);
@@ -100,12 +103,12 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
   });
   stack.defer(() => server.close());
   origin = server.origin;
-  await service.engine.serve({ concurrency });
+  await service.engine.serve({ concurrency: SHORT_OPERATIONS, builds });
   const triggers = startTriggers({ environment, intervalSeconds });
   stack.defer(() => triggers.close());
   await writeServerFile(home, { origin, pid: process.pid, ca: tls.caPath, startedAt: new Date().toISOString() });
   stack.defer(() => removeServerFile(home));
-  say({ origin, home, isFirst, concurrency }, global);
+  say({ origin, home, isFirst, builds }, global);
   await stopping.promise;
 }
 
@@ -113,10 +116,10 @@ interface Served {
   readonly origin: string;
   readonly home: Home;
   readonly isFirst: boolean;
-  readonly concurrency: number;
+  readonly builds: number;
 }
 
-function say({ origin, home, isFirst, concurrency }: Served, global: GlobalOptions): void {
+function say({ origin, home, isFirst, builds }: Served, global: GlobalOptions): void {
   const administrator = administratorFile(home);
   if (global.json) {
     process.stdout.write(`${JSON.stringify({ origin, pid: process.pid, home: home.root, administrator })}\n`);
@@ -126,7 +129,7 @@ function say({ origin, home, isFirst, concurrency }: Served, global: GlobalOptio
   const where = global.home === undefined ? '' : ` --home ${quoted(home.root)}`;
   process.stderr.write(
     [
-      `Kiln serves ${bold(origin)} from ${home.root}, ${concurrency === 1 ? 'one build' : `${concurrency} builds`} at a time.`,
+      `Kiln serves ${bold(origin)} from ${home.root}, ${builds === 0 ? 'no builds here' : builds === 1 ? 'one build at a time' : `${builds} builds at a time`}.`,
       ...(isFirst ? [`Made the first administrator; its credentials are in ${administrator}.`] : []),
       `In another terminal:  ${bold(`eval "$(./kiln${where} env)"`)}  and then, for example:  az image builder list`,
       'Ctrl-C stops it.',

@@ -163,6 +163,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
   const { database, home } = environment;
   return {
     kind: RUN_KIND,
+    heavy: true,
     async run(context, input) {
       const { templateId, catalogue, authorize } = input as RunInput;
       const listener = () => environment.listener(context.id);
