@@ -24,6 +24,17 @@ const COMMANDS: readonly CommandEntry[] = [
     summary: 'Build an image template: a bootable image, proven and published.',
     load: () => import('./build.ts'),
   },
+  {
+    name: 'serve',
+    summary: 'Serve the API of Azure VM Image Builder: az, the SDKs and Terraform work with it.',
+    load: () => import('./serve.ts'),
+  },
+  {
+    name: 'env',
+    summary: 'What az and other clients need to know of the server: eval "$(./kiln env)".',
+    load: () => import('./env.ts'),
+  },
+  { name: 'principal', summary: 'Who may sign in to the server.', load: () => import('./principal.ts') },
   { name: 'runs', summary: 'What was built and is being built, phase by phase.', load: () => import('./runs.ts') },
   { name: 'logs', summary: 'The build log of a run.', load: () => import('./logs.ts') },
   { name: 'images', summary: 'Images that were built here: list, copy out, boot.', load: () => import('./images.ts') },

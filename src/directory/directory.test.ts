@@ -223,7 +223,8 @@ test('an identity is a principal as long as it is a resource', async () => {
   await assert.rejects(addSecret(kysely, principal.object_id), { code: 'Conflict' });
   await assert.rejects(removePrincipal(kysely, principal.object_id), { code: 'Conflict' });
 
-  const header = directory.identityHeader(principal.object_id);
+  const keys = await openKeys(home);
+  const header = keys.identityHeader(principal.object_id);
   const ask = (given: string, identity?: string) =>
     directory.identityToken({ header: given, resource: RESOURCE, ...(identity !== undefined && { identity }) });
   const { token, clientId } = await ask(header, principal.client_id);
@@ -235,7 +236,7 @@ test('an identity is a principal as long as it is a resource', async () => {
   for (const wrong of ['', 'x', `${principal.object_id}.x`, `${app.object_id}.${header.split('.')[1]}`])
     await assert.rejects(ask(wrong), { error: 'invalid_client' }, wrong);
   // An application's own header would be right, yet it is no identity.
-  await assert.rejects(ask(directory.identityHeader(app.object_id)), { error: 'invalid_client' });
+  await assert.rejects(ask(keys.identityHeader(app.object_id)), { error: 'invalid_client' });
 
   await kysely
     .insertInto('role_assignment')

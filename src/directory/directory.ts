@@ -1,5 +1,4 @@
 /** Who callers are: principals with their secrets, and tokens for them. */
-import { timingSafeEqual } from 'node:crypto';
 import type { JWK } from 'jose';
 import { KilnError } from '../arm/errors.ts';
 import { LOCAL_TENANT } from '../arm/ids.ts';
@@ -43,7 +42,7 @@ export interface SecretSignIn {
 }
 
 export interface IdentitySignIn {
-  /** What {@link SignInDirectory.identityHeader} gave the identity's host. */
+  /** What `identityHeader` of the keys gave the identity's host. */
   readonly header: string;
   readonly resource: string;
   /** Where the client says which identity it means: its client id, object id or resource id. */
@@ -59,8 +58,6 @@ export interface SignInDirectory extends Directory {
   signIn(request: SecretSignIn): Promise<IssuedToken>;
   /** Errors: SignInError. */
   identityToken(request: IdentitySignIn): Promise<IssuedToken & { readonly clientId: string }>;
-  /** What the host of a managed identity proves itself with. A secret. */
-  identityHeader(objectId: string): string;
   principalOfClient(clientId: string): Promise<Principal | undefined>;
   principalOfObject(objectId: string): Promise<Principal | undefined>;
   principals(): Promise<Principal[]>;
@@ -174,8 +171,8 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
     },
 
     async identityToken({ header, resource, identity }) {
-      const [objectId = '', mac = ''] = header.split('.');
-      const principal = isMac(mac, keys.identityMac(objectId)) ? await principalOfObject(kysely, objectId) : undefined;
+      const objectId = keys.readIdentityHeader(header);
+      const principal = objectId === undefined ? undefined : await principalOfObject(kysely, objectId);
       if (principal?.kind !== 'ManagedIdentity')
         throw new SignInError(
           'invalid_client',
@@ -192,7 +189,6 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
       return { ...(await tokenFor(principal, resource, 'entra')), clientId: principal.client_id };
     },
 
-    identityHeader: objectId => `${objectId.toLowerCase()}.${keys.identityMac(objectId)}`,
     principalOfClient: clientId => principalOfClient(kysely, clientId),
     principalOfObject: objectId => principalOfObject(kysely, objectId),
     principals: () => listPrincipals(kysely),
@@ -208,9 +204,4 @@ function callerFrom(principal: Principal, tenantId: string): Caller {
     type: principal.type,
     displayName: principal.display_name,
   });
-}
-
-function isMac(given: string, right: string): boolean {
-  const [a, b] = [Buffer.from(given), Buffer.from(right)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -2,7 +2,7 @@
  * The keys that tokens are signed with, kept in the state directory: RSA, since that is what clients of Azure expect (RS256). The first of the file signs;
  * the others still verify, so a key is replaced by putting a new one in front and removing the old one an hour later, when its last token has ended.
  */
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import { type CryptoKey, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose';
 import { KilnError } from '../arm/errors.ts';
@@ -18,8 +18,10 @@ export interface SigningKeys {
   readonly verifying: ReadonlyMap<string, CryptoKey>;
   /** For the JWKS document. */
   readonly published: readonly JWK[];
-  /** What a managed identity's host proves itself by, made from a key of its own; nothing is stored for each identity. */
-  identityMac(objectId: string): string;
+  /** What a managed identity's host proves itself with, made from a key of its own; nothing is stored for each identity. A secret. */
+  identityHeader(objectId: string): string;
+  /** The object id of a header (untrusted); undefined for one that was not made here. */
+  readIdentityHeader(header: string): string | undefined;
 }
 
 interface KeyFile {
@@ -44,11 +46,18 @@ export async function openKeys(home: Home): Promise<SigningKeys> {
     }),
   );
   const identityKey = Buffer.from(file.identity, 'base64url');
+  const identityHeader = (objectId: string) =>
+    `${objectId}.${createHmac('sha256', identityKey).update(objectId).digest('base64url')}`;
   return {
     current: { kid: pairs[0]!.published.kid, key: pairs[0]!.key },
     verifying: new Map(pairs.map(({ published, verify }) => [published.kid, verify])),
     published: pairs.map(({ published }) => published),
-    identityMac: objectId => createHmac('sha256', identityKey).update(objectId.toLowerCase()).digest('base64url'),
+    identityHeader,
+    readIdentityHeader(header) {
+      const objectId = header.slice(0, header.indexOf('.'));
+      const [given, right] = [Buffer.from(header), Buffer.from(identityHeader(objectId))];
+      return given.length === right.length && timingSafeEqual(given, right) ? objectId : undefined;
+    },
   };
 }
 

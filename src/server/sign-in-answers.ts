@@ -80,9 +80,9 @@ export function sendSignInError(
 
 function asSignInError(thrown: unknown): SignInError | undefined {
   if (thrown instanceof SignInError) return thrown;
-  if (thrown instanceof KilnError && thrown.code === 'TooManyRequests')
-    return new SignInError('temporarily_unavailable', 90055, thrown.message);
   const { statusCode, message } = thrown as { statusCode?: number; message?: string };
+  if (statusCode === 429 || (thrown instanceof KilnError && thrown.code === 'TooManyRequests'))
+    return new SignInError('temporarily_unavailable', 90055, message ?? 'Too many sign-ins.');
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return new SignInError('invalid_request', 900144, message ?? 'The request cannot be read.');
   return undefined;
