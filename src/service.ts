@@ -21,8 +21,10 @@ import { createHandler } from './providers/image-builder/create.ts';
 import { deleteHandler } from './providers/image-builder/delete.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
+import { createTriggerHandler, deleteTriggerHandler } from './providers/image-builder/triggers-operations.ts';
 import { updateHandler } from './providers/image-builder/update.ts';
 import type { ProviderEnvironment, ProviderOptions } from './providers/provider.ts';
+import { deleteGroupHandler } from './providers/resources/delete-group.ts';
 
 export interface Service {
   readonly home: Home;
@@ -72,6 +74,9 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       updateHandler(environment),
       deleteHandler(environment),
       runHandler(environment),
+      createTriggerHandler(environment),
+      deleteTriggerHandler(environment),
+      deleteGroupHandler(environment),
     ];
     const engine = await openEngine({ database, home, handlers, log: options.log });
     const service: Service = {

@@ -1,0 +1,52 @@
+/** All resource types that the front door answers for. Adding one is adding its file and a line here. */
+
+import { roleAssignments } from './authorization/role-assignments.ts';
+import { roleDefinitions } from './authorization/role-definitions.ts';
+import { runsExtension } from './builds/runs.ts';
+import { galleries } from './compute/galleries.ts';
+import { galleryImageVersions } from './compute/gallery-image-versions.ts';
+import { galleryImages } from './compute/gallery-images.ts';
+import { images } from './compute/images.ts';
+import type { ExtensionProvider } from './extension.ts';
+import { imageTemplatesProvider } from './image-builder/provider.ts';
+import { runOutputsProvider } from './image-builder/run-outputs-provider.ts';
+import { triggersProvider } from './image-builder/triggers.ts';
+import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
+import type { ResourceProvider } from './provider.ts';
+import { storageAccountsProvider } from './storage/storage-accounts.ts';
+
+export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
+  imageTemplatesProvider,
+  runOutputsProvider,
+  triggersProvider,
+  userAssignedIdentitiesProvider,
+  { definition: galleries },
+  { definition: galleryImages },
+  { definition: galleryImageVersions },
+  { definition: images },
+  storageAccountsProvider,
+]);
+
+export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
+  roleAssignments,
+  roleDefinitions,
+  runsExtension,
+]);
+
+/** Namespaces in Azure's casing, those without types of their own here included. */
+export const NAMESPACES: readonly string[] = Object.freeze([
+  ...new Set([
+    ...PROVIDERS.map(({ definition }) => definition.type.split('/')[0]!),
+    ...EXTENSIONS.map(({ namespace }) => namespace),
+    'Microsoft.Resources',
+    'Microsoft.Network',
+    'Microsoft.KeyVault',
+    'Microsoft.ContainerInstance',
+    'Microsoft.Features',
+  ]),
+]);
+
+/** The usual casing of a namespace; undefined for one that nobody answers for. */
+export function findNamespace(text: string): string | undefined {
+  return NAMESPACES.find(one => one.toLowerCase() === text.toLowerCase());
+}

@@ -1,0 +1,275 @@
+/**
+ * What a request to Resource Manager means: which resource, which verb, who may. Every type goes through here; what a type does itself stands in its provider.
+ */
+import { checkApiVersion } from '../arm/api-versions.ts';
+import { KilnError } from '../arm/errors.ts';
+import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
+import { isObject, type JsonObject } from '../arm/shape.ts';
+import type { Roles } from '../providers/authorization/roles.ts';
+import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
+import type { ExtensionAnswer } from '../providers/extension.ts';
+import { notFoundError } from '../providers/life.ts';
+import type {
+  Answer,
+  Call,
+  Caller,
+  ProviderEnvironment,
+  ResourceCall,
+  ResourceProvider,
+} from '../providers/provider.ts';
+import { EXTENSIONS, findNamespace, PROVIDERS } from '../providers/registry.ts';
+import { getResource, listResources } from '../providers/store.ts';
+import { page } from './paging.ts';
+import type { ArmPath } from './request-path.ts';
+import { shown } from './shown.ts';
+
+export interface ArmRequest {
+  readonly method: string;
+  readonly path: ArmPath;
+  /** Absolute, as the client wrote it. */
+  readonly url: URL;
+  readonly query: URLSearchParams;
+  /** Untrusted JSON; undefined without a body. */
+  readonly body: unknown;
+  readonly ifMatch: string | undefined;
+  readonly ifNoneMatch: string | undefined;
+  readonly accept?: string | undefined;
+  readonly lastEventId?: string | undefined;
+  readonly caller: Caller;
+  readonly correlationId: string;
+  readonly origin: string;
+  readonly signal: AbortSignal;
+}
+
+export interface Dispatcher {
+  readonly environment: ProviderEnvironment;
+  readonly roles: Roles;
+}
+
+/** An answer that is ready to be sent: the body is the wire form. */
+export type Reply = Answer | ExtensionAnswer;
+
+export async function dispatch({ environment, roles }: Dispatcher, request: ArmRequest): Promise<Reply> {
+  const { path, method, caller } = request;
+  const namespace = findNamespace(path.namespace!);
+  if (!namespace)
+    throw new KilnError('InvalidResourceNamespace', `The resource namespace '${path.namespace}' is invalid.`);
+  const call = (apiVersion: string): Call => ({
+    environment,
+    caller,
+    apiVersion,
+    correlationId: request.correlationId,
+    query: request.query,
+    origin: request.origin,
+    may: (action, scope) => roles.may(caller, action, scope),
+  });
+
+  const extension = EXTENSIONS.find(
+    one => sameText(one.namespace, namespace) && sameText(one.type, path.types[0] ?? ''),
+  );
+  if (extension) {
+    const apiVersion = checkApiVersion(
+      requiredVersion(request),
+      extension.apiVersions,
+      `${namespace}/${extension.type}`,
+    );
+    const segments = interleaved(path).slice(1);
+    const seen = { method: verbOf(method), segments };
+    await roles.require(caller, `${namespace}/${extension.type}/${extension.permission(seen)}`, path.scope || '/');
+    const { scope } = path;
+    const { body, signal, accept, lastEventId } = request;
+    return await extension.handle({ ...call(apiVersion), ...seen, scope, body, signal, accept, lastEventId });
+  }
+
+  const found = findTarget(namespace, path);
+  const { definition } = found.provider;
+  const apiVersion = checkApiVersion(requiredVersion(request), definition.apiVersions, definition.type);
+  const permission = (what: string, id: string) => roles.require(caller, `${definition.type}/${what}`, id);
+
+  if (found.kind === 'collection') {
+    if (method !== 'GET') throw notAllowed(method, definition.type);
+    await permission('read', found.scope);
+    return await list(found.provider, call(apiVersion), path, request);
+  }
+  const id = found.id;
+  const resourceCall: ResourceCall = { ...call(apiVersion), id };
+  const key = idKey(id);
+  if (found.kind === 'action') {
+    const action = found.provider.actions?.[found.action.toLowerCase()];
+    if (!action || method !== (action.method ?? 'POST')) throw notAllowed(method, `${definition.type}/${found.action}`);
+    await permission(action.permission, key);
+    return await action.run(resourceCall, request.body);
+  }
+  switch (method) {
+    case 'GET':
+    case 'HEAD': {
+      await permission('read', key);
+      const resource = await readResource(found.provider, resourceCall);
+      if (!resource) throw await notFoundError(environment.database, id);
+      return method === 'HEAD'
+        ? { status: 204 }
+        : { status: 200, body: await shown(found.provider, resource, resourceCall) };
+    }
+    case 'PUT': {
+      await permission('write', key);
+      await checkConditions(resourceCall, request);
+      const answer = await (found.provider.put ?? defaultPut(found.provider))(resourceCall, bodyOf(request));
+      return await withBody(answer, found.provider, resourceCall);
+    }
+    case 'PATCH': {
+      await permission('write', key);
+      await requireThere(found.provider, resourceCall);
+      await checkConditions(resourceCall, request);
+      const answer = await (found.provider.patch ?? defaultPatch(found.provider))(resourceCall, bodyOf(request));
+      return await withBody(answer, found.provider, resourceCall);
+    }
+    case 'DELETE': {
+      await permission('delete', key);
+      if (!(await readResource(found.provider, resourceCall))) return { status: 204 };
+      await checkConditions(resourceCall, request);
+      return await (found.provider.remove ?? defaultRemove(found.provider))(resourceCall);
+    }
+    default:
+      throw notAllowed(method, definition.type);
+  }
+}
+
+type Target =
+  | { readonly kind: 'resource'; readonly provider: ResourceProvider; readonly id: ResourceId }
+  | { readonly kind: 'collection'; readonly provider: ResourceProvider; readonly scope: string }
+  | {
+      readonly kind: 'action';
+      readonly provider: ResourceProvider;
+      readonly id: ResourceId;
+      readonly action: string;
+    };
+
+function findTarget(namespace: string, path: ArmPath): Target {
+  const find = (types: readonly string[]) =>
+    PROVIDERS.find(one => sameText(one.definition.type, [namespace, ...types].join('/')));
+  const { subscription, resourceGroup, types, names } = path;
+  if (subscription !== undefined && path.scope.split('/').length === (resourceGroup === undefined ? 3 : 5)) {
+    const idFor = (provider: ResourceProvider): ResourceId => ({
+      subscription,
+      ...(resourceGroup !== undefined && { resourceGroup }),
+      type: provider.definition.type,
+      names: names.slice(0, provider.definition.type.split('/').length - 1),
+      name: names[provider.definition.type.split('/').length - 2] ?? '',
+    });
+    const exact = find(types);
+    // Resources live in groups; subscriptions only list them.
+    if (exact && types.length === names.length && resourceGroup !== undefined)
+      return { kind: 'resource', provider: exact, id: idFor(exact) };
+    if (exact && types.length === names.length + 1) return { kind: 'collection', provider: exact, scope: path.scope };
+    const owner = find(types.slice(0, -1));
+    if (owner && types.length === names.length + 1 && types.length > 1 && resourceGroup !== undefined)
+      return { kind: 'action', provider: owner, id: idFor(owner), action: types.at(-1)! };
+  }
+  const versions = PROVIDERS.find(one => one.definition.type.startsWith(`${namespace}/`))?.definition.apiVersions ?? [];
+  throw new KilnError(
+    'InvalidResourceType',
+    `The resource type '${types.join('/')}' could not be found in the namespace '${namespace}'. The supported api-versions are '${versions.join(', ')}'.`,
+  );
+}
+
+async function list(provider: ResourceProvider, call: Call, path: ArmPath, request: ArmRequest): Promise<Reply> {
+  const { definition } = provider;
+  const { subscription, resourceGroup, names } = path;
+  const { database } = call.environment;
+  if (resourceGroup !== undefined && !(await getResource(database, resourceGroupId(subscription!, resourceGroup))))
+    throw new KilnError('ResourceGroupNotFound', `Resource group '${resourceGroup}' could not be found.`);
+  const type = definition.type.slice(0, definition.type.lastIndexOf('/'));
+  const parent: ResourceId | undefined =
+    names.length > 0
+      ? {
+          subscription: subscription!,
+          ...(resourceGroup !== undefined && { resourceGroup }),
+          type,
+          names,
+          name: names.at(-1)!,
+        }
+      : undefined;
+  if (parent && !(await getResource(database, parent))) throw await notFoundError(database, parent);
+  const scope = {
+    subscription: subscription!,
+    ...(resourceGroup !== undefined && { resourceGroup }),
+    ...(parent && { parent }),
+  };
+  const all = provider.list
+    ? await provider.list({ ...call, scope })
+    : await listResources(database, {
+        type: definition.type,
+        subscription: subscription!,
+        ...(resourceGroup !== undefined && { resourceGroup }),
+        ...(parent && { parent }),
+      });
+  const { value, nextLink } = page(
+    all,
+    one => idKey(one.id),
+    call.query,
+    `${call.origin}${request.url.pathname}${request.url.search}`,
+  );
+  const bodies = await Promise.all(value.map(one => shown(provider, one, call)));
+  return { status: 200, body: { value: bodies, ...(nextLink !== undefined && { nextLink }) } };
+}
+
+async function withBody(answer: Answer, provider: ResourceProvider, call: ResourceCall): Promise<Answer> {
+  if (answer.body !== undefined || !answer.resource) return answer;
+  return { ...answer, body: await shown(provider, answer.resource, call) };
+}
+
+async function readResource(provider: ResourceProvider, call: ResourceCall) {
+  if (provider.read) return await provider.read(call);
+  return await getResource(call.environment.database, call.id);
+}
+
+async function requireThere(provider: ResourceProvider, call: ResourceCall): Promise<void> {
+  if (!(await readResource(provider, call))) throw await notFoundError(call.environment.database, call.id);
+}
+
+/** `If-Match` and `If-None-Match: *` (contract 2.1). */
+async function checkConditions(call: ResourceCall, { ifMatch, ifNoneMatch }: ArmRequest): Promise<void> {
+  if (ifMatch === undefined && ifNoneMatch === undefined) return;
+  const existing = await getResource(call.environment.database, call.id);
+  const failed = (message: string) => new KilnError('PreconditionFailed', message, { target: idKey(call.id) });
+  if (ifNoneMatch?.trim() === '*' && existing) throw failed('The resource exists already (If-None-Match: *).');
+  if (ifMatch === undefined) return;
+  const tags = ifMatch.split(',').map(tag => tag.trim().replace(/^W\//, '').replaceAll('"', ''));
+  if (!existing || !(tags.includes('*') || tags.includes(existing.etag)))
+    throw failed(`The condition '${ifMatch}' in the If-Match header is not fulfilled.`);
+}
+
+function bodyOf({ body }: ArmRequest): JsonObject {
+  if (isObject(body)) return body;
+  throw new KilnError(
+    'InvalidRequestContent',
+    `The request content was invalid and could not be deserialized: '${body === undefined ? 'The body is empty.' : 'It is not an object.'}'.`,
+  );
+}
+
+function requiredVersion({ query }: ArmRequest): string {
+  const version = query.get('api-version');
+  if (version) return version;
+  throw new KilnError(
+    'MissingApiVersionParameter',
+    'The api-version query parameter (?api-version=) is required for all requests.',
+  );
+}
+
+const VERBS = ['GET', 'HEAD', 'PUT', 'PATCH', 'POST', 'DELETE'] as const;
+type Verb = (typeof VERBS)[number];
+
+function verbOf(method: string): Verb {
+  const verb = VERBS.find(one => one === method);
+  if (verb) return verb;
+  throw notAllowed(method, 'anything');
+}
+
+function notAllowed(method: string, type: string): KilnError {
+  return new KilnError('MethodNotAllowed', `The verb ${method} is not supported for '${type}'.`);
+}
+
+/** `types` and `names` in the order of the path. */
+function interleaved({ types, names }: ArmPath): string[] {
+  return types.flatMap((type, index) => (index < names.length ? [type, names[index]!] : [type]));
+}

@@ -1,0 +1,87 @@
+/** Polling: the status of an operation at the URL that Azure-AsyncOperation names, and its end at that of Location. */
+
+import { KilnError } from '../arm/errors.ts';
+import { tryParseId } from '../arm/ids.ts';
+import type { OperationRow } from '../database/schema.ts';
+import type { Engine } from '../engine/engine.ts';
+import { isTerminal } from '../engine/operation.ts';
+import type { Roles } from '../providers/authorization/roles.ts';
+import type { Answer, ProviderEnvironment } from '../providers/provider.ts';
+import type { ArmRequest } from './dispatch.ts';
+import { armError } from './envelope.ts';
+
+/** Seconds between two looks: without it clients wait 30 (az-wire, 2). */
+export const RETRY_AFTER = '1';
+/** How long an answer waits for the end (ms). Clients look at once and then by the second; most operations end before that. */
+const PATIENCE = 500;
+
+/** Where an operation is polled: `/subscriptions/S/providers/NS/locations/L/operations/ID`. */
+export function operationUrl(
+  request: ArmRequest,
+  operation: { readonly id: string; readonly location: string },
+): string {
+  const { subscription, namespace } = request.path;
+  const version = encodeURIComponent(request.query.get('api-version') ?? '');
+  const provider = namespace ?? 'Microsoft.Resources';
+  return `${request.origin}/subscriptions/${subscription}/providers/${provider}/locations/${operation.location}/operations/${operation.id}?api-version=${version}`;
+}
+
+const GUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Whoever began it may look, and whoever may read what it is about. */
+export async function operationStatus(
+  { environment, roles }: { readonly environment: ProviderEnvironment; readonly roles: Roles },
+  request: ArmRequest,
+  id: string,
+): Promise<Answer> {
+  const row = GUID.test(id)
+    ? await environment.database
+        .selectFrom('operation')
+        .selectAll()
+        .where('id', '=', id.toLowerCase())
+        .executeTakeFirst()
+    : undefined;
+  const about = row?.resource_id ? tryParseId(row.resource_id) : undefined;
+  const mine = row?.caller !== null && row?.caller === request.caller.objectId;
+  const visible =
+    row && (mine || (about !== undefined && (await roles.may(request.caller, `${about.type}/read`, row.resource_id!))));
+  if (!row || !visible)
+    throw new KilnError('NotFound', `The operation '${id}' is not known, or ended more than a day ago.`, {
+      hint: 'Read the resource itself: its state is there.',
+    });
+  const now = isTerminal(row.status) ? row : await ended(environment.engine, row, request.signal);
+  return { status: 200, body: statusBody(now), headers: isTerminal(now.status) ? {} : { 'retry-after': RETRY_AFTER } };
+}
+
+/** The row at its end, or, where that does not come soon, as it was. */
+async function ended(engine: Engine, row: OperationRow, gone: AbortSignal): Promise<OperationRow> {
+  const signal = AbortSignal.any([gone, AbortSignal.timeout(PATIENCE)]);
+  return await engine.wait(row.id, { signal }).catch(error => {
+    if (signal.aborted) return row;
+    throw error;
+  });
+}
+
+/** As Image Builder writes it: the name in capitals, no percentage (contract 1.5). */
+function statusBody(row: OperationRow) {
+  const terminal = isTerminal(row.status);
+  return {
+    name: row.id.toUpperCase(),
+    status: terminal ? row.status : 'InProgress',
+    startTime: (row.started_at ?? row.created_at).toISOString(),
+    ...(row.ended_at && { endTime: row.ended_at.toISOString() }),
+    ...(row.error && { error: errorOf(row.error) }),
+  };
+}
+
+function errorOf(body: NonNullable<OperationRow['error']>): unknown {
+  return armError(toError(body));
+}
+
+function toError(body: NonNullable<OperationRow['error']>): KilnError {
+  return new KilnError(body.code, body.message, {
+    ...(body.target !== undefined && { target: body.target }),
+    ...(body.hint !== undefined && { hint: body.hint }),
+    details: (body.details ?? []).map(toError),
+  });
+}
