@@ -219,7 +219,6 @@ export async function removeStaging(trx: Transacting, template: StoredResource):
   // Children go with their parents; the group is last.
   for (const { id } of content.sort((a, b) => b.id.length - a.id.length)) {
     if (idKey(id) === idKey(group.id)) continue;
-    await trx.deleteFrom('principal').where('resource_id', '=', idKey(id)).execute();
     await removeResource(trx, id);
   }
   await removeWithRoles(trx, formatId(parseId(group.id)));
