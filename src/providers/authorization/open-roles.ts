@@ -67,6 +67,9 @@ export async function openRoles(
     async require(caller, action, scope) {
       if (!(await may(caller, action, scope))) throw authorizationFailed(caller, action, scope);
     },
+    async view({ objectId }) {
+      return (await read(objectId.toLowerCase())).may;
+    },
     async scopes({ objectId }) {
       return (await read(objectId.toLowerCase())).scopes;
     },

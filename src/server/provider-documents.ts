@@ -1,0 +1,93 @@
+/**
+ * What there is, as `az provider show` prints it. `az resource` takes the api-version from here: the first of a type that is no preview, so the lists are those
+ * of the definitions, newest first.
+ */
+import { sameText } from '../arm/ids.ts';
+import { REGIONS } from '../arm/locations.ts';
+import type { JsonObject } from '../arm/shape.ts';
+import { EXTENSIONS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
+import { FEATURES_API_VERSIONS, RESOURCES_API_VERSIONS } from '../providers/resources/api-versions.ts';
+import { registrationOf } from '../providers/resources/subscriptions.ts';
+
+interface Type {
+  readonly resourceType: string;
+  readonly apiVersions: readonly string[];
+  readonly located: boolean;
+  readonly tracked: boolean;
+}
+
+/** What core.ts answers for, beside the types of the registry. */
+const CORE: Readonly<Record<string, readonly string[]>> = Object.freeze({
+  'Microsoft.Resources': [
+    ...['subscriptions', 'subscriptions/locations', 'subscriptions/providers', 'subscriptions/resourceGroups'],
+    ...[
+      'subscriptions/resources',
+      'subscriptions/operationresults',
+      'resourceGroups',
+      'resources',
+      'tenants',
+      'providers',
+    ],
+  ],
+  'Microsoft.Features': ['features', 'providers'],
+});
+
+/** Nobody registers these. */
+const FREE = ['Microsoft.Resources', 'Microsoft.Features', 'Microsoft.Authorization', 'Kiln.Builds'];
+
+export const isRegistrationFree = (namespace: string): boolean => FREE.some(one => sameText(one, namespace));
+
+function typesOf(namespace: string): Type[] {
+  const types: Type[] = [];
+  for (const { definition } of PROVIDERS) {
+    const [space, ...rest] = definition.type.split('/');
+    if (!sameText(space!, namespace)) continue;
+    const { apiVersions, kind } = definition;
+    types.push({ resourceType: rest.join('/'), apiVersions, located: true, tracked: kind === 'tracked' });
+  }
+  // Polling and the list of operations: in all versions that any of the types has.
+  const versions = [...new Set(types.flatMap(({ apiVersions }) => apiVersions))].sort().reverse();
+  if (types.length > 0)
+    for (const resourceType of ['locations', 'locations/operations', 'operations'])
+      types.push({ resourceType, apiVersions: versions, located: resourceType !== 'operations', tracked: false });
+  for (const { namespace: space, type, apiVersions } of EXTENSIONS)
+    if (sameText(space, namespace)) types.push({ resourceType: type, apiVersions, located: false, tracked: false });
+  const core = Object.entries(CORE).find(([space]) => sameText(space, namespace))?.[1] ?? [];
+  const apiVersions = sameText(namespace, 'Microsoft.Features') ? FEATURES_API_VERSIONS : RESOURCES_API_VERSIONS;
+  for (const resourceType of core) types.push({ resourceType, apiVersions, located: false, tracked: false });
+  return types;
+}
+
+/** All api-versions of a namespace, newest first. */
+export function namespaceVersions(namespace: string): string[] {
+  return [...new Set(typesOf(namespace).flatMap(({ apiVersions }) => apiVersions))].sort().reverse();
+}
+
+const DISPLAY_NAMES = REGIONS.map(({ displayName }) => displayName);
+
+/** `subscription`: where it is looked at from, with that subscription's properties; left out for the tenant. */
+export function providerDocument(
+  namespace: string,
+  subscription?: { readonly id: string; readonly properties: JsonObject },
+): JsonObject {
+  const free = isRegistrationFree(namespace);
+  return {
+    id: `${subscription?.id ?? ''}/providers/${namespace}`,
+    namespace,
+    resourceTypes: typesOf(namespace).map(({ resourceType, apiVersions, located, tracked }) => ({
+      resourceType,
+      locations: located ? DISPLAY_NAMES : [],
+      apiVersions,
+      defaultApiVersion: apiVersions.find(one => !/-[a-z]+$/.test(one)) ?? apiVersions[0],
+      capabilities: tracked ? 'SupportsTags, SupportsLocation' : 'None',
+    })),
+    registrationPolicy: free ? 'RegistrationFree' : 'RegistrationRequired',
+    ...(subscription && {
+      registrationState: free ? 'Registered' : registrationOf(subscription.properties, namespace),
+    }),
+  };
+}
+
+export function providerDocuments(subscription?: Parameters<typeof providerDocument>[1]): JsonObject[] {
+  return NAMESPACES.map(namespace => providerDocument(namespace, subscription));
+}
