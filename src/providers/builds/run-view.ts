@@ -1,10 +1,12 @@
 /** A run as JSON: more than `lastRunStatus` has room for. Times are ISO 8601, durations seconds, sizes bytes. */
 import type { PhaseRow, RunOutputRow, RunRow } from '../../database/schema.ts';
+import { withLogUrl } from '../image-builder/staged-logs.ts';
 
-/** Without the host's paths and the plan: they are the operator's. */
+/** Without the host's paths and the plan: they are the operator's. `origin`: what URLs begin with. */
 export function runView(
   run: RunRow,
   template: string,
+  origin: string,
   more: { readonly phases?: readonly PhaseRow[]; readonly outputs?: readonly RunOutputRow[] } = {},
 ) {
   const { phases, outputs } = more;
@@ -15,7 +17,7 @@ export function runView(
     properties: {
       state: run.state,
       subState: run.sub_state,
-      message: run.message ?? '',
+      message: withLogUrl(run.message ?? '', origin),
       error: run.error,
       machine: run.machine,
       correlationId: run.correlation_id,

@@ -93,12 +93,12 @@ async function list(call: ExtensionCall, template: StoredResource) {
   next.delete('$skiptoken');
   next.set('$skipToken', shown.at(-1)?.id ?? '');
   return {
-    value: shown.map(run => runView(run, template.id)),
+    value: shown.map(run => runView(run, template.id, origin)),
     ...(runs.length > size && { nextLink: `${origin}${encodeURI(scope)}/providers/Kiln.Builds/runs?${next}` }),
   };
 }
 
-async function show({ environment: { database } }: ExtensionCall, template: StoredResource, run: RunRow) {
+async function show({ environment: { database }, origin }: ExtensionCall, template: StoredResource, run: RunRow) {
   const phases = await database.selectFrom('phase').selectAll().where('run_id', '=', run.id).orderBy('index').execute();
   const outputs = await database
     .selectFrom('run_output')
@@ -106,7 +106,7 @@ async function show({ environment: { database } }: ExtensionCall, template: Stor
     .where('run_id', '=', run.id)
     .orderBy('name')
     .execute();
-  return runView(run, template.id, { phases, outputs });
+  return runView(run, template.id, origin, { phases, outputs });
 }
 
 /** As text, or followed: by `?follow=true`, or for a client that accepts events. */

@@ -5,6 +5,7 @@ import { idKey } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { RunRow, Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
+import { withLogUrl } from './staged-logs.ts';
 
 export type LastRun = Pick<
   RunRow,
@@ -49,7 +50,8 @@ const nanoseconds = (time: Date): string => time.toISOString().replace(/Z$/, '00
 /** Cancelling came with this version; clients of older ones know only states that they have. */
 const CANCEL_SINCE = '2020-02-14';
 
-export function lastRunStatus(run: LastRun, apiVersion: string): JsonObject {
+/** `origin`: what URLs begin with, for the place of the log in a failed run's message. */
+export function lastRunStatus(run: LastRun, apiVersion: string, origin: string): JsonObject {
   let state: string = run.state;
   if (!isSince(apiVersion, CANCEL_SINCE))
     state = state === 'Canceling' ? 'Running' : state === 'Canceled' ? 'Failed' : state;
@@ -58,6 +60,6 @@ export function lastRunStatus(run: LastRun, apiVersion: string): JsonObject {
     endTime: run.ended_at ? nanoseconds(run.ended_at) : ZERO_TIME,
     runState: state,
     ...(run.sub_state !== null && run.ended_at === null && { runSubState: run.sub_state }),
-    message: run.message ?? '',
+    message: withLogUrl(run.message ?? '', origin),
   };
 }

@@ -30,8 +30,8 @@ export const imageTemplatesProvider: ResourceProvider = Object.freeze({
     run: { permission: 'run/action', run },
     cancel: { permission: 'cancel/action', run: cancel },
   }),
-  show: (resource: Resource | WithRun, { apiVersion }: Call) =>
-    shownTemplate(resource, 'lastRun' in resource ? resource.lastRun : undefined, apiVersion),
+  show: (resource: Resource | WithRun, call: Call) =>
+    shownTemplate(resource, 'lastRun' in resource ? resource.lastRun : undefined, call),
 } satisfies ResourceProvider);
 
 /** A template with its newest run: read together, shown together. */

@@ -17,6 +17,7 @@ import type { Home } from '../../home.ts';
 import type { Progress, SourceImage } from '../../images/source.ts';
 import type { MachineFactory } from '../../machines/machine.ts';
 import { requireResource } from '../life.ts';
+import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
@@ -24,6 +25,7 @@ import { requireBuildRights } from './links.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
+import { logLocation } from './staged-logs.ts';
 import { notAllowed, provisioningState } from './states.ts';
 import { noteRunEnd } from './triggers-state.ts';
 
@@ -261,13 +263,14 @@ export function failureMessage(runId: string, logPath: string, error: ErrorBody)
 async function endRun(database: Kysely<Schema>, runId: string, error: ErrorBody | undefined): Promise<void> {
   const state: RunState = error === undefined ? 'Succeeded' : error.code === 'Canceled' ? 'Canceled' : 'Failed';
   await inTransaction(database, async trx => {
+    const message = error === undefined ? '' : await messageOf(trx, runId, state, error);
     const run = await trx
       .updateTable('run')
       .set({
         state,
         sub_state: null,
         ended_at: new Date(),
-        message: error === undefined ? '' : text(messageOf(runId, state, error)),
+        message: text(message),
         error: error === undefined ? null : json(error),
       })
       .where('id', '=', runId)
@@ -283,9 +286,12 @@ async function inTransaction<T>(database: Kysely<Schema>, work: (trx: Transactin
   return database.isTransaction ? await work(database as Transacting) : await database.transaction().execute(work);
 }
 
-function messageOf(runId: string, state: RunState, error: ErrorBody): string {
+async function messageOf(trx: Transacting, runId: string, state: RunState, error: ErrorBody): Promise<string> {
   if (state === 'Canceled') return error.message;
-  return failureMessage(runId, `logs/${runId}/customization.log`, error);
+  const run = await trx.selectFrom('run').select('template_id').where('id', '=', runId).executeTakeFirst();
+  const template = run && (await getResource(trx, run.template_id));
+  // Who builds without a staging group has the state directory.
+  return failureMessage(runId, logLocation(template, runId) ?? `logs/${runId}/customization.log`, error);
 }
 
 /** Whether a run's worker died with everything done and published, and only the word of it missing. */

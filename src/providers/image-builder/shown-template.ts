@@ -2,15 +2,20 @@
 import { isSince } from '../../arm/api-versions.ts';
 import type { Resource } from '../../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
+import type { Call } from '../provider.ts';
 import { ORDER_SINCE, STAGING_SINCE } from './api-versions.ts';
 import { type LastRun, lastRunStatus } from './last-run.ts';
 import { echoProperties } from './normalise.ts';
 
-export function shownTemplate(resource: Resource, run: LastRun | undefined, apiVersion: string): JsonObject {
+export function shownTemplate(
+  resource: Resource,
+  run: LastRun | undefined,
+  { apiVersion, origin }: Pick<Call, 'apiVersion' | 'origin'>,
+): JsonObject {
   const stored: JsonObject = {
     ...resource.properties,
     provisioningState: knownState(resource.properties.provisioningState, apiVersion),
-    ...(run && { lastRunStatus: lastRunStatus(run, apiVersion) }),
+    ...(run && { lastRunStatus: lastRunStatus(run, apiVersion, origin) }),
     exactStagingResourceGroup: resource.properties.exactStagingResourceGroup ?? '',
   };
   const properties = echoProperties(stored, apiVersion);

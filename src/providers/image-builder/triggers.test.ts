@@ -358,7 +358,7 @@ test('a new version of a catalogue entry starts one run', async () => {
     .executeTakeFirstOrThrow();
   assert.equal(operation.kind, runs().kind);
   assert.equal(operation.status, 'NotStarted');
-  assert.equal(operation.queue, 'operations');
+  assert.equal(operation.worker, null);
   const state = await stateOf(id);
   assert.equal(state.seen_version, 'My:linux:1 1.0.1');
   assert.equal(state.last_run_id, run);

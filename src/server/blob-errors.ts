@@ -1,0 +1,38 @@
+/** Errors of the blob service: XML, with codes of their own. */
+import { asKilnError, ERRORS } from '../arm/errors.ts';
+import { xml } from './xml.ts';
+
+export class BlobError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+/** Sign-in and limits speak in the words of Kiln's catalogue; here are the blob service's. */
+export function blobError(thrown: unknown): BlobError {
+  if (thrown instanceof BlobError) return thrown;
+  const error = asKilnError(thrown);
+  const { status } = ERRORS[error.code];
+  if (error.code === 'AuthenticationFailed')
+    return new BlobError(
+      401,
+      'NoAuthenticationInformation',
+      'Server failed to authenticate the request. Please refer to the information in the www-authenticate header.',
+    );
+  if (status === 401) return new BlobError(401, 'InvalidAuthenticationInfo', error.message);
+  if (error.code === 'TooManyRequests') return new BlobError(503, 'ServerBusy', error.message);
+  if (status >= 500) return new BlobError(500, 'InternalError', 'Kiln itself failed; its service log says why.');
+  return new BlobError(status, error.code, error.message);
+}
+
+export function errorXml({ code, message }: BlobError, requestId: string, now: Date): string {
+  const text = `${message}\nRequestId:${requestId}\nTime:${now.toISOString()}`;
+  return xml`<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${text}</Message></Error>`;
+}
