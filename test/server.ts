@@ -206,7 +206,8 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     const administrator = await principal('administrator', { id: OWNER, scope: '/' });
 
     const request: TestServer['request'] = async (method, path, { body, headers, apiVersion, token } = {}) => {
-      const url = new URL(path, origin);
+      // Not `new URL(path, origin)`: two slashes at the beginning would be a host.
+      const url = new URL(path.startsWith('/') ? `${origin}${path}` : path);
       if (apiVersion !== undefined) url.searchParams.set('api-version', apiVersion);
       const isRaw = typeof body === 'string' || body instanceof Uint8Array;
       const payload = body === undefined ? undefined : isRaw ? body : JSON.stringify(body);

@@ -1,7 +1,9 @@
-/** Errors as Resource Manager sends them: in an envelope; bare from image templates of api-versions before 2021-10-01 (contract 1.1). */
-
+/**
+ * Errors as Resource Manager sends them: in an envelope. Before api-version 2021-10-01 those of Image Builder itself are bare (contract 1.1); what Resource
+ * Manager refuses before a provider is asked has the envelope in every version, and a header that says so (recorded with 2020-02-14).
+ */
 import { isSince } from '../arm/api-versions.ts';
-import { asKilnError, ERRORS, type KilnError } from '../arm/errors.ts';
+import { asKilnError, ERRORS, type ErrorCode, type KilnError } from '../arm/errors.ts';
 
 /** Azure's error object. `additionalInfo` carries Kiln's hint: unknown members are allowed there, and clients print them. */
 export interface ArmError {
@@ -20,6 +22,33 @@ const AZURE_CODE: Readonly<Record<string, string>> = Object.freeze({
   NotFound: 'NotFound',
 });
 
+/** Codes of Resource Manager's own refusals. */
+const GATEWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'AuthenticationFailed',
+  'InvalidAuthenticationToken',
+  'ExpiredAuthenticationToken',
+  'InvalidAuthenticationTokenTenant',
+  'AuthorizationFailed',
+  'LinkedAuthorizationFailed',
+  'MissingApiVersionParameter',
+  'InvalidApiVersionParameter',
+  'NoRegisteredProviderFound',
+  'InvalidSubscriptionId',
+  'SubscriptionNotFound',
+  'ResourceGroupNotFound',
+  'ResourceNotFound',
+  'ParentResourceNotFound',
+  'InvalidResourceNamespace',
+  'InvalidResourceType',
+  'InvalidResourceLocation',
+  'LocationRequired',
+  'LocationNotAvailableForResourceType',
+  'InvalidRequestContent',
+  'UnsupportedMediaType',
+  'RequestEntityTooLarge',
+  'TooManyRequests',
+]);
+
 /** What a caller is shown. Defects say nothing of their inside. */
 export function armError(thrown: unknown): ArmError {
   const error = asKilnError(thrown);
@@ -33,16 +62,26 @@ export function armError(thrown: unknown): ArmError {
   };
 }
 
+export interface ErrorAnswer {
+  readonly status: number;
+  readonly body: unknown;
+  readonly error: KilnError;
+  /** Resource Manager refused it, not a provider. */
+  readonly gateway: boolean;
+}
+
 /** HTTP status and body. */
 export function errorAnswer(
   thrown: unknown,
   request: { readonly namespace?: string | undefined; readonly apiVersion?: string | undefined } = {},
-): { readonly status: number; readonly body: unknown; readonly error: KilnError } {
+): ErrorAnswer {
   const error = asKilnError(thrown);
   const body = armError(error);
+  const gateway = GATEWAY.has(error.code);
   const bare =
+    !gateway &&
     request.namespace?.toLowerCase() === 'microsoft.virtualmachineimages' &&
     request.apiVersion !== undefined &&
     !isSince(request.apiVersion, ENVELOPE_SINCE);
-  return { status: ERRORS[error.code].status, body: bare ? body : { error: body }, error };
+  return { status: ERRORS[error.code].status, body: bare ? body : { error: body }, error, gateway };
 }

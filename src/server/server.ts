@@ -194,8 +194,13 @@ function addressable(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
 }
 
+/** Path and query. A proxy's form of the request line has the whole URL (RFC 9112, 3.2.2); its host is ours or not, as in the Host header. */
+function targetOf({ raw }: FastifyRequest): string {
+  return (raw.url ?? '/').replace(/^https?:\/\/[^/?]*/i, '');
+}
+
 function armRequest(request: FastifyRequest, reply: FastifyReply, origin: string, closing: AbortSignal): ArmRequest {
-  const raw = request.raw.url ?? '/';
+  const raw = targetOf(request);
   const path = parsePath(raw.split('?')[0]!);
   if (!path) throw new KilnError('NotFound', 'The path of the request is none that can be read.');
   const gone = new AbortController();
@@ -246,9 +251,10 @@ function sendError(
   directory: Directory,
   log: ServiceLog,
 ): FastifyReply {
-  const query = new URLSearchParams(request.url.split('?')[1] ?? '');
+  const [path = '', search = ''] = targetOf(request).split('?');
+  const query = new URLSearchParams(search);
   const { status, body, error, gateway } = errorAnswer(wellKnown(thrown), {
-    namespace: parsePath(request.url.split('?')[0]!)?.namespace,
+    namespace: parsePath(path)?.namespace,
     apiVersion: query.get('api-version') ?? undefined,
   });
   if (status >= 500)

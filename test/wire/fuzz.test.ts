@@ -9,7 +9,15 @@ import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../
 import { type Ground, makeGround, NEWEST, plainTemplate } from './ground.ts';
 import { type Contract, contractOf, readDocuments, specsDirectory } from './openapi.ts';
 import { wrongTypes } from './template-types.ts';
-import { API_VERSIONS, mutate, mutation, type Places, STRICT_SINCE, validTemplate } from './templates.ts';
+import {
+  API_VERSIONS,
+  documentedNames,
+  mutate,
+  mutation,
+  type Places,
+  STRICT_SINCE,
+  validTemplate,
+} from './templates.ts';
 
 const specs = specsDirectory();
 const contract: Contract | undefined = 'path' in specs ? contractOf(readDocuments(specs.path)) : undefined;
@@ -54,8 +62,10 @@ async function put(apiVersion: string, body: unknown): Promise<Answer> {
   return answer;
 }
 
-function wrong(apiVersion: string, body: unknown): string[] {
+function wrong(apiVersion: string, sent: unknown): string[] {
   const closed = apiVersion >= STRICT_SINCE;
+  const body = closed ? sent : documentedNames(sent);
+  if (body === undefined) return [];
   const path = `${ground.template('t')}?api-version=${apiVersion}`;
   return [...wrongTypes(body), ...(contract?.checkRequest({ method: 'PUT', path, body }, { closed }) ?? [])];
 }
@@ -268,7 +278,7 @@ test('paths that are none', async () => {
     if (!path.startsWith('http') && path !== '*')
       assert.match(answer, /^HTTP\/1\.1 4\d\d [\s\S]*"code":/, `${path}: ${answer.slice(0, 300)}`);
   }
-  for (const method of ['OPTIONS', 'TRACE', 'CONNECT', 'PROPFIND', 'BREW'])
+  for (const method of ['OPTIONS', 'TRACE', 'PROPFIND', 'BREW'])
     assert.match(await rawGet(good, method), /^HTTP\/1\.1 4\d\d /, method);
   await assertAnswering();
 });

@@ -277,7 +277,7 @@ test('resource groups: made once, in one place, with tags', async () => {
     await server.request('PUT', path, { apiVersion: GROUPS, body: { location: 'eastus' } }),
     409,
     'InvalidResourceGroupLocation',
-    /already exists in location 'westus'.*cannot be created in location 'eastus'/,
+    /^Invalid resource group location 'eastus'\. The Resource group already exists in location 'westus'\.$/,
   );
   assertError(await server.request('PUT', path, { apiVersion: GROUPS, body: {} }), 400, 'LocationRequired');
   const patched = await server.request('PATCH', path, { apiVersion: GROUPS, body: { tags: { c: '3' } } });
@@ -306,7 +306,6 @@ test('tags of a template are replaced by PATCH, other things are not changed by 
   assert.deepEqual(tags, { c: '3' });
   assert.equal(properties.provisioningState, 'Succeeded');
   for (const body of [
-    { location: 'eastus' },
     { properties: { buildTimeoutInMinutes: 60 } },
     { properties: { source: { type: 'ManagedImage', imageId: 'x' } } },
     { tags: { a: 1 } },

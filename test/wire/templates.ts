@@ -53,8 +53,12 @@ export function validTemplate(apiVersion: string, places: Places): Arbitrary {
     )
     .map(([a, b]) => ({ ...(a as object), ...b }));
   const file = optional(
-    { ...type('File'), sourceUri: word.map(name => `${places.files}/${name}`) },
-    { destination: word.map(name => `/tmp/${name}`), name: text },
+    {
+      ...type('File'),
+      sourceUri: word.map(name => `${places.files}/${name}`),
+      destination: word.map(name => `/tmp/${name}`),
+    },
+    { name: text },
   );
   const customizer = fc.oneof(
     shell,
@@ -191,6 +195,34 @@ export const mutation: fc.Arbitrary<Mutation> = fc.record({
   key: KEYS,
   value: STRANGE,
 });
+
+const WORDS = new Map(
+  `location tags identity properties type userAssignedIdentities source publisher offer sku version customize distribute name inline scriptUri sourceUri
+  destination sha256Checksum runElevated runAsSystem validExitCodes restartTimeout filters updateLimit runOutputName imageId galleryImageId artifactTags
+  replicationRegions excludeFromLatest versioning scheme major targetRegions replicaCount buildTimeoutInMinutes vmProfile vmSize osDiskSizeGB
+  stagingResourceGroup validate continueDistributeOnFailure inVMValidations optimize vmBoot state errorHandling onCustomizerError onValidationError
+  autoRun managedResourceTags additionalDataDisks sizeGB`
+    .split(/\s+/)
+    .map(name => [name.toLowerCase(), name]),
+);
+
+/**
+ * A template with the names of its members as they are documented: until {@link STRICT_SINCE} they may be written in any case. undefined where one is there
+ * twice: which one counts is nobody's promise.
+ */
+export function documentedNames(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    const items = value.map(documentedNames);
+    return items.includes(undefined) ? undefined : items;
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  const members = Object.entries(value).map(([name, member]): [string, unknown] => [
+    WORDS.get(name.toLowerCase()) ?? name,
+    documentedNames(member),
+  ]);
+  const twice = new Set(members.map(([name]) => name)).size < members.length;
+  return twice || members.some(([, member]) => member === undefined) ? undefined : Object.fromEntries(members);
+}
 
 type Container = Record<string, unknown> | unknown[];
 
