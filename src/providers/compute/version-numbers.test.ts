@@ -25,7 +25,7 @@ test("latest: the documentation's own example", () => {
 });
 
 test('latest: nothing there yet, and full numbers', () => {
-  assert.equal(latest([]), '0.0.1');
+  assert.equal(latest([]), '1.0.0');
   assert.equal(latest(DOCUMENTED, 7), '7.0.1');
   assert.equal(latest([`1.2.${MAX_VERSION_PART}`]), '1.3.0');
   assert.equal(latest([`1.${MAX_VERSION_PART}.${MAX_VERSION_PART}`]), '2.0.0');

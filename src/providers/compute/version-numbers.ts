@@ -81,10 +81,13 @@ function explicitVersion(versions: readonly Version[], text: string): string {
   return formatVersion(version);
 }
 
-/** The highest one (of `major`, unless that is -1), patch + 1; where there is none yet, MAJOR.0.1. What a full patch leads to is not documented. */
+/**
+ * The highest one (of `major`, unless that is -1), patch + 1. The first one of all is 1.0.0 (recorded); the first one of a major, and what a full patch leads to,
+ * are not documented.
+ */
 function afterLatest(versions: readonly Version[], major: number): Version {
   const highest = newest(versions.filter(version => major === -1 || version[0] === major));
-  if (!highest) return [Math.max(major, 0), 0, 1];
+  if (!highest) return major === -1 ? [1, 0, 0] : [major, 0, 1];
   const [first, second, third] = highest;
   if (third < MAX_VERSION_PART) return [first, second, third + 1];
   if (second < MAX_VERSION_PART) return [first, second + 1, 0];
