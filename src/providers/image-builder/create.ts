@@ -5,7 +5,7 @@
  */
 import type { Kysely } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
-import { idKey } from '../../arm/ids.ts';
+import { idKey, parseId, sameText } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json } from '../../database/json.ts';
@@ -20,7 +20,6 @@ import { imageTemplates, templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
 import { type Acting, actingIdentity, buildLinks, requireRights, requireSameKind, requireTargets } from './links.ts';
 import { lockTemplate } from './lock.ts';
-import type { ImageTemplate } from './normalise.ts';
 import { prepareTemplate, provisioningErrorCode } from './prepare.ts';
 import { activeRun, runInProgress, startRun } from './run.ts';
 import { exactVersionOf, type SourceEnvironment, sourceOf } from './source-image.ts';
@@ -141,7 +140,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
           stored = await openStaging(database, stored, acting);
           if (acting) await requireRights(database, acting, buildLinks(template.properties, [acting.id]));
         }
-        await checkPlaces(template, sources, local);
+        await checkPlaces(stored, sources, local);
         const { template: prepared } = await prepareTemplate(template, {
           files: environment.home.files,
           owner: id,
@@ -189,12 +188,23 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
 }
 
 /** The source is there, and what is published to; one fits into the other. */
-async function checkPlaces(template: ImageTemplate, sources: SourceEnvironment, local: boolean): Promise<void> {
-  const source = await sourceOf(template, sources);
+async function checkPlaces(stored: StoredResource, sources: SourceEnvironment, local: boolean): Promise<void> {
+  const template = templateOf(stored);
+  const { source, distribute } = template.properties;
+  const image = await sourceOf(template, sources);
   if (local) return;
-  const definitions = await requireTargets(sources.database, template.properties.distribute);
+  if (
+    source.type === 'ManagedImage' &&
+    !sameText(parseId(source.imageId).subscription, parseId(stored.id).subscription)
+  )
+    throw new KilnError(
+      'ValidationFailed',
+      `The managed image '${source.imageId}' is in another subscription than the image template.`,
+      { target: 'properties.source.imageId' },
+    );
+  const definitions = await requireTargets(sources.database, distribute);
   // Of an image that stands in for another one nobody knows more than that it boots.
-  if (!source.replaced) requireSameKind(definitions, source);
+  if (!image.replaced) requireSameKind(definitions, image);
 }
 
 async function writeFailure(database: Kysely<Schema>, templateId: string, error: KilnError): Promise<void> {

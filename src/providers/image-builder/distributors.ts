@@ -166,7 +166,8 @@ function checkSharedImage(distributor: SharedImageDistributor, at: JsonPath, rul
       ['versioning', 'galleryImageId'],
       "'versioning' cannot be combined with a version in 'galleryImageId'.",
     );
-  if (replicationRegions && targetRegions)
+  // Some clients send an empty list for what they leave out.
+  if (replicationRegions && targetRegions && replicationRegions.length > 0 && targetRegions.length > 0)
     rules.rule(
       at,
       ['replicationRegions', 'targetRegions'],

@@ -265,7 +265,24 @@ test('a body without `properties`, as one az sends it, is lifted', async () => {
   assert.equal(shown.properties.buildTimeoutInMinutes, 7);
 });
 
-test('the caller may give the template only what is the callers to give', async () => {
+test('a location is demanded in the words of Resource Manager', async () => {
+  const putAt = async (location: unknown) => await provider.put!(call(templateId('placed')), body({}, { location }));
+  for (const location of [undefined, null, ''])
+    await assert.rejects(
+      putAt(location),
+      refused('LocationRequired', 'The location property is required for this definition.'),
+    );
+  await assert.rejects(
+    putAt('atlantis'),
+    refused(
+      'LocationNotAvailableForResourceType',
+      /^The provided location 'atlantis' is not available for resource type 'Microsoft.VirtualMachineImages\/imageTemplates'\./,
+    ),
+  );
+  await assert.rejects(putAt(7), refused('ValidationFailed', /Field 'location' has a bad value: '7'/));
+});
+
+test('the caller may give the template only what is its own to give', async () => {
   const may = async (action: string) => !/assign|join/.test(action);
   await assert.rejects(
     provider.put!(call(templateId('linked'), { may }), body()),

@@ -174,6 +174,8 @@ test('regions and versions of a gallery', () => {
   assert.deepEqual(shared({ galleryImageId: `${DEFINITION}/versions/1.0` }), [`${at}.galleryImageId`]);
   assert.deepEqual(shared({ galleryImageId: `${DEFINITION}/versions/1.0.0`, versioning: { scheme: 'Source' } }), [at]);
   assert.deepEqual(shared({ replicationMode: 'Shallow' }), []);
+  assert.deepEqual(shared({ replicationRegions: [], targetRegions: [{ name: 'eastus' }] }), []);
+  assert.deepEqual(shared({ artifactTags: { ['t'.repeat(513)]: 'v' } }), [`${at}.artifactTags.${'t'.repeat(513)}`]);
 });
 
 test('sources: planInfo whole, latest of a gallery from 2022-07-01', () => {
@@ -206,6 +208,14 @@ test('vmProfile: sizes and networks', () => {
     'properties.vmProfile.vnetConfig',
   ]);
   assert.deepEqual(profile({ vnetConfig: { subnetId: 'subnet' } }), ['properties.vmProfile.vnetConfig.subnetId']);
+});
+
+test('a staging resource group is the id of a group, with or without its first slash', () => {
+  const group = (stagingResourceGroup: unknown) => paths(template({ stagingResourceGroup }));
+  for (const id of ['', '/subscriptions/s/resourceGroups/g', 'subscriptions/s/resourcegroups/g/'])
+    assert.deepEqual(group(id), [], id);
+  for (const id of ['g', '/subscriptions/s', IMAGE, '/subscriptions/s/resourceGroups/', 7])
+    assert.deepEqual(group(id), ['properties.stagingResourceGroup'], String(id));
 });
 
 test('an unknown property is ignored with a warning before 2024-02-01, and refused in the words of the service since', () => {

@@ -3,7 +3,7 @@
  */
 import { isSince } from '../../arm/api-versions.ts';
 import { isIdOf } from '../../arm/ids.ts';
-import { formatPath } from '../../arm/json-path.ts';
+import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { findRegion, unknownLocation } from '../../arm/locations.ts';
 import type { Violation } from '../../arm/resource-type.ts';
 import { type Finding, isObject, shape } from '../../arm/shape.ts';
@@ -110,6 +110,9 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
   });
   if (properties.validate) checkValidators(properties.validate, [...at, 'validate'], rules);
   if (properties.distribute) checkDistributors(properties.distribute, [...at, 'distribute'], rules);
+  properties.distribute?.forEach((target, index) => {
+    checkTags(target?.artifactTags, [...at, 'distribute', index, 'artifactTags'], rules);
+  });
   if (properties.vmProfile) checkProfile(properties.vmProfile, [...at, 'vmProfile'], rules);
   const gib = properties.vmProfile?.osDiskSizeGB ?? 0;
   const most = properties.distribute?.some(target => target?.type === 'VHD') ? MOST_VHD_GIB : MOST_DISK_GIB;
@@ -143,7 +146,7 @@ const MOST_DISK_GIB = 4095;
 const MOST_VHD_GIB = 2040;
 
 /** Azure's limits: 50 tags, names of 512 and values of 256 characters. */
-function checkTags(tags: Readonly<Record<string, string>> | undefined, at: readonly string[], rules: Rules): void {
+function checkTags(tags: Readonly<Record<string, string>> | undefined, at: JsonPath, rules: Rules): void {
   const entries = Object.entries(tags ?? {});
   if (entries.length > 50) rules.rule(at, [], `A resource can have 50 tags, not ${entries.length}.`);
   for (const [name, value] of entries)
