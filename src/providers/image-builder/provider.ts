@@ -1,6 +1,7 @@
 /** Image templates as the front door serves them (contract 1.4, 1.5). What takes time is an operation of its own: create.ts, update.ts, delete.ts, run.ts. */
 import { KilnError } from '../../arm/errors.ts';
 import { formatId, idKey } from '../../arm/ids.ts';
+import { requireRegion } from '../../arm/locations.ts';
 import type { Resource } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import { requireResource } from '../life.ts';
@@ -62,6 +63,10 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
   const { environment, apiVersion } = call;
   const id = formatId(call.id);
   const body = lifted(given);
+  // Resource Manager's own words come before the provider's.
+  const location = Object.entries(body).find(([name]) => name.toLowerCase() === 'location')?.[1];
+  if (location === undefined || location === null || typeof location === 'string')
+    requireRegion(location ?? undefined, imageTemplates.type);
   await checkLinks(call, id, body);
   const { operation, resource, created } = await putTemplate(environment.engine, environment.database, {
     id,
