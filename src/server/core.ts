@@ -3,6 +3,7 @@
  * be true before any type is asked: the subscription is there, its provider registered, the group not being deleted.
  */
 import type { Kysely } from 'kysely';
+import { isSince } from '../arm/api-versions.ts';
 import { errorFromBody, KilnError } from '../arm/errors.ts';
 import { idKey, LOCAL_TENANT, resourceGroupId, sameText } from '../arm/ids.ts';
 import type { JsonObject } from '../arm/shape.ts';
@@ -70,43 +71,50 @@ async function ofTenant(dispatcher: Dispatcher, request: ArmRequest): Promise<Re
   const [word, name, ...more] = path.rest;
   if (more.length > 0) throw nothing(request);
   requireGet(request);
-  requireVersion(request, RESOURCES_API_VERSIONS);
+  const apiVersion = requireVersion(request, RESOURCES_API_VERSIONS);
   if (isWord(word, 'providers')) {
     if (name !== undefined) return { status: 200, body: providerDocument(requireNamespace(name)) };
     return { status: 200, body: { value: providerDocuments() } };
   }
   if (name !== undefined) throw nothing(request);
-  if (isWord(word, 'tenants')) return { status: 200, body: { value: [tenant(request.caller.tenantId)] } };
-  if (isWord(word, 'subscriptions')) return await subscriptions(dispatcher, request);
+  if (isWord(word, 'tenants')) return { status: 200, body: { value: [tenant(request.caller.tenantId, apiVersion)] } };
+  if (isWord(word, 'subscriptions')) return await subscriptions(dispatcher, request, apiVersion);
   throw nothing(request);
 }
 
-function tenant(tenantId: string): JsonObject {
-  return {
-    id: `/tenants/${tenantId}`,
-    tenantId,
+function tenant(tenantId: string, apiVersion: string): JsonObject {
+  const names = {
     countryCode: '',
     displayName: tenantId === LOCAL_TENANT ? 'Kiln' : tenantId,
     domains: ['kiln.local'],
     tenantCategory: 'Home',
-    defaultDomain: 'kiln.local',
-    tenantType: 'AAD',
+  };
+  return {
+    id: `/tenants/${tenantId}`,
+    tenantId,
+    ...(isSince(apiVersion, '2019-11-01') && names),
+    ...(isSince(apiVersion, '2020-01-01') && { defaultDomain: 'kiln.local', tenantType: 'AAD' }),
   };
 }
 
-async function subscriptions({ environment, roles }: Dispatcher, request: ArmRequest): Promise<Reply> {
+/** No nextLink, though the OpenAPI files demand one: the real service has none at the end, and clients would follow it. */
+async function subscriptions(
+  { environment, roles }: Dispatcher,
+  request: ArmRequest,
+  apiVersion: string,
+): Promise<Reply> {
   const visible = visibleBy(await roles.scopes(request.caller));
   const value = (await listSubscriptions(environment.database))
     .filter(one => visible(idKey(one.id)))
-    .map(one => shownSubscription(one, request.caller.tenantId));
-  return { status: 200, body: { value, count: { type: 'Total', value: value.length } } };
+    .map(one => shownSubscription(one, request.caller.tenantId, apiVersion));
+  return { status: 200, body: { value } };
 }
 
-function shownSubscription({ id, name, properties }: StoredResource, tenantId: string): JsonObject {
+function shownSubscription({ id, name, properties }: StoredResource, tenantId: string, apiVersion: string): JsonObject {
   return {
     id,
     authorizationSource: 'RoleBased',
-    managedByTenants: [],
+    ...(isSince(apiVersion, '2019-06-01') && { managedByTenants: [] }),
     subscriptionId: name,
     tenantId,
     displayName: properties.displayName,
@@ -129,7 +137,7 @@ async function ofSubscription(dispatcher: Dispatcher, request: ArmRequest): Prom
   if (more.length > 0) throw nothing(request);
   if (isWord(word, 'operationresults') && name !== undefined) return await operationResult(dispatcher, request, name);
   requireGet(request);
-  requireVersion(request, RESOURCES_API_VERSIONS);
+  const apiVersion = requireVersion(request, RESOURCES_API_VERSIONS);
   const subscription = (await getResource(database, id))!;
   // Whoever has a role on one group only needs all of these: az reads them before it does anything there.
   const scopes = await roles.scopes(caller);
@@ -139,7 +147,7 @@ async function ofSubscription(dispatcher: Dispatcher, request: ArmRequest): Prom
   };
   if (word === undefined) {
     await require('read');
-    return { status: 200, body: shownSubscription(subscription, caller.tenantId) };
+    return { status: 200, body: shownSubscription(subscription, caller.tenantId, apiVersion) };
   }
   if (isWord(word, 'providers')) {
     await require('providers/read');
@@ -149,7 +157,7 @@ async function ofSubscription(dispatcher: Dispatcher, request: ArmRequest): Prom
   if (name !== undefined) throw nothing(request);
   if (isWord(word, 'locations')) {
     await require('locations/read');
-    return { status: 200, body: locationList(subscription.name) };
+    return { status: 200, body: locationList(subscription.name, apiVersion) };
   }
   if (isWord(word, 'resourcegroups')) {
     await require('resourceGroups/read');
