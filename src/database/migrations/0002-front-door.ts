@@ -68,6 +68,14 @@ const STATEMENTS = [
   `create trigger role_definition_changed after insert or update or delete on role_definition
     for each row execute function roles_changed()`,
 
+  // What is assigned on a resource or below it goes with it: one that is made later under its name starts without.
+  `create function resource_removed() returns trigger language plpgsql as $$
+    begin
+      delete from role_assignment where scope = old.id or starts_with(scope, old.id || '/');
+      return null;
+    end $$`,
+  'create trigger resource_removed after delete on resource for each row execute function resource_removed()',
+
   // What is assigned to a principal goes with it, and its tokens are refused by every process from then on.
   `create function principal_removed() returns trigger language plpgsql as $$
     begin

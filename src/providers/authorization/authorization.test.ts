@@ -11,8 +11,9 @@ import { LOCAL_TENANT, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import { type Database, openDatabase } from '../../database/connection.ts';
 import { openHome } from '../../home.ts';
+import { galleries } from '../compute/galleries.ts';
 import type { ExtensionCall, ExtensionProvider } from '../extension.ts';
-import { putValidated } from '../life.ts';
+import { deleteResource, putValidated } from '../life.ts';
 import type { Answer, Caller, ProviderEnvironment } from '../provider.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
 import { compilePermissions } from './actions.ts';
@@ -35,7 +36,8 @@ before(async () => {
   root = await mkdtemp(join(tmpdir(), 'kiln-roles-'));
   await chmod(root, 0o755); // PostgreSQL runs as another user when the tests run as root
   database = await openDatabase({ home: await openHome({ home: join(root, 'home'), env: {} }), log: () => {} });
-  roles = await openRoles(database);
+  // Nothing but a notification makes it forget.
+  roles = await openRoles(database, undefined, Number.POSITIVE_INFINITY);
   await assign(admin.objectId, OWNER, '/');
   for (const name of ['Web', 'Webshop'])
     await putValidated(database.kysely, resourceGroups, {
@@ -295,6 +297,18 @@ test('assignments that mean nothing are refused', async () => {
   });
   assert.equal((await put({ principalId: nobody, principalType: 'ServicePrincipal' })).status, 201);
   assert.equal((await put({})).status, 201);
+});
+
+test('what was assigned on a resource goes with it', async () => {
+  const id = await principal();
+  const gallery = { id: GALLERY, body: { location: 'eastus' }, apiVersion: galleries.apiVersions[0]! };
+  await putValidated(database.kysely, galleries, gallery);
+  for (const scope of [GALLERY, `${GALLERY}/images/d`]) await assign(id, READER, scope);
+  const may = () => roles.may({ objectId: id }, 'Microsoft.Compute/galleries/images/read', `${GALLERY}/images/d`);
+  assert.equal(await may(), true);
+  await deleteResource(database.kysely, GALLERY);
+  await putValidated(database.kysely, galleries, gallery);
+  await eventually(async () => !(await may()));
 });
 
 const custom = (roleName: string, scopes: string[], actions = ['Microsoft.Compute/images/*']) => ({

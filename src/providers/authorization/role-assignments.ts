@@ -1,6 +1,5 @@
 /** Microsoft.Authorization/roleAssignments: who has which role where (az-wire 5, contract 2.5). */
 import type { Selectable } from 'kysely';
-import { sql } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { matches, parseFilter, unknownInFilter } from '../../arm/filter.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
@@ -276,13 +275,4 @@ function shown(row: Assignment, seenFrom: string): JsonObject {
 
 function notAllowed(method: string): KilnError {
   return new KilnError('MethodNotAllowed', `The verb ${method} is not supported for '${TYPE}'.`);
-}
-
-/** Takes away what was assigned on a scope and below it: when that is gone. */
-export async function removeAssignments(trx: Transacting, scope: string): Promise<void> {
-  const key = scopeKey(scope);
-  await trx
-    .deleteFrom('role_assignment')
-    .where(eb => eb.or([eb('scope', '=', key), eb(sql`left(scope, ${key.length + 1})`, '=', `${key}/`)]))
-    .execute();
 }

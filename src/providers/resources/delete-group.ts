@@ -4,14 +4,13 @@
  */
 import { type Kysely, sql } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
-import { formatId, idKey, parseId, sameText } from '../../arm/ids.ts';
+import { idKey, parseId, sameText } from '../../arm/ids.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import { list, remove } from '../../images/store.ts';
-import { removeAssignments } from '../authorization/role-assignments.ts';
 import { removeTemplate } from '../image-builder/delete.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
@@ -139,7 +138,10 @@ async function endOperations(
   for (const { id } of open) await engine.wait(id, { signal });
 }
 
-/** Templates first: their staging groups are elsewhere. Then the others, children before parents. */
+/**
+ * Templates first: their staging groups are elsewhere. Then the others, children before parents. What is assigned on them, and the principals of identities,
+ * the database removes with them.
+ */
 async function removeContent(database: Kysely<Schema>, groupId: string): Promise<void> {
   const { subscription, resourceGroup } = parseId(groupId);
   const rows = await database
@@ -155,12 +157,7 @@ async function removeContent(database: Kysely<Schema>, groupId: string): Promise
     .filter(({ type }) => !sameText(type, TEMPLATE_TYPE))
     .sort((a, b) => depth(b.type) - depth(a.type));
   for (const { id } of templates) await database.transaction().execute(trx => removeTemplate(trx, id));
-  for (const { id } of others)
-    await database.transaction().execute(async trx => {
-      // Of an identity the database removes the principal, and with it what was assigned to that.
-      await removeAssignments(trx, id);
-      await removeResource(trx, id);
-    });
+  for (const { id } of others) await removeResource(database, id);
 }
 
 /** Of managed images, gallery versions and VHDs: an image's id is that of its resource, or lies below that of its template. */
@@ -182,7 +179,6 @@ async function removeEmpty(database: Kysely<Schema>, groupId: string): Promise<b
       .where('id', '!=', idKey(id))
       .executeTakeFirst();
     if (left) return false;
-    await removeAssignments(trx, formatId(id));
     await removeResource(trx, id);
     return true;
   });
