@@ -93,11 +93,22 @@ export async function putTemplate(
       ...(catalogue !== undefined && { catalogue }),
       ...(caller !== undefined && { caller }),
     };
-    const operation = await engine.submit(trx, { kind: CREATE_KIND, resourceId: idKey(id), input, where });
+    const operation = await engine.submit(trx, {
+      kind: CREATE_KIND,
+      resourceId: idKey(id),
+      input,
+      where,
+      ...(!local && { timeoutSeconds: CREATE_SECONDS }),
+    });
     if (caller !== undefined) await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
     return { operation, resource, created };
   });
 }
+
+/** Of a File customizer; whoever builds at this host knows its disk. Azure takes 20 MB. */
+const MOST_FILE_BYTES = 4 * 1024 ** 3;
+/** A server that sends a byte now and then holds a creation no longer than this. */
+const CREATE_SECONDS = 3600;
 
 const keptOf = ({ properties: { exactStagingResourceGroup, staging } }: StoredResource): JsonObject => ({
   ...(exactStagingResourceGroup !== undefined && { exactStagingResourceGroup }),
@@ -134,6 +145,8 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
       let acting: Acting | undefined;
       try {
         let stored = await requireResource(database, templateId);
+        // A worker has done it, and died before it could say so.
+        if (!['Creating', 'Updating'].includes(provisioningState(stored))) return { templateId };
         const template = templateOf(stored);
         if (!local) {
           acting = await actingIdentity(database, template.identity);
@@ -147,6 +160,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
           signal,
           download: (url, { onProgress: _, ...options }) =>
             download(url, {
+              ...(!local && { maxBytes: MOST_FILE_BYTES }),
               ...options,
               allowFile: local,
               allowLocal: local || environment.options.localDownloads,

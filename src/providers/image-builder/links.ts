@@ -4,11 +4,12 @@
  */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { formatId, parentId, parseId, resourceGroupId, sameId, tryParseId } from '../../arm/ids.ts';
+import { formatId, parentId, parseId, resourceGroupId, sameId, sameText, tryParseId } from '../../arm/ids.ts';
 import { isObject } from '../../arm/shape.ts';
 import type { Schema } from '../../database/schema.ts';
 import { identityMay } from '../authorization/identity-may.ts';
 import type { Call } from '../provider.ts';
+import { findSubscription } from '../resources/subscriptions.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
@@ -101,11 +102,19 @@ export function distributeLinks(distributor: Linking['distribute'][number], inde
 
 const link = (path: string, action: string, scope: string): Link => ({ path, action, scope, shown: scope });
 
-/** Errors: LinkedAuthorizationFailed, for the first link that the caller may not use. */
+/** Errors: LinkedAuthorizationFailed, for the first link that the caller may not use, or that leads to a subscription of nobody here. */
 export async function requireLinks(call: Call, templateId: string, links: readonly Link[]): Promise<void> {
+  const own = parseId(templateId).subscription;
   for (const { action, scope, path } of links) {
+    const { clientId, objectId, tenantId } = call.caller;
+    const { subscription } = parseId(scope, path);
+    if (!sameText(subscription, own) && !(await findSubscription(call.environment.database, subscription)))
+      throw new KilnError(
+        'LinkedAuthorizationFailed',
+        `The client has permission to perform action '${action}' on scope '${templateId}', however the current tenant '${tenantId}' is not authorized to access linked subscription '${subscription}'.`,
+        { target: path },
+      );
     if (await call.may(action, scope)) continue;
-    const { clientId, objectId } = call.caller;
     throw new KilnError(
       'LinkedAuthorizationFailed',
       `The client '${clientId}' with object id '${objectId}' has permission to perform action '${TEMPLATE_TYPE}/write' on scope '${templateId}'; however, it does not have permission to perform action '${action}' on the linked scope(s) '${scope}' or the linked scope(s) are invalid.`,

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { emptyCatalogue, type GuestlessMachines, guestlessMachines } from '../../../test/wire/machines.ts';
 import type { KilnError } from '../../arm/errors.ts';
-import { formatId, idKey, parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
+import { idKey, parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { OperationRow } from '../../database/schema.ts';
 import { openService, type Service } from '../../service.ts';
@@ -25,7 +25,7 @@ import { getResource, listResources, patchProperties } from '../store.ts';
 import { imageTemplates } from './image-templates.ts';
 import { imageTemplatesProvider as provider } from './provider.ts';
 import { runOutputsProvider } from './run-outputs-provider.ts';
-import { TRIGGER_TYPE } from './triggers-type.ts';
+import { triggersProvider } from './triggers.ts';
 
 delete process.env.DATABASE_URL;
 
@@ -300,6 +300,19 @@ test('the caller may give the template only what is its own to give', async () =
       body({ vmProfile: { vnetConfig: { subnetId } } }),
     ),
     refused('LinkedAuthorizationFailed', /subnets\/join\/action/),
+  );
+  const elsewhere = resourceId(randomUUID(), G, userAssignedIdentities.type, 'builder');
+  await assert.rejects(
+    provider.put!(
+      call(templateId('linked')),
+      body({}, { identity: { type: 'UserAssigned', userAssignedIdentities: { [elsewhere]: {} } } }),
+    ),
+    refused(
+      'LinkedAuthorizationFailed',
+      new RegExp(
+        `^The client has permission to perform action 'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action' on scope '${templateId('linked')}', however the current tenant '[-0-9a-f]+' is not authorized to access linked subscription '${parseId(elsewhere).subscription}'\\.$`,
+      ),
+    ),
   );
   // Without an identity it is the caller who reads and writes.
   await assert.rejects(
@@ -799,7 +812,44 @@ test('a PATCH that fails changes nothing', async () => {
   );
 });
 
-test('DELETE: not while it is made; triggers go with it; a second one joins the first', async () => {
+test('of two PATCHes at once one is made, and none is lost', async () => {
+  const id = await made('twice-patched');
+  const other = { type: 'VHD', runOutputName: 'other' };
+  const results = await Promise.allSettled(
+    [
+      [VHD, other],
+      [VHD, { ...other, artifactTags: { a: 'b' } }],
+    ].map(distribute => provider.patch!(call(id), { properties: { distribute } })),
+  );
+  for (const result of results)
+    if (result.status === 'fulfilled') assert.equal((await ended(result.value)).status, 'Succeeded');
+    else refused('OperationNotAllowed', /provisioning state: updating/)(result.reason);
+  assert.ok(results.some(({ status }) => status === 'fulfilled'));
+  assert.equal(((await show(id)).properties.distribute as unknown[]).length, 2);
+});
+
+test('a template with a trigger stays one that may have it', async () => {
+  const gallery = resourceId(S, G, galleries.type, 'Triggered');
+  await put(galleries, gallery, {});
+  const definition = `${gallery}/images/web`;
+  const identifier = { publisher: 'P', offer: 'O', sku: 'S' };
+  await put(galleryImages, definition, { properties: { osType: 'Linux', osState: 'Generalized', identifier } });
+  const id = await made('triggered');
+  const trigger = await triggersProvider.put!(call(`${id}/triggers/t`), { properties: { kind: 'SourceImage' } });
+  assert.equal((await ended(trigger)).status, 'Succeeded');
+  const pinned = { type: 'SharedImage', runOutputName: 'g', galleryImageId: `${definition}/versions/1.0.0` };
+  await assert.rejects(
+    provider.patch!(call(id), { properties: { distribute: [VHD, pinned] } }),
+    refused('ValidationFailed', /one version '1\.0\.0'/),
+  );
+  const free = { ...pinned, galleryImageId: definition };
+  const answer = await provider.patch!(call(id), { properties: { distribute: [VHD, free] } });
+  assert.equal((await ended(answer)).status, 'Succeeded');
+  assert.equal((await ended(await provider.remove!(call(id)))).status, 'Succeeded');
+  assert.equal(await getResource(store(), `${id}/triggers/t`), undefined);
+});
+
+test('DELETE: not while it is made; a second one joins the first', async () => {
   const id = await made('deleted');
   for (const state of ['Creating', 'Updating']) {
     await patchProperties(store(), id, { provisioningState: state });
@@ -812,24 +862,11 @@ test('DELETE: not while it is made; triggers go with it; a second one joins the 
     );
   }
   await patchProperties(store(), id, { provisioningState: 'Succeeded' });
-  const trigger = formatId({ ...parseId(id), type: TRIGGER_TYPE, names: ['deleted', 't'] });
-  await store()
-    .insertInto('resource')
-    .values({
-      id: idKey(trigger),
-      display_id: trigger,
-      type: TRIGGER_TYPE,
-      name: 't',
-      parent_id: idKey(id),
-      properties: (await import('../../database/json.ts')).json<unknown>({}),
-    })
-    .execute();
   const [first, second] = await Promise.all([provider.remove!(call(id)), provider.remove!(call(id))]);
   assert.equal(first.status, 202);
   if (second.status === 202) assert.equal((await ended(second)).status, 'Succeeded');
   assert.equal((await ended(first)).status, 'Succeeded');
   assert.equal(await getResource(store(), id), undefined);
-  assert.equal(await getResource(store(), trigger), undefined);
 });
 
 /** Looks until it is so. */

@@ -46,6 +46,14 @@ interface UpdateInput {
 
 /** 202 with the operation. Errors: ValidationFailed, LinkedAuthorizationFailed, OperationNotAllowed. */
 export async function patchTemplate(call: ResourceCall, body: JsonObject): Promise<Answer> {
+  for (;;) {
+    // Somebody else may change the template between the look at it and the change.
+    const answer = await tryPatch(call, body);
+    if (answer) return answer;
+  }
+}
+
+async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | undefined> {
   const { database, engine } = call.environment;
   const template = await getResource(database, call.id);
   if (!template) throw await notFoundError(database, call.id);
@@ -65,6 +73,7 @@ export async function patchTemplate(call: ResourceCall, body: JsonObject): Promi
     const harmless = change.identity === undefined && change.distribute === undefined && change.vmProfile === undefined;
     if (['Creating', 'Updating', 'Deleting'].includes(before) || (busy && !harmless))
       throw notAllowed('write', now, run?.state);
+    if (now.etag !== template.etag) return undefined;
     if (change.distribute)
       await requireTriggersFit(trx, { ...now, properties: { ...now.properties, distribute: change.distribute } });
     await patchProperties(trx, call.id, { provisioningState: 'Updating' });
@@ -86,6 +95,8 @@ export function updateHandler(environment: ProviderEnvironment): OperationHandle
       const { templateId, change, before, caller } = input as UpdateInput;
       try {
         const stored = await requireResource(database, templateId);
+        // A worker has done it, and died before it could say so.
+        if (provisioningState(stored) !== 'Updating') return { templateId };
         const template = templateOf(stored);
         const acting = await actingAfter(environment, template.identity, change);
         if (acting && (change.distribute || change.vmProfile))
