@@ -152,7 +152,7 @@ export async function requireResource(store: Store, id: string): Promise<StoredR
 
 /** What Azure says about a resource that is not there: the group comes first. */
 export async function notFoundError(store: Store, id: ResourceId): Promise<KilnError> {
-  const { type, names, resourceGroup, subscription } = id;
+  const { type, resourceGroup, subscription } = id;
   const target = formatId(id);
   const isGroup = sameText(type, RESOURCE_GROUP_TYPE);
   if (
@@ -160,9 +160,11 @@ export async function notFoundError(store: Store, id: ResourceId): Promise<KilnE
     (isGroup || !(await getResource(store, resourceGroupId(subscription, resourceGroup))))
   )
     return new KilnError('ResourceGroupNotFound', `Resource group '${resourceGroup}' could not be found.`, { target });
+  // Types and names in turn: 'Microsoft.Compute/galleries/g/images/d'.
+  const path = target.slice(target.lastIndexOf('/providers/') + '/providers/'.length);
   return new KilnError(
     'ResourceNotFound',
-    `The Resource '${type}/${names.join('/')}' under resource group '${resourceGroup ?? ''}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`,
+    `The Resource '${path}' under resource group '${resourceGroup ?? ''}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`,
     { target },
   );
 }
