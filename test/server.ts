@@ -58,6 +58,8 @@ export interface TestServer {
   readonly violations: readonly string[];
   /** Operations of those files that were seen; empty without them. */
   readonly covered: ReadonlySet<string>;
+  /** The judge; undefined without the files. */
+  readonly contract: Contract | undefined;
   /** What the service logged as an error. */
   readonly errors: readonly string[];
   /** `path` may be a whole URL, as in a poll, or of another door. Rejects when no answer comes for ten seconds. */
@@ -236,7 +238,8 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
       machines,
       administrator,
       violations: judge.violations,
-      covered: judge.covered,
+      covered: judge.contract?.covered ?? new Set(),
+      contract: judge.contract,
       errors,
       request,
       async settled(answer, options_) {
@@ -263,7 +266,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
 
 interface Judge {
   readonly violations: readonly string[];
-  readonly covered: ReadonlySet<string>;
+  readonly contract: Contract | undefined;
   check(method: string, path: string, answer: Answer): void;
 }
 
@@ -274,7 +277,7 @@ function judgeOf(): Judge {
   const violations: string[] = [];
   return {
     violations,
-    covered: contract?.covered ?? new Set(),
+    contract,
     check(method, path, { status, headers, body }) {
       for (const problem of contract?.checkAnswer({ method, path, status, headers, body }) ?? []) {
         // One sentence for all items of a list.

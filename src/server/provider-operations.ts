@@ -11,14 +11,15 @@ interface Operation {
     readonly resource?: string;
     readonly description: string;
   };
-  readonly isDataAction: boolean;
+  /** Image Builder says it since 2020-02-14. */
+  readonly isDataAction?: boolean;
 }
 
 export function operationsOf(namespace: string, apiVersion: string): Operation[] {
   if (sameText(namespace, IMAGE_BUILDER))
-    return IMAGE_BUILDER_OPERATIONS.filter(([, , , since]) => since === undefined || isSince(apiVersion, since)).map(
-      ([name, operation, resource]) => entry(IMAGE_BUILDER, PROVIDER, name, operation, resource),
-    );
+    return IMAGE_BUILDER_OPERATIONS.filter(([, , , since]) => since === undefined || isSince(apiVersion, since))
+      .map(([name, operation, resource]) => entry(IMAGE_BUILDER, PROVIDER, name, operation, resource))
+      .map(({ isDataAction, ...rest }) => ({ ...rest, ...(isSince(apiVersion, STABLE_SINCE) && { isDataAction }) }));
   const types = [
     ...PROVIDERS.filter(({ definition }) => sameText(definition.type.split('/')[0]!, namespace)).flatMap(provider => {
       const { definition, actions = {}, put, remove } = provider;
@@ -57,6 +58,7 @@ function entry(namespace: string, provider: string, name: string, operation: str
 
 const IMAGE_BUILDER = 'Microsoft.VirtualMachineImages';
 const PROVIDER = 'Virtual Machine Image Builder';
+const STABLE_SINCE = '2020-02-14';
 const TEMPLATE = 'VM Image template';
 
 /** Name, what it does, on what, since when: the list of the real provider (contract 1.4), in its words. */
@@ -72,7 +74,7 @@ const IMAGE_BUILDER_OPERATIONS: readonly (readonly [
   ['imageTemplates/write', 'Create or update a VM image template instance resource', TEMPLATE],
   ['imageTemplates/delete', 'Delete a VM image template instance resource', TEMPLATE],
   ['imageTemplates/run/action', 'Execute a VM image template to produce its outputs', TEMPLATE],
-  ['imageTemplates/cancel/action', 'Cancel a running image build', TEMPLATE],
+  ['imageTemplates/cancel/action', 'Cancel a running image build', TEMPLATE, STABLE_SINCE],
   ['imageTemplates/runOutputs/read', 'Get a VM image template run output resource', 'VM Image template run output'],
   ['imageTemplates/triggers/read', 'Get a trigger for a VM image template resource', 'Trigger', '2022-07-01'],
   [

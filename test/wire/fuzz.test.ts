@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
+import { type FileServer, serveFiles } from './file-server.ts';
 import { type Ground, makeGround, NEWEST, plainTemplate } from './ground.ts';
 import { type Contract, contractOf, readDocuments, specsDirectory } from './openapi.ts';
 import { wrongTypes } from './template-types.ts';
@@ -22,18 +23,26 @@ import {
 const specs = specsDirectory();
 const contract: Contract | undefined = 'path' in specs ? contractOf(readDocuments(specs.path)) : undefined;
 
+/** More of everything, when somebody looks for what is rare: `KILN_FUZZ=20`. */
+const MORE = Number(process.env.KILN_FUZZ ?? 1);
+
 let server: TestServer;
+let files: FileServer;
 let ground: Ground;
 let places: Places;
 let count = 0;
 
 before(async () => {
-  // Nothing is executed: what is accepted stays in state Creating.
+  files = await serveFiles();
+  // What is accepted waits until the last test.
   server = await startTestServer({ concurrency: 0 });
   ground = await makeGround(server, 'fuzz');
-  places = { ...ground, files: 'https://files.example.org' };
+  places = { ...ground, files: files.origin };
 });
-after(() => server?.close());
+after(async () => {
+  await server?.close();
+  await files?.close();
+});
 
 const sub = () => `/subscriptions/${SUBSCRIPTION}`;
 
@@ -77,7 +86,7 @@ for (const apiVersion of API_VERSIONS) {
         const answer = await put(apiVersion, body);
         assert.equal(answer.status, 201, answer.text);
       }),
-      { numRuns: 12 },
+      { numRuns: 6 * MORE },
     );
   });
 
@@ -92,7 +101,7 @@ for (const apiVersion of API_VERSIONS) {
         // What JSON makes of it: a lone surrogate, -0.
         assert.deepEqual(wrong(apiVersion, JSON.parse(JSON.stringify(body))), [], 'it was accepted');
       }),
-      { numRuns: 60 },
+      { numRuns: 40 * MORE },
     );
   });
 }
@@ -136,7 +145,7 @@ test('arbitrary bytes', async () => {
         'bytes',
       );
     }),
-    { numRuns: 50 },
+    { numRuns: 50 * MORE },
   );
   await assertAnswering();
 });
@@ -324,7 +333,7 @@ test('any path and query is answered', async () => {
         assert.match(answer, /^HTTP\/1\.1 [234]\d\d /, `${verb} ${path}: ${answer.slice(0, 300)}`);
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 100 * MORE },
   );
   await assertAnswering();
 });
@@ -356,9 +365,46 @@ test('other requests of the provider with mutated bodies', async () => {
         assert.ok(answer.status < 500, `${method} ${target}: ${answer.text}`);
       }
     }),
-    { numRuns: 25 },
+    { numRuns: 25 * MORE },
   );
   await assertAnswering();
+});
+
+test('URLs of scripts and files are of the web', async () => {
+  const template = plainTemplate(ground) as { properties: object };
+  for (const url of [
+    'file:///etc/passwd',
+    'ftp://x/y',
+    'javascript:alert(1)',
+    '/etc/passwd',
+    '\\\\host\\x',
+    'http://',
+    'x',
+  ])
+    for (const [type, member] of [
+      ['Shell', 'scriptUri'],
+      ['PowerShell', 'scriptUri'],
+      ['File', 'sourceUri'],
+    ] as const) {
+      const step = { type, [member]: url, ...(type === 'File' && { destination: '/tmp/x' }) };
+      const body = { ...template, properties: { ...template.properties, customize: [step] } };
+      for (const apiVersion of ['2020-02-14', NEWEST]) assert.equal((await put(apiVersion, body)).status, 400, url);
+    }
+});
+
+test('what was accepted is provisioned, or fails for a reason of its own', async () => {
+  const { database, engine } = server.service;
+  await engine.serve({ concurrency: 4 });
+  const operations = await database.kysely.selectFrom('operation').select('id').execute();
+  assert.ok(operations.length > 50, `${operations.length} were accepted`);
+  const ends = new Map<string, number>();
+  for (const { id } of operations) {
+    const { status, error, kind } = await engine.wait(id, { signal: AbortSignal.timeout(60_000 * MORE) });
+    assert.notEqual(error?.code, 'InternalError', `${kind}: ${error?.message}`);
+    const end = `${status} ${error?.code ?? ''}`;
+    ends.set(end, (ends.get(end) ?? 0) + 1);
+  }
+  assert.ok((ends.get('Succeeded ') ?? 0) > operations.length / 2, JSON.stringify([...ends]));
 });
 
 test("every answer was of Microsoft's OpenAPI files, and nothing failed inside", () => {

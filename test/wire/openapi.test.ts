@@ -83,7 +83,12 @@ test('a good answer passes, whatever the case of its path', () => {
   };
   assert.deepEqual(answer(body), []);
   assert.deepEqual(answer(body, 200, '//ZOO/a/?api-version=2020-01-01&x=1'), []);
-  assert.ok(zoo.covered.has('2020-01-01 GET /zoo/{name}'));
+  assert.deepEqual([...zoo.covered], ['2020-01-01 GET /zoo/{name}']);
+  assert.deepEqual(zoo.operations, [
+    '2020-01-01 GET /zoo/{name}',
+    '2020-01-01 GET /{scope}/keepers/{keeper}',
+    '2020-01-01 PUT /zoo/{name}',
+  ]);
 });
 
 test('wrong answers are told, each with its place', () => {

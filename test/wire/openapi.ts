@@ -26,7 +26,9 @@ export interface Contract {
     request: Pick<Exchange, 'method' | 'path' | 'body'>,
     options?: { readonly closed?: boolean },
   ): readonly string[] | undefined;
-  /** `2022-02-14 GET /subscriptions/{subscriptionId}/…` of what was checked so far. */
+  /** All operations: `2022-02-14 GET /subscriptions/{subscriptionId}/…`. */
+  readonly operations: readonly string[];
+  /** Those of which an answer was checked so far. */
   readonly covered: ReadonlySet<string>;
 }
 
@@ -84,6 +86,7 @@ export function contractOf(documents: Documents): Contract {
   };
 
   return {
+    operations: [...operations].flatMap(([key, list]) => list.map(({ name }) => `${key.split(' ')[0]} ${name}`)),
     covered,
     checkAnswer({ method, path, status, headers, body }) {
       const operation = find(method, path);
