@@ -185,6 +185,7 @@ describe('az image builder', () => {
   });
 
   test('a deferred template: customizers, outputs, validator; sent by update', async () => {
+    // az prints the body that it will send.
     const edit = (what: string, verb: string, ...args: string[]) =>
       builder(what, verb, ...one('deferred'), ...args, '--defer');
     await builder('create', ...one('deferred'), '--image-source', URN, '--identity', IDENTITY, '--defer');
@@ -194,18 +195,18 @@ describe('az image builder', () => {
 
     const named = (name: string, type: string) => ['--customizer-name', name, '--type', type];
     await edit('customizer', 'add', ...named('gone', 'shell'), '--inline-script', 'echo gone');
-    assert.equal((await edit('customizer', 'clear')).customize.length, 0);
+    assert.equal((await edit('customizer', 'clear')).properties.customize.length, 0);
     await edit('customizer', 'add', ...named('inline', 'shell'), '--inline-script', 'echo one', 'echo two');
     await edit('customizer', 'add', ...named('gone', 'shell'), '--script-url', `${files.origin}/nothing.sh`);
     const copy = ['--file-source', `${files.origin}/script.sh`, '--dest-path', '/tmp/script.sh'];
     await edit('customizer', 'add', ...named('copied', 'file'), ...copy);
-    assert.deepEqual(names((await edit('customizer', 'remove', '--customizer-name', 'gone')).customize), [
+    assert.deepEqual(names((await edit('customizer', 'remove', '--customizer-name', 'gone')).properties.customize), [
       'copied',
       'inline',
     ]);
 
     await edit('output', 'add', '--managed-image', 'gone', '--managed-image-location', LOCATION);
-    assert.equal((await edit('output', 'clear')).distribute.length, 0);
+    assert.equal((await edit('output', 'clear')).properties.distribute.length, 0);
     await edit(
       'output',
       'add',
@@ -224,11 +225,11 @@ describe('az image builder', () => {
       '--gallery-image-definition',
       'web',
       '--gallery-replication-regions',
-      'West US 2',
+      LOCATION,
     );
     await edit('output', 'add', '--is-vhd', '--output-name', 'disk');
     await edit('output', 'add', '--is-vhd', '--output-name', 'gone');
-    assert.deepEqual(names((await edit('output', 'remove', '--output-name', 'gone')).distribute), [
+    assert.deepEqual(names((await edit('output', 'remove', '--output-name', 'gone')).properties.distribute), [
       'disk',
       'fourth',
       'web',
@@ -254,7 +255,7 @@ describe('az image builder', () => {
     assert.deepEqual(await builder('show', ...one('deferred')), made);
 
     // Of a template that is there, the copy to edit is the server's.
-    const cleared = await builder('output', 'clear', ...one('deferred'), '--defer');
+    const cleared = (await edit('output', 'clear')).properties;
     assert.deepEqual([cleared.distribute, names(cleared.customize)], [[], ['copied', 'inline']]);
   });
 

@@ -41,8 +41,8 @@ describe('az, around the templates', () => {
   });
 
   test('a wrong secret is refused in words', async () => {
-    const { AZURE_CLIENT_ID: id, AZURE_TENANT_ID: tenant } = served.env;
-    const args = ['login', '--service-principal', '-u', id!, '-p', 'wrong', '--tenant', tenant!];
+    const id = served.env.AZURE_CLIENT_ID!;
+    const args = ['login', '--service-principal', '-u', id, '-p', 'wrong', '--tenant', LOCAL_TENANT];
     await az.fails(1, /AADSTS7000215/, ...args);
     // The sign-in that worked before is still there.
     assert.equal((await az.json('account', 'show')).id, LOCAL_SUBSCRIPTION);
@@ -155,8 +155,8 @@ describe('az, around the templates', () => {
       const env = { ...served.env, AZURE_CONFIG_DIR: config };
       await run('cp', ['-r', served.env.AZURE_CONFIG_DIR!, config]);
       const theirs = azOf({ ...served, env });
-      const { clientId, clientSecret } = stranger;
-      const login = ['login', '--service-principal', '-u', clientId, '-p', clientSecret, '--tenant', LOCAL_TENANT];
+      const { appId, password } = stranger;
+      const login = ['login', '--service-principal', '-u', appId, '-p', password, '--tenant', LOCAL_TENANT];
       await theirs.fails(1, /No subscriptions found/, ...login);
     });
 

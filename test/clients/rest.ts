@@ -1,4 +1,5 @@
 /** Requests to a server of the tests by plain HTTPS, for what a client under test does not do itself. */
+import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
@@ -45,7 +46,9 @@ export async function restOf(served: Pick<Served, 'origin' | 'env'>): Promise<Re
       client_secret: env.AZURE_CLIENT_SECRET!,
       scope,
     });
-    const url = `${env.AZURE_AUTHORITY_HOST!.replace(/\/$/, '')}/${env.AZURE_TENANT_ID}/oauth2/v2.0/token`;
+    // As Microsoft's libraries put it together for this tenant, which stands for an authority of AD FS.
+    assert.equal(env.AZURE_TENANT_ID, 'adfs');
+    const url = `${env.AZURE_AUTHORITY_HOST}/adfs/oauth2/token`;
     const headers = { 'content-type': 'application/x-www-form-urlencoded' };
     const { status, body } = await read(await exchange('POST', url, headers, form.toString()));
     if (status !== 200) throw new Error(`no token: ${status} ${JSON.stringify(body)}`);
