@@ -1,7 +1,7 @@
 /** Blobs over HTTP (without TLS, which is server.ts's), with real tokens and real roles. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { appendFile, chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -16,11 +16,11 @@ import { OWNER, STORAGE_BLOB_DATA_READER } from '../providers/authorization/buil
 import { type OpenRoles, openRoles } from '../providers/authorization/open-roles.ts';
 import { imageTemplates } from '../providers/image-builder/image-templates.ts';
 import { runHandler } from '../providers/image-builder/run.ts';
-import { withLogUrl } from '../providers/image-builder/staged-logs.ts';
+import { vhdLocation, withLogUrl } from '../providers/image-builder/staged-blobs.ts';
 import { putValidated } from '../providers/life.ts';
 import { resourceGroups } from '../providers/resources/resource-groups.ts';
 import { storageAccounts } from '../providers/storage/storage-accounts.ts';
-import { patchProperties } from '../providers/store.ts';
+import { getResource, patchProperties } from '../providers/store.ts';
 import { blobRoutes } from './blobs.ts';
 
 delete process.env.DATABASE_URL;
@@ -294,4 +294,32 @@ test('the URL in a failed run’s message is made where it is shown', () => {
   );
   const local = 'Image Build log location: logs/x/customization.log.';
   assert.equal(withLogUrl(local, ORIGIN), local);
+});
+
+test('a VHD is read by ranges from its sparse file, by those who may read its bytes', async () => {
+  const path = join(home.root, 'image.vhd');
+  const size = 40 * 2 ** 30;
+  await writeFile(path, 'beginning');
+  await truncate(path, size);
+  const output = { id: `${TEMPLATE.toLowerCase()}/runoutputs/vhd`, display_id: `${TEMPLATE}/runOutputs/vhd` };
+  await database.kysely
+    .insertInto('run_output')
+    .values({
+      ...{ ...output, template_id: TEMPLATE.toLowerCase(), name: 'vhd', run_id: runs[0]!, path, location: 'eastus' },
+      artifact_uri: `file://${path}`,
+    })
+    .execute();
+  const template = await getResource(database.kysely, TEMPLATE);
+  const url = vhdLocation(template, { name: 'vhd', run_id: runs[0]! })!;
+  assert.equal(url, `/${ACCOUNT}/vhds/${runs[0]}/vhd.vhd`);
+  const head = await get(url, owner, 'HEAD');
+  assert.deepEqual([head.statusCode, head.headers['content-length']], [200, String(size)]);
+  assert.equal(head.headers['x-ms-blob-type'], 'PageBlob');
+  for (const headers of [owner, reader])
+    assert.equal((await get(url, { ...headers, range: 'bytes=0-8' })).body, 'beginning');
+  const end = await get(url, { ...owner, 'x-ms-range': `bytes=${size - 4}-` });
+  assert.deepEqual([end.statusCode, end.rawPayload], [206, Buffer.alloc(4)]);
+  await refused(url, stranger, 403, 'AuthorizationPermissionMismatch');
+  await refused(`/${ACCOUNT}/vhds/${runs[1]}/vhd.vhd`, owner, 404, 'BlobNotFound');
+  await refused(`/${ACCOUNT}/vhds/${runs[0]}/vhd.log`, owner, 404, 'BlobNotFound');
 });

@@ -1,6 +1,6 @@
 /**
- * The logs of builds where clients of Azure look for them: as blobs in the container `packerlogs` of a staging group's storage account, path-style
- * (`/ACCOUNT/packerlogs/RUN/customization.log`). Read-only, for tokens of the storage audience; the rest of the data plane is not here.
+ * The logs and VHDs of builds where clients of Azure look for them: as blobs in the containers `packerlogs` and `vhds` of a staging group's storage account,
+ * path-style (`/ACCOUNT/packerlogs/RUN/customization.log`, `/ACCOUNT/vhds/RUN/OUTPUT.vhd`). Read-only, for tokens of the storage audience; the rest of the data plane is not here.
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, stat } from 'node:fs/promises';
@@ -15,7 +15,9 @@ import {
   type LogAccount,
   type LoggedRun,
   loggedRuns,
-} from '../providers/image-builder/staged-logs.ts';
+  stagedVhd,
+  VHD_CONTAINER,
+} from '../providers/image-builder/staged-blobs.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import { BlobError, blobError, errorXml } from './blob-errors.ts';
 import { type ListedBlob, listBlobs, listQuery, listXml } from './blob-list.ts';
@@ -31,6 +33,7 @@ export interface BlobOptions {
 
 const READ_BLOBS = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read';
 const READ_ACCOUNT = 'Microsoft.Storage/storageAccounts/read';
+const LIST_KEYS = 'Microsoft.Storage/storageAccounts/listKeys/action';
 /** Of the answers, where the client names none. */
 const VERSION = '2021-12-02';
 const ACCOUNT = /^[a-z0-9]{3,24}$/;
@@ -63,6 +66,7 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
   const method = ['GET', 'HEAD'];
   app.route({ method, url: `/:account/${LOG_CONTAINER}`, ...config, handler: container });
   app.route({ method, url: `/:account/${LOG_CONTAINER}/:run/:name`, ...config, handler: blob });
+  app.route({ method, url: `/:account/${VHD_CONTAINER}/:run/:name`, ...config, handler: vhd });
 
   async function container(request: FastifyRequest, reply: FastifyReply) {
     const query = new URL(request.url, 'https://localhost').searchParams;
@@ -101,21 +105,38 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
     const [run] = GUID.test(runId) ? await loggedRuns(environment.database, account, { id: runId.toLowerCase() }) : [];
     const file = run && known ? await open(logFile(environment.home.logs, run.id, known)).catch(missing) : undefined;
     if (!run || !file) throw new BlobError(404, 'BlobNotFound', 'The specified blob does not exist.');
-    return await send(file, run, request, reply).catch(async error => {
+    return await send(file, { ...LOG_BLOB, created: run.created_at }, request, reply).catch(async error => {
+      await file.close();
+      throw error;
+    });
+  }
+
+  /** Ranges of a sparse file: what was never written is read as zeros, and nothing is held in memory. */
+  async function vhd(request: FastifyRequest, reply: FastifyReply) {
+    const { run: runId, name } = request.params as { run: string; name: string };
+    const account = await requireAccount(request, VHD_CONTAINER);
+    const found = GUID.test(runId)
+      ? await stagedVhd(environment.database, account, runId.toLowerCase(), name)
+      : undefined;
+    const file = found && (await open(found.path).catch(missing));
+    if (!file) throw new BlobError(404, 'BlobNotFound', 'The specified blob does not exist.');
+    return await send(file, { ...VHD_BLOB, created: found.created_at }, request, reply).catch(async error => {
       await file.close();
       throw error;
     });
   }
 
   /** Errors: AuthorizationPermissionMismatch, ResourceNotFound. */
-  async function requireAccount(request: FastifyRequest): Promise<LogAccount> {
+  async function requireAccount(request: FastifyRequest, of: string = LOG_CONTAINER): Promise<LogAccount> {
     const name = accountName(request);
     const account = ACCOUNT.test(name) ? await findLogAccount(environment.database, name) : undefined;
     if (!account) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
     const caller = request.caller!;
-    const scope = `${account.id}/blobServices/default/containers/${LOG_CONTAINER}`.toLowerCase();
+    const scope = `${account.id}/blobServices/default/containers/${of}`.toLowerCase();
     if (await options.roles.mayData(caller, READ_BLOBS, scope)) return account;
-    if (await options.roles.may(caller, READ_ACCOUNT, account.id.toLowerCase())) return account;
+    // Whoever may list an account's keys can read all that is in it; logs are shown to those who may read the account.
+    const enough = of === LOG_CONTAINER ? READ_ACCOUNT : LIST_KEYS;
+    if (await options.roles.may(caller, enough, account.id.toLowerCase())) return account;
     throw new BlobError(
       403,
       'AuthorizationPermissionMismatch',
@@ -126,17 +147,27 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
 
 const accountName = (request: FastifyRequest): string => (request.params as { account: string }).account.toLowerCase();
 
+interface Blob {
+  readonly type: 'BlockBlob' | 'PageBlob';
+  readonly contentType: string;
+  readonly created: Date;
+}
+
+const LOG_BLOB = { type: 'BlockBlob', contentType: 'text/plain; charset=utf-8' } as const;
+/** Azure keeps disks as page blobs. */
+const VHD_BLOB = { type: 'PageBlob', contentType: 'application/octet-stream' } as const;
+
 /** The file as it is now: what is appended meanwhile belongs to another ETag. Closes it, but for errors. */
-async function send(file: FileHandle, run: LoggedRun, request: FastifyRequest, reply: FastifyReply) {
+async function send(file: FileHandle, blob: Blob, request: FastifyRequest, reply: FastifyReply) {
   const found = await file.stat();
   const etag = etagOf(found);
   reply.headers({
-    'content-type': 'text/plain; charset=utf-8',
+    'content-type': blob.contentType,
     'accept-ranges': 'bytes',
     etag,
     'last-modified': found.mtime.toUTCString(),
-    'x-ms-creation-time': run.created_at.toUTCString(),
-    'x-ms-blob-type': 'BlockBlob',
+    'x-ms-creation-time': blob.created.toUTCString(),
+    'x-ms-blob-type': blob.type,
     'x-ms-lease-status': 'unlocked',
     'x-ms-lease-state': 'available',
   });

@@ -1,22 +1,25 @@
 /** Run outputs as the front door serves them: rows of runs, read-only. */
 import { formatId, idKey, parentId } from '../../arm/ids.ts';
 import type { Resource } from '../../arm/resource-type.ts';
+import type { RunOutputRow } from '../../database/schema.ts';
 import type { ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
+import { getResource, type StoredResource } from '../store.ts';
 import { runOutputResource, runOutputs } from './run-outputs.ts';
+import { vhdLocation } from './staged-blobs.ts';
 
 export const runOutputsProvider: ResourceProvider = Object.freeze({
   definition: runOutputs,
   groupSegment: 'resourcegroups',
-  async read({ environment: { database }, id }: ResourceCall): Promise<Resource | undefined> {
+  async read({ environment: { database }, id, origin }: ResourceCall): Promise<Resource | undefined> {
     const row = await database
       .selectFrom('run_output')
       .selectAll()
       .where('id', '=', idKey(id))
       .where('template_id', '=', idKey(parentId(id)!))
       .executeTakeFirst();
-    return row && runOutputResource(row);
+    return row && fetchable(runOutputResource(row), row, await getResource(database, row.template_id), origin);
   },
-  async list({ environment: { database }, scope }: ListCall): Promise<readonly Resource[]> {
+  async list({ environment: { database }, scope, origin }: ListCall): Promise<readonly Resource[]> {
     if (!scope.parent) return [];
     const rows = await database
       .selectFrom('run_output')
@@ -24,6 +27,19 @@ export const runOutputsProvider: ResourceProvider = Object.freeze({
       .where('template_id', '=', idKey(formatId(scope.parent)))
       .orderBy('id')
       .execute();
-    return rows.map(runOutputResource);
+    const template = await getResource(database, scope.parent);
+    return rows.map(row => fetchable(runOutputResource(row), row, template, origin));
   },
 } satisfies ResourceProvider);
+
+/** A VHD's address is where a client of the API fetches it, not where it lies on this host. */
+function fetchable(
+  output: Resource,
+  row: RunOutputRow,
+  template: StoredResource | undefined,
+  origin: string,
+): Resource {
+  const location = row.artifact_uri === null ? undefined : vhdLocation(template, row);
+  if (location === undefined) return output;
+  return { ...output, properties: { ...output.properties, artifactUri: `${origin}${location}` } };
+}

@@ -1,4 +1,7 @@
-/** The logs of a template's runs, as blobs of the storage account in its staging group: container `packerlogs`, a folder for each run (contract 3.4). */
+/**
+ * What runs leave in the storage account of their template's staging group, as blobs (contract 3.4): logs in the container `packerlogs`, a folder for each
+ * run, and VHDs in the container `vhds`.
+ */
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 import { idKey, parseId, resourceGroupId, sameId } from '../../arm/ids.ts';
@@ -22,6 +25,36 @@ const LOCATION = new RegExp(`(Image Build log location: )(/[a-z0-9]{3,24}/${LOG_
 /** The message of a failed run with the whole URL in it. What follows the sentence may come from a guest and is left alone. */
 export function withLogUrl(message: string, origin: string): string {
   return message.replace(LOCATION, (_text, before: string, path: string) => `${before}${origin}${path}`);
+}
+
+export const VHD_CONTAINER = 'vhds';
+
+/** Where clients fetch a VHD, path-style; undefined when the template has no staging account, as with `kiln build`. */
+export function vhdLocation(
+  template: StoredResource | undefined,
+  output: { readonly name: string; readonly run_id: string },
+): string | undefined {
+  const staging = template && stagingOf(template);
+  return staging && `/${staging.account}/${VHD_CONTAINER}/${output.run_id}/${output.name}.vhd`;
+}
+
+/** The file of a VHD, as its run left it; undefined when it is none of this account's. Both names are untrusted. */
+export async function stagedVhd(
+  database: Kysely<Schema>,
+  { template }: LogAccount,
+  runId: string,
+  file: string,
+): Promise<{ readonly path: string; readonly created_at: Date } | undefined> {
+  if (!file.endsWith('.vhd')) return undefined;
+  const row = await database
+    .selectFrom('run_output')
+    .select(['path', 'created_at'])
+    .where('template_id', '=', idKey(template.id))
+    .where('run_id', '=', runId)
+    .where('name', '=', file.slice(0, -'.vhd'.length))
+    .where('artifact_uri', 'is not', null)
+    .executeTakeFirst();
+  return row?.path ? { path: row.path, created_at: row.created_at } : undefined;
 }
 
 export interface LogAccount {
