@@ -3,6 +3,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { isSince } from '../../arm/api-versions.ts';
 import { sameId } from '../../arm/ids.ts';
 import { formatPath } from '../../arm/json-path.ts';
+import { findRegion } from '../../arm/locations.ts';
 import type { Resource, Violation } from '../../arm/resource-type.ts';
 import { type Finding, isObject, type JsonObject, shape, stringMap } from '../../arm/shape.ts';
 import { merged } from '../default-life.ts';
@@ -57,6 +58,8 @@ export function readPatch(body: JsonObject, template: Resource, apiVersion: stri
   const violations = findings.map(finding =>
     finding.kind === 'unknown' ? unpatchable(finding, apiVersion) : violationOf(finding, apiVersion),
   );
+  if (isElsewhere(body.location, template))
+    violations.push(unpatchable({ kind: 'unknown', path: ['location'], types: [PatchSchema.title!] }, apiVersion));
   if (violations.length > 0) return { change: {}, violations };
   const patch = value as Patch;
   const { distribute, vmProfile } = patch.properties ?? {};
@@ -102,6 +105,12 @@ export function readPatch(body: JsonObject, template: Resource, apiVersion: stri
     },
     violations,
   };
+}
+
+/** Clients send back what they have read: only another location is a change. */
+function isElsewhere(location: unknown, template: Resource): boolean {
+  if (location === undefined || location === null) return false;
+  return typeof location !== 'string' || findRegion(location)?.name !== template.location;
 }
 
 /** A source cannot be patched, and is not looked at here. */
