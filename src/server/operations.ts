@@ -1,11 +1,12 @@
 /** Polling: the status of an operation at the URL that Azure-AsyncOperation names, and its end at that of Location. */
-
+import type { Kysely } from 'kysely';
 import { KilnError } from '../arm/errors.ts';
 import { tryParseId } from '../arm/ids.ts';
-import type { OperationRow } from '../database/schema.ts';
+import type { OperationRow, Schema } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
 import { isTerminal } from '../engine/operation.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
+import { RUN_KIND } from '../providers/image-builder/run.ts';
 import type { Answer, ProviderEnvironment } from '../providers/provider.ts';
 import type { ArmRequest } from './dispatch.ts';
 import { armError } from './envelope.ts';
@@ -50,7 +51,8 @@ export async function operationStatus(
       hint: 'Read the resource itself: its state is there.',
     });
   const now = isTerminal(row.status) ? row : await ended(environment.engine, row, request.signal);
-  return { status: 200, body: statusBody(now), headers: isTerminal(now.status) ? {} : { 'retry-after': RETRY_AFTER } };
+  const body = statusBody({ ...now, error: await errorOf(environment.database, now) });
+  return { status: 200, body, headers: isTerminal(now.status) ? {} : { 'retry-after': RETRY_AFTER } };
 }
 
 /** The row at its end, or, where that does not come soon, as it was. */
@@ -70,12 +72,15 @@ function statusBody(row: OperationRow) {
     status: terminal ? row.status : 'InProgress',
     startTime: (row.started_at ?? row.created_at).toISOString(),
     ...(row.ended_at && { endTime: row.ended_at.toISOString() }),
-    ...(row.error && { error: errorOf(row.error) }),
+    ...(row.error && { error: armError(toError(row.error)) }),
   };
 }
 
-function errorOf(body: NonNullable<OperationRow['error']>): unknown {
-  return armError(toError(body));
+/** Of a run it says what lastRunStatus says: Azure's sentence first, which scripts search for. */
+async function errorOf(database: Kysely<Schema>, { id, kind, error }: OperationRow): Promise<OperationRow['error']> {
+  if (error === null || kind !== RUN_KIND) return error;
+  const run = await database.selectFrom('run').select('message').where('id', '=', id).executeTakeFirst();
+  return run?.message ? { ...error, message: run.message } : error;
 }
 
 function toError(body: NonNullable<OperationRow['error']>): KilnError {
