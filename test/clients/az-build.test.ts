@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { list } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
+import { slotNumbers, tracesOf } from '../chaos/traces.ts';
 import { type Az, type AzOutcome, azOf, type Printed } from './az.ts';
 import { layGround } from './az-ground.ts';
 import { type Rest, restOf } from './rest.ts';
@@ -180,7 +181,8 @@ describe('a build by az', () => {
     const { name } = await latestRun('endless');
     const log = `${runsOf('endless')}/${name}/log?${RUNS}`;
     await eventually('the step runs', async () => /the step runs/.test((await rest.send('GET', log)).body ?? ''));
-    assert.notDeepEqual(await machines(served.home), []);
+    const slots = await slotNumbers(served.home, name);
+    assert.equal(slots.length, process.getuid?.() === 0 ? 1 : 0);
     const asked = Date.now();
     await builder('cancel', '-g', GROUP, '-n', 'endless');
     const answered = Date.now();
@@ -193,15 +195,9 @@ describe('a build by az', () => {
       `Canceled ${Date.now() - answered} ms after az had its answer, ${Date.now() - asked} ms after az was started.`,
     );
     assert.equal(await state(), 'Canceled');
-    assert.deepEqual(await machines(served.home), []);
+    assert.deepEqual(await tracesOf(served.home, name, slots), []);
   });
 });
-
-/** QEMU processes of this state directory. */
-async function machines(home: string): Promise<string[]> {
-  const { stdout } = await run('ps', ['-eo', 'pid=,args=']);
-  return stdout.split('\n').filter(line => /qemu-system/.test(line) && line.includes(home));
-}
 
 /** Looks until it is so. What never comes is ended by the runner's own limit, with `what` printed. */
 async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
