@@ -46,6 +46,7 @@ async function env(options: EnvOptions, global: GlobalOptions): Promise<void> {
   const variables: Record<string, string> = {
     KILN_ENDPOINT: server.origin,
     ...(await trust(home, server)),
+    ...pastProxies(server, process.env),
     ...(options.identity === undefined
       ? await asPrincipal(home, server, credentials, subscriptions)
       : await asIdentity(home, server, token, options.identity, subscriptions)),
@@ -121,6 +122,16 @@ async function trust(home: Home, { caPath }: ServerClient): Promise<Record<strin
   };
 }
 
+/** Where clients use a proxy, it is not the way to this server: a proxy cannot reach the loopback of this host. */
+export function pastProxies({ origin }: Pick<ServerClient, 'origin'>, env: NodeJS.ProcessEnv): Record<string, string> {
+  const isSet = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'].some(name => env[name]);
+  const host = new URL(origin).hostname.replace(/^\[|\]$/g, '');
+  const except = (env.NO_PROXY || env.no_proxy || '').split(',').map(name => name.trim());
+  if (!isSet || except.includes(host) || except.includes('*')) return {};
+  const value = [...except, host].filter(name => name !== '').join(',');
+  return { NO_PROXY: value, no_proxy: value };
+}
+
 async function asPrincipal(
   home: Home,
   server: ServerClient,
@@ -180,6 +191,8 @@ async function asIdentity(
     IDENTITY_HEADER: header,
     MSI_ENDPOINT: endpoint,
     MSI_SECRET: header,
+    // By this one az 2.45 knows App Service, and sends the secret.
+    APPSETTING_WEBSITE_SITE_NAME: 'kiln',
     AZURE_CLIENT_ID: clientId,
     AZURE_AUTHORITY_HOST: server.origin,
   };

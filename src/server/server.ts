@@ -9,6 +9,7 @@ import type { Directory, SignInDirectory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { Caller, ProviderEnvironment } from '../providers/provider.ts';
 import { blobRoutes } from './blobs.ts';
+import { watchConnections } from './connections.ts';
 import { core } from './core.ts';
 import { type ArmRequest, type Dispatcher, dispatch, type Reply } from './dispatch.ts';
 import { errorAnswer } from './envelope.ts';
@@ -96,6 +97,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   });
   app.server.maxConnections = MOST_CONNECTIONS;
   app.server.headersTimeout = patience;
+  const connections = watchConnections(app.server);
   app.decorateRequest('caller', undefined);
   app.decorateRequest('correlationId', '');
   const closing = new AbortController();
@@ -183,7 +185,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     origin,
     async close() {
       closing.abort(new KilnError('Canceled', 'The server is closing.'));
-      await app.close();
+      const closed = app.close();
+      const stop = connections.end();
+      await closed.finally(stop);
     },
   };
 }
