@@ -209,7 +209,9 @@ function armRequest(request: FastifyRequest, reply: FastifyReply, origin: string
   if (!path) throw new KilnError('NotFound', 'The path of the request is none that can be read.');
   const gone = new AbortController();
   // Of the answer, not of the connection: that one outlives it, with all the listeners that requests would leave on it.
-  reply.raw.once('close', () => gone.abort());
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort();
+  });
   const url = new URL(`${origin}${raw}`);
   const header = (name: string) => {
     const value = request.headers[name];
