@@ -62,6 +62,8 @@ export interface ResourceCall extends Call {
 /** A call about the resources of a type below something: a subscription, a resource group, a parent resource. */
 export interface ListCall extends Call {
   readonly scope: ListScope;
+  /** What will be shown. A list may hold more; it need not hold what comes before or after. */
+  readonly window: { readonly after?: string; readonly limit: number };
 }
 
 export interface ListScope {

@@ -1,6 +1,6 @@
 /** Resources as rows. The functions take a Kysely or a transaction of it, so that several changes become one. */
 import { randomUUID } from 'node:crypto';
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { formatId, idKey, type ResourceId, tryParseId } from '../arm/ids.ts';
 import type { Resource } from '../arm/resource-type.ts';
 import type { JsonObject } from '../arm/shape.ts';
@@ -67,9 +67,12 @@ export interface ResourceFilter {
   readonly resourceGroup?: string;
   /** Id of the parent: its children only. */
   readonly parent?: string | ResourceId;
+  /** Only those whose key (idKey) comes after this one. */
+  readonly after?: string;
+  readonly limit?: number;
 }
 
-/** Ordered by id. */
+/** Ordered by key, code point by code point. */
 export async function listResources(store: Store, filter: ResourceFilter = {}): Promise<StoredResource[]> {
   let query = store.selectFrom('resource').selectAll();
   if (filter.type !== undefined)
@@ -78,7 +81,9 @@ export async function listResources(store: Store, filter: ResourceFilter = {}): 
   if (filter.resourceGroup !== undefined)
     query = query.where('resource_group', '=', filter.resourceGroup.toLowerCase());
   if (filter.parent !== undefined) query = query.where('parent_id', '=', idKey(filter.parent));
-  return (await query.orderBy('id').execute()).map(fromRow);
+  if (filter.after !== undefined) query = query.where(sql<boolean>`id collate "C" > ${filter.after}`);
+  if (filter.limit !== undefined) query = query.limit(filter.limit);
+  return (await query.orderBy(sql`id collate "C"`).execute()).map(fromRow);
 }
 
 /** False when it was not there. What is stored below it goes, too. */

@@ -19,7 +19,7 @@ import type {
 } from '../providers/provider.ts';
 import { EXTENSIONS, findNamespace, PROVIDERS } from '../providers/registry.ts';
 import { getResource, listResources } from '../providers/store.ts';
-import { page } from './paging.ts';
+import { page, pageRequest } from './paging.ts';
 import type { ArmPath } from './request-path.ts';
 import { shown } from './shown.ts';
 
@@ -195,14 +195,12 @@ async function list(provider: ResourceProvider, call: Call, path: ArmPath, reque
     ...(resourceGroup !== undefined && { resourceGroup }),
     ...(parent && { parent }),
   };
+  const { after, size } = pageRequest(call.query);
+  // One more than is shown tells whether there is another page.
+  const window = { ...(after !== undefined && { after }), limit: size + 1 };
   const all = provider.list
-    ? await provider.list({ ...call, scope })
-    : await listResources(database, {
-        type: definition.type,
-        subscription: subscription!,
-        ...(resourceGroup !== undefined && { resourceGroup }),
-        ...(parent && { parent }),
-      });
+    ? await provider.list({ ...call, scope, window })
+    : await listResources(database, { type: definition.type, ...scope, ...window });
   const { value, nextLink } = page(
     all,
     one => idKey(one.id),

@@ -4,18 +4,20 @@ import { KilnError } from '../arm/errors.ts';
 const PAGE = 100;
 const MOST = 1000;
 
+/** What of a list is wanted: the items after a key, so many. */
+export interface PageRequest {
+  /** Compared by code points, as `collate "C"` does. */
+  readonly after?: string;
+  readonly size: number;
+}
+
 export interface Page<Item> {
   readonly value: readonly Item[];
   readonly nextLink?: string;
 }
 
-/** Items must be ordered by `key`. `$top` bounds a page. Errors: InvalidParameter. */
-export function page<Item>(
-  items: readonly Item[],
-  key: (item: Item) => string,
-  query: URLSearchParams,
-  url: string,
-): Page<Item> {
+/** `$top` bounds a page. Errors: InvalidParameter. */
+export function pageRequest(query: URLSearchParams): PageRequest {
   const top = query.get('$top');
   const size = top === null ? PAGE : Number(top);
   if (!Number.isInteger(size) || size < 1)
@@ -23,9 +25,19 @@ export function page<Item>(
       target: '$top',
     });
   const token = query.get('$skipToken') ?? query.get('$skiptoken');
-  const after = token === null ? undefined : decode(token);
+  return { ...(token !== null && { after: decode(token) }), size: Math.min(size, MOST) };
+}
+
+/** Items must be ordered by `key`; those before the window may be missing, and those behind it but one. `$top` bounds a page. Errors: InvalidParameter. */
+export function page<Item>(
+  items: readonly Item[],
+  key: (item: Item) => string,
+  query: URLSearchParams,
+  url: string,
+): Page<Item> {
+  const { size, after } = pageRequest(query);
   const rest = after === undefined ? items : items.filter(item => key(item) > after);
-  const value = rest.slice(0, Math.min(size, MOST));
+  const value = rest.slice(0, size);
   if (value.length === rest.length) return { value };
   const next = new URL(url);
   next.searchParams.delete('$skiptoken');

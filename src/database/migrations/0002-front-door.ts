@@ -89,6 +89,10 @@ const STATEMENTS = [
     select (properties->>'principalId')::uuid, (properties->>'clientId')::uuid, 'ServicePrincipal', 'ManagedIdentity', name, id
     from resource where lower(type) = 'microsoft.managedidentity/userassignedidentities'`,
 
+  // Lists compare types without case, and are read page by page in the order of keys.
+  'drop index resource_type',
+  `create index resource_list on resource (lower(type), subscription, resource_group, id collate "C")`,
+
   // Who made and changed a resource: systemData.
   'alter table resource add column created_by jsonb, add column changed_by jsonb',
 

@@ -609,6 +609,7 @@ test('run: 202, Queued at once, then Succeeded with its outputs; twice at once i
   const outputs = await runOutputsProvider.list!({
     ...call(id),
     scope: { subscription: S, resourceGroup: G, parent: parseId(id) },
+    window: { limit: 100 },
   });
   assert.deepEqual(
     outputs.map(({ id: output, properties }) => [output, members(properties), properties.artifactId]),

@@ -48,11 +48,12 @@ async function read({ environment: { database }, id }: ResourceCall): Promise<Wi
   return template && withRun(template, await lastRun(database, template));
 }
 
-async function list({ environment: { database }, scope }: ListCall): Promise<readonly WithRun[]> {
+async function list({ environment: { database }, scope, window }: ListCall): Promise<readonly WithRun[]> {
   const templates = await listResources(database, {
     type: imageTemplates.type,
     subscription: scope.subscription,
     ...(scope.resourceGroup !== undefined && { resourceGroup: scope.resourceGroup }),
+    ...window,
   });
   const runs = await lastRuns(database, templates);
   return templates.map(template => withRun(template, runs.get(idKey(template.id))));
