@@ -2,7 +2,6 @@
  * The neighbours of a template: the resource group, identity, gallery and image definition that it names. Azure wants them made beforehand; `kiln build`
  * makes what nobody has made, and says so.
  */
-import { sql } from 'kysely';
 import { KilnError } from '../arm/errors.ts';
 import {
   formatId,
@@ -24,7 +23,7 @@ import { putValidated } from './life.ts';
 import { putIdentity } from './managed-identity/identity-principal.ts';
 import { userAssignedIdentities } from './managed-identity/user-assigned-identities.ts';
 import { resourceGroups } from './resources/resource-groups.ts';
-import { getResource, type Store } from './store.ts';
+import { getResource, lockResource, type Store } from './store.ts';
 
 /** What an image definition says about the images in it. */
 export interface GuestKind {
@@ -59,10 +58,13 @@ interface Neighbour {
  */
 export async function ensureNeighbours(store: Store, options: NeighbourOptions): Promise<string[]> {
   if (!store.isTransaction) return await store.transaction().execute(own => ensureNeighbours(own, options));
-  // Two commands at once must not both make a thing: an identity would change its ids under the first one.
-  await sql`lock table resource in share row exclusive mode`.execute(store);
-  const missing: Neighbour[] = [];
-  for (const neighbour of neighboursOf(options)) if (!(await getResource(store, neighbour.id))) missing.push(neighbour);
+  const neighbours = neighboursOf(options);
+  let missing = await missingOf(store, neighbours);
+  if (missing.length > 0 && !options.strict) {
+    // Two commands at once must not both make a thing: the second finds what the first has made.
+    for (const key of neighbours.map(({ id }) => idKey(id)).sort()) await lockResource(store, key);
+    missing = await missingOf(store, neighbours);
+  }
   if (options.strict && missing.length > 0) throw missingError(missing);
   const made: string[] = [];
   for (const { definition, id, what, properties } of missing) {
@@ -75,6 +77,12 @@ export async function ensureNeighbours(store: Store, options: NeighbourOptions):
     );
   }
   return made;
+}
+
+async function missingOf(store: Store, neighbours: readonly Neighbour[]): Promise<Neighbour[]> {
+  const missing: Neighbour[] = [];
+  for (const neighbour of neighbours) if (!(await getResource(store, neighbour.id))) missing.push(neighbour);
+  return missing;
 }
 
 /** Everything that has to be there, parents before children, each once. */

@@ -16,7 +16,15 @@ import {
 import { findRegion } from '../arm/locations.ts';
 import { type ResourceType, violationError } from '../arm/resource-type.ts';
 import type { JsonObject } from '../arm/shape.ts';
-import { getResource, listResources, putResource, removeResource, type Store, type StoredResource } from './store.ts';
+import {
+  getResource,
+  listResources,
+  lockResource,
+  putResource,
+  removeResource,
+  type Store,
+  type StoredResource,
+} from './store.ts';
 
 export interface PutRequest {
   readonly id: string;
@@ -39,17 +47,18 @@ export interface PutResult {
 }
 
 /**
- * Validates and stores a resource. Call it in a transaction when other changes belong to it. For a type whose `create` is an operation, the caller starts that.
+ * Validates and stores a resource. Call it in a transaction when other changes belong to it; else it has one of its own. For a type whose `create` is an
+ * operation, the caller starts that.
  * Errors: those of ids, api-versions and locations; ResourceGroupNotFound, ParentResourceNotFound, InvalidResourceLocation, Conflict, the definition's violations.
  */
 export async function putValidated(store: Store, definition: ResourceType, request: PutRequest): Promise<PutResult> {
+  if (!store.isTransaction) return await store.transaction().execute(own => putValidated(own, definition, request));
   const id = parseId(request.id);
   if (!sameText(id.type, definition.type)) throw new TypeError(`${request.id} is no ${definition.type}`);
   const apiVersion = checkApiVersion(request.apiVersion, definition.apiVersions, definition.type);
   const named = definition.checkName(id.name);
   if (named) throw violationError(definition.violationCode, [named]);
-  const parent = await requireOwner(store, id);
-  const existing = await getResource(store, id);
+  const { parent, existing } = await beginChange(store, id);
   if (existing && definition.refuseUpdate !== undefined && !request.revise)
     throw new KilnError('Conflict', definition.refuseUpdate, { target: existing.id });
   const siblings = parent
@@ -78,25 +87,48 @@ export async function putValidated(store: Store, definition: ResourceType, reque
       { target: existing.id },
     );
   const properties = { ...resource.properties, ...request.known };
-  const stored = await putResource(store, { ...resource, properties, id: existing?.id ?? request.id, apiVersion });
+  const whole = { ...resource, properties, id: existing?.id ?? request.id, apiVersion };
+  const stored = await putResource(store, whole).catch(error => {
+    throw parent && (error as { code?: unknown }).code === FOREIGN_KEY_VIOLATION
+      ? parentNotFound(parentId(id)!)
+      : error;
+  });
   return { resource: stored, created: existing === undefined, warnings };
+}
+
+/** What PostgreSQL calls a child whose parent is not there. */
+const FOREIGN_KEY_VIOLATION = '23503';
+
+/**
+ * What a change of a resource is judged by: the resource, where it is there, and its parent. They, and the resource's siblings, stay as they are until the
+ * transaction ends. Errors: ResourceGroupNotFound, ResourceGroupBeingDeleted, ParentResourceNotFound.
+ */
+export async function beginChange(
+  trx: Store,
+  id: ResourceId,
+): Promise<{ readonly parent: StoredResource | undefined; readonly existing: StoredResource | undefined }> {
+  const parent = await requireOwner(trx, id);
+  await lockResource(trx, id);
+  return { parent, existing: await getResource(trx, id) };
 }
 
 /** The parent of a nested resource; for others it only has to be there: their group. */
 async function requireOwner(store: Store, id: ResourceId): Promise<StoredResource | undefined> {
   const above = parentId(id);
   if (above) {
+    // It stays, and nobody else makes or changes a child of it: each is judged by the others.
+    await store.selectFrom('resource').select('id').where('id', '=', idKey(above)).forNoKeyUpdate().execute();
     const parent = await getResource(store, above);
     if (parent) return parent;
-    throw new KilnError(
-      'ParentResourceNotFound',
-      `Can not perform requested operation on nested resource. Parent resource '${above.names.join('/')}' not found.`,
-      {
-        target: formatId(above),
-      },
-    );
+    throw parentNotFound(above);
   }
-  if (id.type === RESOURCE_GROUP_TYPE || id.resourceGroup === undefined) return undefined;
+  await requireGroup(store, id);
+  return undefined;
+}
+
+/** The group of a resource stays until the transaction ends. Errors: ResourceGroupNotFound, ResourceGroupBeingDeleted. */
+export async function requireGroup(store: Store, id: ResourceId): Promise<void> {
+  if (id.type === RESOURCE_GROUP_TYPE || id.resourceGroup === undefined) return;
   const group = resourceGroupId(id.subscription, id.resourceGroup);
   const found = await store
     .selectFrom('resource')
@@ -110,7 +142,14 @@ async function requireOwner(store: Store, id: ResourceId): Promise<StoredResourc
       target: group,
     });
   if ((found.properties as JsonObject).provisioningState === 'Deleting') throw groupBeingDeleted(id.resourceGroup);
-  return undefined;
+}
+
+function parentNotFound(parent: ResourceId): KilnError {
+  return new KilnError(
+    'ParentResourceNotFound',
+    `Can not perform requested operation on nested resource. Parent resource '${parent.names.join('/')}' not found.`,
+    { target: formatId(parent) },
+  );
 }
 
 export function groupBeingDeleted(name: string): KilnError {

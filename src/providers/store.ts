@@ -21,6 +21,16 @@ export interface NewResource extends Omit<Resource, 'name' | 'type'> {
   readonly apiVersion: string;
 }
 
+/**
+ * Two at once that make, change or delete one resource come one after the other; also where it is not there yet, and so has no row to lock. Lasts until the
+ * transaction ends. Whoever locks several goes from the top down: a parent before its children, else by key; or two wait for each other.
+ */
+export async function lockResource(trx: Store, id: string | ResourceId): Promise<void> {
+  if (!trx.isTransaction) throw new TypeError('a lock needs a transaction');
+  await sql`select pg_advisory_xact_lock(hashtextextended(${idKey(id)}, 0))`.execute(trx);
+  await trx.selectFrom('resource').select('id').where('id', '=', idKey(id)).forUpdate().execute();
+}
+
 export async function getResource(store: Store, id: string | ResourceId): Promise<StoredResource | undefined> {
   const row = await store.selectFrom('resource').selectAll().where('id', '=', idKey(id)).executeTakeFirst();
   return row && fromRow(row);

@@ -1,12 +1,20 @@
 /** How resource groups are made and changed through the API. Their deletion is an operation (delete-group.ts). */
-import { type Kysely, sql } from 'kysely';
+import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, RESOURCE_GROUP_TYPE } from '../../arm/ids.ts';
 import { findRegion, REGIONS } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Schema } from '../../database/schema.ts';
 import { groupBeingDeleted, notFoundError, type PutResult, putValidated } from '../life.ts';
-import { getResource, listResources, patchProperties, putResource, type Store, type StoredResource } from '../store.ts';
+import {
+  getResource,
+  listResources,
+  lockResource,
+  patchProperties,
+  putResource,
+  type Store,
+  type StoredResource,
+} from '../store.ts';
 import { resourceGroups } from './resource-groups.ts';
 
 export const isDeleting = ({ properties }: Pick<StoredResource, 'properties'>): boolean =>
@@ -27,7 +35,7 @@ export async function putGroup(
     );
   return await database.transaction().execute(async trx => {
     // Of two that make it at once, the second finds it.
-    await sql`select pg_advisory_xact_lock(hashtextextended(${idKey(request.id)}, 0))`.execute(trx);
+    await lockResource(trx, request.id);
     const existing = await getResource(trx, request.id);
     if (existing && isDeleting(existing)) throw groupBeingDeleted(name);
     if (existing && typeof location === 'string' && findRegion(location)?.name !== existing.location)
