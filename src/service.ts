@@ -1,5 +1,5 @@
 /**
- * One open state directory: what every way in (a command, later the API, a worker) works on. Opening it settles what dead processes left
+ * One open state directory: what every way in (a command, the API, a trigger) works on. Opening it settles what dead processes left
  * on this host: rows by the engine's sweep, machines and directories here.
  */
 import { readdir, rm } from 'node:fs/promises';
