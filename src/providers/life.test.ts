@@ -10,7 +10,7 @@ import { type Database, openDatabase, type Transacting } from '../database/conne
 import { openHome } from '../home.ts';
 import { galleries } from './compute/galleries.ts';
 import { galleryImages } from './compute/gallery-images.ts';
-import { putValidated } from './life.ts';
+import { deleteResource, putValidated } from './life.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
 import { userAssignedIdentities } from './managed-identity/user-assigned-identities.ts';
 import type { Answer, ResourceCall } from './provider.ts';
@@ -122,4 +122,25 @@ test('of two definitions that are made at once with one identifier, one is', asy
     () => put(galleryImages, definitionId('siblings', 'b'), definition('Linux')),
   );
   assert.equal(second, 'Conflict');
+});
+
+test('a parent is not deleted while a child is made', async () => {
+  const id = await gallery('parent');
+  const make = (trx: Store) => put(galleryImages, definitionId('parent', 'web'), definition('Linux'), trx);
+  assert.equal(await overtaken(make, () => deleteResource(store, id)), 'CannotDeleteResource');
+  assert.ok(await getResource(store, definitionId('parent', 'web')));
+});
+
+test('a child is not made in a parent that is deleted', async () => {
+  const id = await gallery('going');
+  const make = () => put(galleryImages, definitionId('going', 'web'), definition('Linux'));
+  assert.equal(await overtaken(trx => deleteResource(trx, id), make), 'ParentResourceNotFound');
+  assert.equal(await getResource(store, id), undefined);
+});
+
+test('a group is not deleted while something is made in it', async () => {
+  const id = resourceGroupId(S, 'Filling');
+  await put(resourceGroups, id);
+  const make = (trx: Store) => put(galleries, resourceId(S, 'Filling', galleries.type, 'g'), {}, trx);
+  assert.equal(await overtaken(make, () => deleteResource(store, id)), 'CannotDeleteResource');
 });

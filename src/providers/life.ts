@@ -164,7 +164,10 @@ const sameLocation = (a: string | undefined, b: string | undefined): boolean =>
 
 /** Deletes a resource that has nothing below it; false when it was not there. Errors: CannotDeleteResource. */
 export async function deleteResource(store: Store, id: string): Promise<boolean> {
+  if (!store.isTransaction) return await store.transaction().execute(own => deleteResource(own, id));
   const parsed = parseId(id);
+  // Nothing gets below it from now on.
+  await lockResource(store, parsed);
   const below =
     parsed.type === RESOURCE_GROUP_TYPE
       ? (await listResources(store, { subscription: parsed.subscription, resourceGroup: parsed.name })).filter(
