@@ -13,12 +13,17 @@ export interface BootInputs {
   readonly osDiskSizeGB: number;
 }
 
-export function bootPhase(inputs: BootInputs): Phase {
+export interface BootOptions {
+  /** Of the phase: `Validating` where the source itself is validated, and nothing built. */
+  readonly subState?: Phase['subState'];
+}
+
+export function bootPhase(inputs: BootInputs, { subState = 'Building' }: BootOptions = {}): Phase {
   const { processors, memoryMiB } = inputs.shape;
   return {
     kind: 'boot',
     name: `virtual machine, ${processors} processor${processors === 1 ? '' : 's'}, ${memoryMiB} MiB`,
-    subState: 'Building',
+    subState,
     inputs: { ...inputs },
     async run(state, context) {
       const source = state.source!;

@@ -10,9 +10,11 @@ import { type DistributionTarget, distributePhase, FORMATS } from './distributor
 import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
 import { type LogLine, openBuildLog } from './log.ts';
+import { type BuildOutcome, outcomeOf } from './outcome.ts';
 import type { Phase, PhasePlan } from './phase.ts';
 import { provePhase } from './prove.ts';
 import { type Acquire, sourcePhase } from './sources/platform-image.ts';
+import { isValidation, openValidation } from './validation.ts';
 
 export interface BuildRequest {
   readonly runId: string;
@@ -24,7 +26,16 @@ export interface BuildRequest {
   readonly osDiskSizeGB: number;
   readonly customize: readonly Phase[];
   readonly bootProof: boolean;
+  readonly validate: ValidationRequest;
   readonly distribute: readonly DistributionTarget[];
+}
+
+export interface ValidationRequest {
+  readonly validators: readonly Phase[];
+  /** Whether an image that a validator complains of is distributed all the same. */
+  readonly continueDistributeOnFailure: boolean;
+  /** Nothing is built: the validators look at the source itself. */
+  readonly sourceOnly: boolean;
 }
 
 export interface BuildEnvironment {
@@ -47,48 +58,69 @@ export interface BuildPlan {
 
 /** The phases of a request, in order; nothing runs. */
 export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): readonly Phase[] {
+  const { source, shape, osDiskSizeGB, bootProof, validate } = request;
+  const acquire = sourcePhase(source.reference, source.acquire);
+  const machine = { shape, osDiskSizeGB };
+  const validators = validate.validators.map(phase =>
+    validate.continueDistributeOnFailure ? { ...phase, onFailure: 'next kind' as const } : phase,
+  );
+  if (validate.sourceOnly) return [acquire, bootPhase(machine, { subState: 'Validating' }), ...validators];
   return [
-    sourcePhase(request.source.reference, request.source.acquire),
-    bootPhase({ shape: request.shape, osDiskSizeGB: request.osDiskSizeGB }),
+    acquire,
+    bootPhase(machine),
     ...request.customize,
     generalizePhase(),
     capturePhase(),
-    ...(request.bootProof ? [provePhase(request.shape)] : []),
+    ...(bootProof || validators.length > 0 ? [proof()] : []),
+    ...validators,
     ...distribute,
   ];
+
+  function proof(): Phase {
+    const { processors, memoryMiB } = shape;
+    const options = { processors, memoryMiB, proof: bootProof, validators: validators.length > 0 };
+    // Without a proof, an image that does not come up is one that cannot be validated; with it, one that nobody may have.
+    const onFailure = bootProof ? undefined : validators[0]?.onFailure;
+    return provePhase({ ...options, ...(onFailure !== undefined && { onFailure }) });
+  }
 }
 
 /**
- * Builds. Rejects with the error of the phase that failed, or the signal's reason. On every path the machines are
- * ended and the run's directory is gone; only logs and published images stay.
+ * Builds. Rejects with the error of the phase that ended it, or the signal's reason; resolves with what became of the rest. On every path the machines
+ * are ended and the run's directory is gone; only logs and published images stay.
  * @param planned told of the plan before the first phase
  */
 export async function build(
   request: BuildRequest,
   environment: BuildEnvironment,
   planned: (phases: readonly Phase[]) => Promise<void>,
-): Promise<void> {
+): Promise<BuildOutcome> {
   await mkdir(environment.logDirectory, { recursive: true });
   // Other users' processes (the machine's own) must be able to pass through, not to read.
   await mkdir(environment.directory, { recursive: true, mode: 0o711 });
   const failed = new AbortController();
   const signal = AbortSignal.any([environment.signal, failed.signal]);
-  const log = openBuildLog({
-    id: request.runId,
-    path: join(environment.logDirectory, 'customization.log'),
-    onLine: environment.onLine,
-    onError: error => failed.abort(error),
-  });
+  const openLog = (name: string) =>
+    openBuildLog({
+      id: request.runId,
+      path: join(environment.logDirectory, name),
+      onLine: environment.onLine,
+      onError: error => failed.abort(error),
+    });
+  const log = openLog('customization.log');
+  const validation = openValidation(() => openLog('validation.log'));
   const made = makeArtifacts({ directory: environment.directory, signal, onProgress: environment.onProgress });
   const distribute = request.distribute.map(target =>
     distributePhase(target, environment.home, made, { runId: request.runId, templateId: request.templateId }),
   );
-  const phases = phasesOf(request, distribute);
+  const phases = phasesOf(request, distribute).map((phase, index) =>
+    isValidation(phase) ? validation.host(phase, index) : phase,
+  );
   const machines = new AsyncDisposableStack();
   try {
     await planned(phases);
     for (const note of request.notes) log.say(note);
-    await fold(
+    const { ends } = await fold(
       phases,
       {
         runId: request.runId,
@@ -98,7 +130,7 @@ export async function build(
         signal,
         machines: environment.machines,
         progress: environment.onProgress,
-        own: machine => machines.use(machine),
+        own: held => void machines.use(held),
       },
       {
         ...environment.recorder,
@@ -111,20 +143,35 @@ export async function build(
           await environment.recorder.succeeded(index, phase, result);
         },
         async started(index, phase, key) {
+          if (!isValidation(phase)) await validation.end();
           log.phase = index;
           await environment.recorder.started(index, phase, key);
+        },
+        async failed(index, phase, error, skipped) {
+          if (phase.onFailure !== undefined && !signal.aborted)
+            log.say(`${phase.kind} ${phase.name}: ${error.message}\n${goingOn(phases, index)}`);
+          await environment.recorder.failed(index, phase, error, skipped);
         },
       },
     );
     log.mark('[INFO] (telemetry) Finalizing.');
+    return outcomeOf(ends);
   } catch (error) {
     log.mark(`Build 'azure-arm' errored: ${(error as Error).message}`);
     throw error;
   } finally {
     failed.abort();
     await made.settled();
+    await validation.end();
     await machines.disposeAsync();
     await log.close();
     await rm(environment.directory, { recursive: true, force: true });
   }
+}
+
+/** What follows a failure that does not end the build. */
+function goingOn(phases: readonly Phase[], index: number): string {
+  if (phases[index]!.kind !== 'distribute')
+    return 'It is distributed all the same (continueDistributeOnFailure); the run fails.';
+  return phases[index + 1] ? 'The other targets go on.' : 'It was the last target.';
 }

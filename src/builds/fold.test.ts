@@ -26,8 +26,8 @@ function recorder() {
     async succeeded(index: number, _: Phase, __: PhaseResult) {
       seen.push(`done ${index}`);
     },
-    async failed(index: number, _: Phase, error: KilnError) {
-      seen.push(`failed ${index} ${error.code}`);
+    async failed(index: number, _: Phase, error: KilnError, skipped: readonly number[]) {
+      seen.push(`failed ${index} ${error.code}`, ...skipped.map(other => `skip ${other}`));
     },
   };
 }
@@ -43,7 +43,8 @@ test('an error at any phase ends the fold there and is told once', async () => {
     );
     await assert.rejects(fold(phases, context(), log), (error: KilnError) => error.target === `customize: p${at}`);
     const before = Array.from({ length: at }, (_, n) => [`start ${n}`, `done ${n}`]).flat();
-    assert.deepEqual(log.seen, [...before, `start ${at}`, `failed ${at} StepFailed`]);
+    const skipped = [0, 1, 2, 3].slice(at + 1).map(n => `skip ${n}`);
+    assert.deepEqual(log.seen, [...before, `start ${at}`, `failed ${at} StepFailed`, ...skipped]);
   }
 });
 
@@ -58,6 +59,74 @@ test('an abort surfaces as its reason, whatever the phase made of it', async () 
   ];
   await assert.rejects(fold(phases, context(controller.signal), log), { code: 'Canceled', message: 'by hand' });
   assert.deepEqual(log.seen, ['start 0', 'failed 0 Canceled']);
+});
+
+const fails = async (): Promise<never> => {
+  throw new KilnError('DistributionFailed', 'no');
+};
+
+test('of independent phases, each that can runs; which failed does not change what the others are', async () => {
+  const all = fc.array(fc.boolean(), { minLength: 1, maxLength: 6 });
+  await fc.assert(
+    fc.asyncProperty(all, async works => {
+      const log = recorder();
+      const before = phase('before', async state => ({
+        state: { ...state, identity: { machineId: 'm', hostKeys: [] } },
+      }));
+      const given: unknown[] = [];
+      const targets = works.map((well, n) => ({
+        ...phase(`t${n}`, async state => {
+          given.push(state.identity?.machineId);
+          return well ? { state } : fails();
+        }),
+        kind: 'distribute' as const,
+        onFailure: 'next' as const,
+      }));
+      const { ends } = await fold([before, ...targets], context(), log);
+      assert.deepEqual(
+        ends.slice(1).map(({ state, error }) => [state, error?.target]),
+        works.map((well, n) => (well ? ['Succeeded', undefined] : ['Failed', `distribute: t${n}`])),
+      );
+      assert.ok(given.length === works.length && given.every(id => id === 'm'));
+      assert.ok(!log.seen.some(line => line.startsWith('skip')));
+    }),
+  );
+});
+
+test('an abort ends independent phases too', async () => {
+  const controller = new AbortController();
+  const log = recorder();
+  const independent = (name: string, run: Phase['run']): Phase => ({ ...phase(name, run), onFailure: 'next' });
+  const phases = [
+    independent('first', fails),
+    independent('second', async () => {
+      controller.abort(new KilnError('Timeout', 'too late'));
+      throw new Error('the copy was interrupted');
+    }),
+    independent('third', async state => ({ state })),
+  ];
+  await assert.rejects(fold(phases, context(controller.signal), log), { code: 'Timeout' });
+  assert.deepEqual(log.seen.slice(2), ['start 1', 'failed 1 Timeout', 'skip 2']);
+});
+
+test('a failure may skip its own kind only; what it would have made is not in later keys', async () => {
+  const keysOf = async (checks: readonly Phase[]) => {
+    const log = recorder();
+    const folded = await fold([phase('a'), ...checks, phase('z', undefined, 'distribute')], context(), log);
+    return { ...folded, log, last: log.keys.at(-1) };
+  };
+  const check = (name: string, run?: Phase['run']): Phase => ({
+    ...phase(name, run, 'validate'),
+    onFailure: 'next kind',
+  });
+  const failed = await keysOf([check('bad', fails), check('never')]);
+  assert.deepEqual(
+    failed.ends.map(({ state }) => state),
+    ['Succeeded', 'Failed', 'Skipped', 'Succeeded'],
+  );
+  assert.deepEqual(failed.log.seen.slice(2), ['start 1', 'failed 1 DistributionFailed', 'skip 2', 'start 3', 'done 3']);
+  assert.equal(failed.last, (await keysOf([])).last);
+  assert.notEqual(failed.last, (await keysOf([check('good')])).last);
 });
 
 test('keys depend on what a source turned out to be, not on what it was called', async () => {

@@ -1,39 +1,71 @@
 /** The engine of a build: one loop over its phases. */
-import { asKilnError, KilnError } from '../arm/errors.ts';
+import { asKilnError, errorBody, KilnError } from '../arm/errors.ts';
 import { layerKey } from './layer.ts';
+import type { PhaseEnd } from './outcome.ts';
 import type { BuildState, Phase, PhaseContext, PhaseResult } from './phase.ts';
 
 /** Told of every phase; awaited, so that what it keeps is true before the build goes on. */
 export interface Recorder {
   started(index: number, phase: Phase, key: string): Promise<void>;
   succeeded(index: number, phase: Phase, result: PhaseResult): Promise<void>;
-  failed(index: number, phase: Phase, error: KilnError): Promise<void>;
+  /** @param skipped the indexes of the phases that will not run because of it */
+  failed(index: number, phase: Phase, error: KilnError, skipped: readonly number[]): Promise<void>;
+}
+
+export interface Folded {
+  readonly state: BuildState;
+  /** Of all phases, in order. */
+  readonly ends: readonly PhaseEnd[];
 }
 
 /**
- * Runs the phases in order. The first failure ends the fold; its error carries the phase as its target when it has
- * none of its own. An abort surfaces as the signal's reason, whatever the phase made of it.
+ * Runs the phases in order. A failure means for the others what its phase says (`onFailure`); its error carries the phase as its target when it has
+ * none of its own. One that ends the build is thrown. An abort surfaces as the signal's reason, whatever the phase made of it.
  */
-export async function fold(phases: readonly Phase[], context: PhaseContext, recorder: Recorder): Promise<BuildState> {
+export async function fold(phases: readonly Phase[], context: PhaseContext, recorder: Recorder): Promise<Folded> {
   let state: BuildState = {};
   let parent = '';
-  for (const [index, phase] of phases.entries()) {
+  const ends: PhaseEnd[] = [];
+  for (let index = 0; index < phases.length; index++) {
+    const phase = phases[index]!;
     const key = layerKey(parent, phase);
     await recorder.started(index, phase, key);
     try {
       context.signal.throwIfAborted();
       const result = await phase.run(state, context);
       await recorder.succeeded(index, phase, result);
+      ends[index] = end(phase, 'Succeeded');
       state = result.state;
       parent = result.content ? layerKey('', { ...phase, inputs: result.content }) : key;
     } catch (thrown) {
-      const error = located(context.signal.aborted ? context.signal.reason : thrown, phase);
+      const { aborted, reason } = context.signal;
+      const error = located(aborted ? reason : thrown, phase);
+      const next = aborted ? phases.length : nextAfter(phases, index);
+      const skipped = phases.map((_, other) => other).slice(index + 1, next);
       // What went wrong first is what is told: the record fails too when the disk is full.
-      await recorder.failed(index, phase, error).catch(() => {});
-      throw error;
+      await recorder.failed(index, phase, error, skipped).catch(() => {});
+      if (aborted || (phase.onFailure ?? 'end') === 'end') throw error;
+      ends[index] = end(phase, 'Failed', error);
+      for (const other of skipped) ends[other] = end(phases[other]!, 'Skipped');
+      index = next - 1;
     }
   }
-  return state;
+  return { state, ends };
+}
+
+const end = ({ kind, name }: Phase, state: PhaseEnd['state'], error?: KilnError): PhaseEnd => ({
+  kind,
+  name,
+  state,
+  error: error ? errorBody(error) : null,
+});
+
+/** The index of the phase that goes on after a failure; the number of phases when none does. */
+function nextAfter(phases: readonly Phase[], index: number): number {
+  const { kind, onFailure = 'end' } = phases[index]!;
+  if (onFailure === 'next') return index + 1;
+  const next = onFailure === 'end' ? -1 : phases.findIndex((other, at) => at > index && other.kind !== kind);
+  return next === -1 ? phases.length : next;
 }
 
 function located(thrown: unknown, phase: Phase): KilnError {

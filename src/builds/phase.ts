@@ -7,7 +7,16 @@ import type { Progress, SourceImage } from '../images/source.ts';
 import type { Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
 import type { BuildLog } from './log.ts';
 
-export const PHASE_KINDS = ['source', 'boot', 'customize', 'generalize', 'capture', 'prove', 'distribute'] as const;
+export const PHASE_KINDS = [
+  'source',
+  'boot',
+  'customize',
+  'generalize',
+  'capture',
+  'prove',
+  'validate',
+  'distribute',
+] as const;
 export type PhaseKind = (typeof PHASE_KINDS)[number];
 
 /** What can be known of a phase before it runs; pure data. */
@@ -21,7 +30,12 @@ export interface PhasePlan {
 
 export interface Phase extends PhasePlan {
   /** Azure's runSubState while it runs. */
-  readonly subState: 'Building' | 'Customizing' | 'Distributing';
+  readonly subState: 'Building' | 'Customizing' | 'Validating' | 'Distributing';
+  /**
+   * What a failure of its own means for those after it: nothing of them runs (`end`, the default), they go on as if it had not been there (`next`), or the
+   * first that is of another kind does (`next kind`). The end of the whole build, by whatever aborts it, is always the end.
+   */
+  readonly onFailure?: 'end' | 'next' | 'next kind';
   run(state: BuildState, context: PhaseContext): Promise<PhaseResult>;
 }
 
@@ -30,7 +44,7 @@ export interface BuildState {
   readonly source?: SourceImage;
   /** The run's own disk: an overlay on the source, later the flattened image. */
   readonly disk?: MachineDisk;
-  /** Running between boot and capture. Owned by the build, not by the phase. */
+  /** Running between boot and capture; again, from the finished image, for the validators. Owned by the build, not by the phase. */
   readonly machine?: Machine;
   /** What identified the build machine and must be gone from the image. */
   readonly identity?: GuestIdentity;
@@ -70,12 +84,12 @@ export interface PhaseContext {
   readonly runId: string;
   /** The run's own directory; gone after the run. */
   readonly directory: string;
-  /** Kept after the run: customization.log, console.log. */
+  /** Kept after the run: customization.log, validation.log, console.log. */
   readonly logDirectory: string;
   readonly log: BuildLog;
   readonly signal: AbortSignal;
   readonly machines: MachineFactory;
   readonly progress: (progress: Progress) => void;
-  /** Gives a machine to the build, which destroys it on every path. */
-  readonly own: (machine: Machine) => void;
+  /** Gives a machine, or what it needs, to the build, which destroys it on every path, in reverse order. */
+  readonly own: (held: AsyncDisposable) => void;
 }

@@ -1,6 +1,7 @@
 /**
  * The boot proof: before anybody can use the image, a throw-away overlay of it boots as a new machine until it answers, and
- * what was to be gone is gone. An image that builds and does not boot is the worst failure of image builders.
+ * what was to be gone is gone. An image that builds and does not boot is the worst failure of image builders. Where the template has validators, they run in
+ * that same machine: the image is booted once.
  */
 
 import { rm } from 'node:fs/promises';
@@ -14,26 +15,39 @@ import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
 
 const FACTS = ['cat /etc/machine-id', 'wc -l < ~/.ssh/authorized_keys', HOST_KEYS].join('; ');
 
-export function provePhase(machine: { readonly processors: number; readonly memoryMiB: number }): Phase {
+export interface ProveOptions {
+  readonly processors: number;
+  readonly memoryMiB: number;
+  /** Whether an image that fails this is not published. Without it the machine is there for the validators only. */
+  readonly proof: boolean;
+  /** Whether validators follow: the machine then settles, and goes on running for them. */
+  readonly validators: boolean;
+  readonly onFailure?: Phase['onFailure'];
+}
+
+export function provePhase(options: ProveOptions): Phase {
+  const { proof, validators, onFailure } = options;
   return {
-    kind: 'prove',
-    name: 'boot a throw-away copy',
-    subState: 'Building',
+    kind: proof ? 'prove' : 'validate',
+    name: validators ? 'boot a throw-away copy for the validators' : 'boot a throw-away copy',
+    subState: validators ? 'Validating' : 'Building',
+    ...(onFailure !== undefined && { onFailure }),
     inputs: {},
     async run(state, context) {
       const image = state.image!;
       const overlay = join(context.directory, 'proof.qcow2');
+      await using held = new AsyncDisposableStack();
+      held.defer(() => rm(overlay, { force: true }));
       await createOverlay({ backing: image, path: overlay });
-      const proof = await boot(overlay, state.image!.firmware, machine, context);
-      try {
-        const [machineId = '', keys = '', ...hostKeys] = await ask(proof, FACTS, context.signal);
+      const machine = held.use(await boot(overlay, image.firmware, options, context));
+      if (proof) {
+        const [machineId = '', keys = '', ...hostKeys] = await ask(machine, FACTS, context.signal);
         check({ machineId, authorizedKeys: Number(keys), hostKeys }, state.identity!);
         context.log.say(`The image boots and answers; machine-id and host keys are new, the build user is gone.`);
-        return { state };
-      } finally {
-        await proof.destroy();
-        await rm(overlay, { force: true });
       }
+      if (!validators) return { state };
+      context.own(held.move());
+      return { state: { ...state, machine } };
     },
   };
 }
@@ -41,11 +55,11 @@ export function provePhase(machine: { readonly processors: number; readonly memo
 async function boot(
   path: string,
   firmware: 'bios' | 'uefi',
-  { processors, memoryMiB }: { readonly processors: number; readonly memoryMiB: number },
+  { processors, memoryMiB, proof, validators }: ProveOptions,
   context: PhaseContext,
 ): Promise<Machine> {
   try {
-    const machine = await context.machines.start({
+    return await context.machines.start({
       id: context.runId,
       directory: context.directory,
       name: 'proof',
@@ -56,17 +70,15 @@ async function boot(
       provisioning: 'cloud-init',
       consolePath: join(context.logDirectory, 'proof-console.log'),
       signal: context.signal,
-      until: 'answers',
+      until: validators ? 'settled' : 'answers',
       report: line => context.log.say(line),
     });
-    context.own(machine);
-    return machine;
   } catch (thrown) {
     const error = asKilnError(thrown);
     if (error.code !== 'GuestUnreachable' && error.code !== 'GuestStopped') throw thrown;
     throw new KilnError('BootProofFailed', `The finished image does not come up: ${error.message}`, {
       cause: error,
-      hint: 'See proof-console.log of the run: a customizer broke the boot, the network, sshd or cloud-init. The tag kiln.bootProof=off skips the proof.',
+      hint: `See proof-console.log of the run: a customizer broke the boot, the network, sshd or cloud-init.${proof && !validators ? ' The tag kiln.bootProof=off skips the proof.' : ''}`,
     });
   }
 }

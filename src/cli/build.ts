@@ -169,9 +169,18 @@ async function outcome(
   }
 }
 
-/** A failed run: for machines its whole record and the error, for people the error. */
+/** A failed run: for machines its whole record and the error, for people the error, and what there is in spite of it. */
 async function lament(service: Service, runId: string, error: KilnError, { json }: GlobalOptions): Promise<void> {
-  if (!json) throw error;
+  if (!json) {
+    // What was published before, or beside, the failure is there.
+    const { kysely } = service.database;
+    const outputs = await outputsOf(kysely, runId);
+    if (outputs.length > 0)
+      process.stdout.write(
+        `\n${renderPhases(await phasesOf(kysely, runId))}\n${paint('yellow', 'Published all the same:', process.stdout)}\n${renderOutputs(outputs)}`,
+      );
+    throw error;
+  }
   process.stdout.write(
     `${JSON.stringify({ error: errorBody(error), run: await wholeReport(service, runId) }, null, 2)}\n`,
   );
@@ -200,7 +209,9 @@ async function conclude(service: Service, runId: string, { json }: GlobalOptions
   const run = await findRun(kysely, runId);
   const [phases, outputs] = [await phasesOf(kysely, runId), await outputsOf(kysely, runId)];
   const total = duration(run.ended_at!.getTime() - run.started_at!.getTime());
-  process.stdout.write(`\n${renderPhases(phases)}\n${paint('green', 'Built')} ${run.template_name} in ${total}.\n`);
+  // Where only the source is validated, nothing is made.
+  const done = phases.some(({ kind }) => kind === 'distribute') ? 'Built' : 'Validated the source of';
+  process.stdout.write(`\n${renderPhases(phases)}\n${paint('green', done)} ${run.template_name} in ${total}.\n`);
   process.stdout.write(renderOutputs(outputs));
   if (outputs[0]) process.stdout.write(`\nBoot it:  kiln images run ${outputs[0].name}\n`);
 }

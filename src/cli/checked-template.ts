@@ -56,9 +56,16 @@ export async function checkTemplateFile(
 
 /** Local scripts and files that are not there, told with everything else that is wrong. */
 async function missingFiles({ properties }: JsonObject): Promise<Violation[]> {
-  const steps = isObject(properties) && Array.isArray(properties.customize) ? properties.customize : [];
+  const validate = isObject(properties) ? properties.validate : undefined;
+  const lists: readonly [path: string, steps: unknown][] = [
+    ['properties.customize', isObject(properties) && properties.customize],
+    ['properties.validate.inVMValidations', isObject(validate) && validate.inVMValidations],
+  ];
+  const steps = lists.flatMap(([path, list]) =>
+    (Array.isArray(list) ? list : []).map((step: unknown, index) => ({ step, path: `${path}[${index}]` })),
+  );
   const found: Violation[] = [];
-  for (const [index, step] of steps.entries())
+  for (const { step, path: at } of steps)
     for (const field of ['scriptUri', 'sourceUri']) {
       const url = isObject(step) ? step[field] : undefined;
       if (typeof url !== 'string' || !url.startsWith('file:') || !URL.canParse(url)) continue;
@@ -71,7 +78,7 @@ async function missingFiles({ properties }: JsonObject): Promise<Violation[]> {
         ));
       if (!readable)
         found.push({
-          path: `properties.customize[${index}].${field}`,
+          path: `${at}.${field}`,
           message: `There is no readable file ${path ?? url}.`,
           hint: 'Local paths are relative to the template file.',
         });

@@ -13,6 +13,7 @@ export interface TemplateOptions {
   readonly source?: object;
   /** Default: off, since most tests are about something else. */
   readonly bootProof?: 'on' | 'off';
+  readonly validate?: object;
   /** How many of VHD, ManagedImage, SharedImage. Default: 1. */
   readonly outputs?: 1 | 2 | 3;
 }
@@ -45,7 +46,13 @@ export async function writeTemplate(directory: string, name: string, options: Te
     location: 'westeurope',
     tags: { 'kiln.bootProof': bootProof },
     // Small: two such machines share a host of two processors.
-    properties: { vmProfile: { vmSize: 'Standard_B1ms' }, source, customize, distribute: distribute.slice(0, outputs) },
+    properties: {
+      vmProfile: { vmSize: 'Standard_B1ms' },
+      source,
+      customize,
+      ...(options.validate && { validate: options.validate }),
+      distribute: distribute.slice(0, outputs),
+    },
   };
   const path = join(directory, `${name}.json`);
   await writeFile(path, JSON.stringify(template, null, 2));

@@ -142,7 +142,7 @@ describe('a template', { concurrency: 2 }, () => {
     const path = await spoil('unsupported', template => {
       template.properties.customize.push({ type: 'PowerShell', name: 'iis', inline: ['Install-WindowsFeature'] });
       template.properties.customize.push({ type: 'WindowsRestart' });
-      template.properties.validate = { inVMValidations: [{ type: 'Shell', inline: ['true'] }] };
+      template.properties.validate = { inVMValidations: [{ type: 'PowerShell', inline: ['exit 0'] }] };
       template.properties.vmProfile.vmSize = 'Standard_D2s_v33';
       template.properties.distribute[0]!.uri = 'https://account.blob.core.windows.net/vhds/i.vhd';
     });
@@ -152,7 +152,7 @@ describe('a template', { concurrency: 2 }, () => {
       'properties.customize[1]',
       'properties.customize[2]',
       'properties.distribute[0].uri',
-      'properties.validate.inVMValidations',
+      'properties.validate.inVMValidations[0]',
       'properties.vmProfile.vmSize',
     ]);
     for (const detail of error.details!) assert.ok(detail.hint, detail.message);

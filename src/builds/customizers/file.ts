@@ -1,21 +1,19 @@
-/** File customizer: a file of any size is streamed into the guest, as the login user; no copy in memory. */
+/** File customizer and validator: a file of any size is streamed into the guest, as the login user; no copy in memory. */
 import { createReadStream } from 'node:fs';
 import { posix } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { Phase } from '../phase.ts';
-import { describe, type StepPlace, type StoredFile } from './step.ts';
+import { pathOf, phaseOf, type StepPlace, type StoredFile, titleOf } from './step.ts';
 
 /** @param destination path in the guest; relative to the login user's home; a trailing slash means "into this directory" */
 export function filePhase(place: StepPlace, file: StoredFile, destination: string): Phase {
   return {
-    kind: 'customize',
-    name: describe(place),
-    subState: 'Customizing',
+    ...phaseOf(place),
     inputs: { type: 'File', sha256: file.sha256, destination: target(destination, file.uri) },
     async run(state, context) {
       const path = target(destination, file.uri);
       context.log.mark('[INFO] (telemetry) Starting provisioner file');
-      context.log.say(`Step ${describe(place)}: ${file.uri} → ${path}`);
+      context.log.say(`${titleOf(place)}: ${file.uri} → ${path}`);
       try {
         const bytes = await state.machine!.upload(createReadStream(file.path), path, {
           signal: context.signal,
@@ -25,8 +23,8 @@ export function filePhase(place: StepPlace, file: StoredFile, destination: strin
       } catch (thrown) {
         const error = asKilnError(thrown);
         if (error.code !== 'StepFailed') throw thrown;
-        throw new KilnError('StepFailed', `Step ${describe(place)} failed: ${error.message}`, {
-          target: `properties.customize[${place.number - 1}].destination`,
+        throw new KilnError('StepFailed', `${titleOf(place)} failed: ${error.message}`, {
+          target: `${pathOf(place)}.destination`,
           hint: 'Files are written by an ordinary user: upload to /tmp, then move the file with sudo in a Shell step. The directory must exist.',
         });
       } finally {

@@ -1,12 +1,12 @@
 /**
- * Shell customizer. As Packer's shell provisioner does for Azure: inline lines become one script for `/bin/sh -e`, a
+ * Shell customizer and validator. As Packer's shell provisioner does for Azure: inline lines become one script for `/bin/sh -e`, a
  * downloaded script runs by its own first line; both as the login user, in its home, without a terminal or input.
  */
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Phase } from '../phase.ts';
-import { describe, type StepPlace, type StoredFile, stepFailed, tail } from './step.ts';
+import { phaseOf, type StepPlace, type StoredFile, stepFailed, tail, titleOf } from './step.ts';
 
 export type ShellScript = { readonly inline: readonly string[] } | { readonly file: StoredFile };
 
@@ -25,9 +25,7 @@ const RUN = [
 
 export function shellPhase(place: StepPlace, script: ShellScript): Phase {
   return {
-    kind: 'customize',
-    name: describe(place),
-    subState: 'Customizing',
+    ...phaseOf(place),
     inputs: {
       type: 'Shell',
       script: 'file' in script ? script.file.sha256 : sha256(inlineScript(script.inline)),
@@ -36,7 +34,7 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
       const last = tail();
       const text = 'file' in script ? await scriptText(script.file.path) : inlineScript(script.inline);
       context.log.mark('[INFO] (telemetry) Starting provisioner shell');
-      context.log.say(`Step ${describe(place)}: ${'file' in script ? script.file.uri : countOf(script.inline)}`);
+      context.log.say(`${titleOf(place)}: ${'file' in script ? script.file.uri : countOf(script.inline)}`);
       const result = await state.machine!.exec(RUN, {
         stdin: text,
         signal: context.signal,

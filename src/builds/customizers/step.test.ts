@@ -3,13 +3,16 @@ import { test } from 'node:test';
 import { inlineScript } from './shell.ts';
 import { describe, stepFailed, tail } from './step.ts';
 
-const place = { number: 2, count: 5, type: 'Shell', name: 'install' };
+const place = { role: 'customize' as const, number: 2, count: 5, type: 'Shell', name: 'install' };
 
 test('a failed step names itself, the exit code and the last lines', () => {
   const error = stepFailed(place, 3, ['one', 'two']);
   assert.equal(error.code, 'StepFailed');
   assert.equal(error.message, 'Step 2/5 Shell "install" failed with exit code 3. Last lines:\n    one\n    two');
   assert.equal(error.target, 'properties.customize[1]');
+  const validator = stepFailed({ ...place, role: 'validate' }, 'KILL', []);
+  assert.equal(validator.message, 'Validator 2/5 Shell "install" failed with signal KILL. It printed nothing.');
+  assert.equal(validator.target, 'properties.validate.inVMValidations[1]');
 });
 
 test('what usually helps is said for the usual failures', () => {

@@ -1,13 +1,25 @@
-/** What all customizers share: their place in the template, the files they were given, and how a failure is told. */
+/** What customizers and validators share: their place in the template, the files they were given, and how a failure is told. */
 import { KilnError } from '../../arm/errors.ts';
+import type { Phase } from '../phase.ts';
 
-/** A customizer's place: what errors and logs call it. */
+/** Which list of the template a step is in: a customizer of `customize`, or a validator of `validate.inVMValidations`. */
+export type StepRole = 'customize' | 'validate';
+
+const ROLES = Object.freeze({
+  customize: { word: 'Step', path: 'properties.customize', subState: 'Customizing' },
+  validate: { word: 'Validator', path: 'properties.validate.inVMValidations', subState: 'Validating' },
+} as const satisfies Record<StepRole, { word: string; path: string; subState: Phase['subState'] }>);
+
+/** A step's place: what errors and logs call it. */
 export interface StepPlace {
+  readonly role: StepRole;
   /** From 1, as people count. */
   readonly number: number;
   readonly count: number;
   readonly type: string;
   readonly name: string;
+  /** Default: the build ends. */
+  readonly onFailure?: Phase['onFailure'];
 }
 
 /** A script or file of a template as it was when the template was made: content-addressed, on local disk. */
@@ -22,6 +34,23 @@ export interface StoredFile {
 
 export function describe(place: StepPlace): string {
   return `${place.number}/${place.count} ${place.type}${place.name ? ` "${place.name}"` : ''}`;
+}
+
+/** `Step 2/5 Shell "install"`; for sentences. */
+export const titleOf = (place: StepPlace): string => `${ROLES[place.role].word} ${describe(place)}`;
+
+/** JSON path of the step in its template. */
+export const pathOf = ({ role, number }: StepPlace): string => `${ROLES[role].path}[${number - 1}]`;
+
+/** What every step's phase has. */
+export function phaseOf(place: StepPlace): Pick<Phase, 'kind' | 'name' | 'subState' | 'onFailure'> {
+  const { role, onFailure } = place;
+  return {
+    kind: role,
+    name: describe(place),
+    subState: ROLES[role].subState,
+    ...(onFailure !== undefined && { onFailure }),
+  };
 }
 
 /** The last lines that a command printed, for its error. */
@@ -49,8 +78,8 @@ export function stepFailed(place: StepPlace, status: number | string, lines: rea
   const said =
     lines.length > 0 ? ` Last lines:\n${lines.map(line => `    ${line}`).join('\n')}` : ' It printed nothing.';
   const hint = hintFor(status, lines.join('\n'));
-  return new KilnError('StepFailed', `Step ${describe(place)} failed with ${how}.${said}`, {
-    target: `properties.customize[${place.number - 1}]`,
+  return new KilnError('StepFailed', `${titleOf(place)} failed with ${how}.${said}`, {
+    target: pathOf(place),
     ...(hint !== undefined && { hint }),
   });
 }

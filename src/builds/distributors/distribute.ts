@@ -57,6 +57,8 @@ export function distributePhase(
     kind: 'distribute',
     name: target.label,
     subState: 'Distributing',
+    // Targets have nothing to do with each other: what one of them cannot take, the others can.
+    onFailure: 'next',
     inputs: { type: target.type, format: FORMATS[target.type] },
     async run(state, context) {
       const artifact = await artifacts.get(FORMATS[target.type]);

@@ -26,27 +26,32 @@ export function logFile(logs: string, runId: string, name = 'customization.log')
   return join(logs, runId, name);
 }
 
-/** In the format of Azure's customization.log. The file where this host has it, which has more than the rows: Packer's own remarks, and all of long outputs. */
+/**
+ * In the format of Azure's customization.log, and after it what the validators said. The files where this host has them, which have more than the rows:
+ * Packer's own remarks, and all of long outputs.
+ */
 export async function logText(
   database: Kysely<Schema>,
   logs: string,
   runId: string,
 ): Promise<AsyncIterable<string | Uint8Array>> {
-  const path = logFile(logs, runId);
-  const there = await stat(path).then(
-    found => found.isFile(),
-    () => false,
-  );
-  return there ? fileText(path) : rowText(database, runId);
+  const there: string[] = [];
+  for (const path of [logFile(logs, runId), logFile(logs, runId, 'validation.log')]) {
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile()) there.push(path);
+  }
+  return there.length > 0 ? fileText(there) : rowText(database, runId);
 }
 
 /** Opened when the first piece is asked for, so that a client that has gone leaves nothing open. */
-async function* fileText(path: string): AsyncGenerator<Uint8Array> {
-  const file = await open(path);
-  try {
-    for await (const piece of file.createReadStream({ autoClose: false })) yield piece as Buffer;
-  } finally {
-    await file.close();
+async function* fileText(paths: readonly string[]): AsyncGenerator<Uint8Array> {
+  for (const path of paths) {
+    const file = await open(path);
+    try {
+      for await (const piece of file.createReadStream({ autoClose: false })) yield piece as Buffer;
+    } finally {
+      await file.close();
+    }
   }
 }
 

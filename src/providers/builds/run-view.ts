@@ -1,6 +1,6 @@
 /** A run as JSON: more than `lastRunStatus` has room for. Times are ISO 8601, durations seconds, sizes bytes. */
 import type { PhaseRow, RunOutputRow, RunRow } from '../../database/schema.ts';
-import { withLogUrl } from '../image-builder/staged-logs.ts';
+import { withLogUrl } from '../image-builder/staged-blobs.ts';
 
 /** Without the host's paths and the plan: they are the operator's. `origin`: what URLs begin with. */
 export function runView(

@@ -5,7 +5,7 @@ import { KilnError } from '../../arm/errors.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
-import type { StepPlace, StoredFile } from '../../builds/customizers/step.ts';
+import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from '../../builds/customizers/step.ts';
 import type { Phase } from '../../builds/phase.ts';
 import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import type { StoredResource } from '../store.ts';
@@ -16,6 +16,7 @@ import type { RunEnvironment } from './run.ts';
 import { sourceOf } from './source-image.ts';
 import { distributionTargets } from './targets.ts';
 import { nearestSizes, refuseUnsupported, unsupported } from './unsupported.ts';
+import type { Validator } from './validators.ts';
 
 /** The tag with which a template turns the boot proof off: `kiln.bootProof` = `off`. */
 export const BOOT_PROOF_TAG = 'kiln.bootProof';
@@ -29,26 +30,24 @@ export async function buildRequest(
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
   refuseUnsupported(parts);
-  const { vmProfile, customize } = template.properties;
+  const { vmProfile, customize, validate } = template.properties;
+  const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
   const distribute = distributionTargets(resource, template, runId, environment.database);
-  for (const target of distribute) await target.check?.();
+  if (!sourceOnly) for (const target of distribute) await target.check?.();
   return {
     runId,
     templateId: resource.id,
     source,
     shape: await environment.machines.shape({ ...size, firmware: source.firmware }),
     osDiskSizeGB: vmProfile?.osDiskSizeGB ?? 0,
-    customize: await Promise.all(
-      customize.map((step, index) =>
-        phaseOf(
-          step,
-          { number: index + 1, count: customize.length, type: step.type, name: step.name ?? '' },
-          environment,
-        ),
-      ),
-    ),
+    customize: await phasesOf('customize', customize, environment),
+    validate: {
+      validators: await phasesOf('validate', validate?.inVMValidations ?? [], environment),
+      continueDistributeOnFailure: validate?.continueDistributeOnFailure ?? false,
+      sourceOnly,
+    },
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
     notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence])],
@@ -64,7 +63,20 @@ function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
   });
 }
 
-async function phaseOf(step: Customizer, place: StepPlace, { home }: RunEnvironment): Promise<Phase> {
+async function phasesOf(
+  role: StepRole,
+  steps: readonly (Customizer | Validator)[],
+  environment: RunEnvironment,
+): Promise<Phase[]> {
+  return await Promise.all(
+    steps.map((step, index) => {
+      const { type, name = '' } = step;
+      return phaseOf(step, { role, number: index + 1, count: steps.length, type, name }, environment);
+    }),
+  );
+}
+
+async function phaseOf(step: Customizer | Validator, place: StepPlace, { home }: RunEnvironment): Promise<Phase> {
   switch (step.type) {
     case 'Shell':
       return shellPhase(
@@ -78,10 +90,8 @@ async function phaseOf(step: Customizer, place: StepPlace, { home }: RunEnvironm
     default:
       throw new KilnError(
         'NotSupported',
-        `The customizer ${step.type} is for Windows, which this version of Kiln cannot build.`,
-        {
-          target: `properties.customize[${place.number - 1}]`,
-        },
+        `${titleOf(place)} is for Windows, which this version of Kiln cannot build.`,
+        { target: pathOf(place) },
       );
   }
 }

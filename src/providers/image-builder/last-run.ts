@@ -5,7 +5,7 @@ import { idKey } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { RunRow, Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
-import { withLogUrl } from './staged-logs.ts';
+import { withLogUrl } from './staged-blobs.ts';
 
 export type LastRun = Pick<
   RunRow,
@@ -50,16 +50,21 @@ const nanoseconds = (time: Date): string => time.toISOString().replace(/Z$/, '00
 /** Cancelling came with this version; clients of older ones know only states that they have. */
 const CANCEL_SINCE = '2020-02-14';
 
+/** Validators came with this version; so did the state. What older clients know instead is that the build is at work in a guest. */
+const VALIDATE_SINCE = '2022-02-14';
+
 /** `origin`: what URLs begin with, for the place of the log in a failed run's message. */
 export function lastRunStatus(run: LastRun, apiVersion: string, origin: string): JsonObject {
   let state: string = run.state;
   if (!isSince(apiVersion, CANCEL_SINCE))
     state = state === 'Canceling' ? 'Running' : state === 'Canceled' ? 'Failed' : state;
+  let subState = run.ended_at === null ? run.sub_state : null;
+  if (subState === 'Validating' && !isSince(apiVersion, VALIDATE_SINCE)) subState = 'Customizing';
   return {
     startTime: nanoseconds(run.started_at ?? run.created_at),
     endTime: run.ended_at ? nanoseconds(run.ended_at) : ZERO_TIME,
     runState: state,
-    ...(run.sub_state !== null && run.ended_at === null && { runSubState: run.sub_state }),
+    ...(subState !== null && { runSubState: subState }),
     message: withLogUrl(run.message ?? '', origin),
   };
 }

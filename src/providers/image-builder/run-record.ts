@@ -76,7 +76,7 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
       };
       await reachable(() => phaseRow(index).set(ended).execute());
     },
-    async failed(index, _phase, error: KilnError) {
+    async failed(index, _phase, error: KilnError, skipped) {
       await phaseRow(index)
         .set({
           state: error.code === 'Canceled' ? 'Canceled' : 'Failed',
@@ -84,11 +84,12 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
           error: json(errorBody(error)),
         })
         .execute();
+      if (skipped.length === 0) return;
       await database
         .updateTable('phase')
         .set({ state: 'Skipped' })
         .where('run_id', '=', runId)
-        .where('state', '=', 'Pending')
+        .where('index', 'in', skipped)
         .execute();
     },
     line: lines.add,

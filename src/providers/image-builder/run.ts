@@ -3,10 +3,12 @@
  */
 import { join } from 'node:path';
 import type { Kysely } from 'kysely';
-import { asKilnError, type ErrorBody, errorBody, KilnError } from '../../arm/errors.ts';
+import { asKilnError, type ErrorBody, errorBody, errorFromBody, KilnError } from '../../arm/errors.ts';
+import { parseId } from '../../arm/ids.ts';
 import { type BuildRequest, build } from '../../builds/build.ts';
 import type { LogLine } from '../../builds/log.ts';
-import type { Phase } from '../../builds/phase.ts';
+import { type BuildOutcome, endedBy, isDistributionError, outcomeOf, type PhaseEnd } from '../../builds/outcome.ts';
+import type { Phase, PhaseKind } from '../../builds/phase.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
 import type { RunRow, RunState, Schema } from '../../database/schema.ts';
@@ -16,7 +18,7 @@ import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { Progress, SourceImage } from '../../images/source.ts';
 import type { MachineFactory } from '../../machines/machine.ts';
-import { requireResource } from '../life.ts';
+import { requireGroup, requireResource } from '../life.ts';
 import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
@@ -25,7 +27,8 @@ import { requireBuildRights } from './links.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
-import { logLocation } from './staged-logs.ts';
+import { logLocation } from './staged-blobs.ts';
+import { requireOwnStaging } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
 import { noteRunEnd } from './triggers-state.ts';
 
@@ -68,7 +71,7 @@ export interface RunEnvironment {
 /**
  * Begins a run of a template: the row and the operation in one transaction (the caller's, where `database` is one), so that its status can be read the
  * moment this returns.
- * Errors: NotFound, Conflict (not provisioned), RunInProgress.
+ * Errors: NotFound, Conflict (not provisioned), RunInProgress, ResourceGroupBeingDeleted.
  */
 export async function startRun(
   engine: Engine,
@@ -90,6 +93,7 @@ export async function startRun(
       // Nobody replaces the template between the look at it and its run.
       await trx.selectFrom('resource').select('id').where('id', '=', templateId.toLowerCase()).forUpdate().execute();
       const resource = await requireResource(trx, templateId);
+      await requireGroup(trx, parseId(resource.id));
       if (await activeRun(trx, templateId)) throw await runInProgress(trx, templateId);
       if (provisioningState(resource) !== 'Succeeded')
         throw notAllowed('run/action', resource, (await lastRun(trx, resource))?.state);
@@ -171,9 +175,13 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
+      let outcome: BuildOutcome;
       try {
         const resource = await requireResource(database, templateId);
-        if (authorize) await requireBuildRights(database, templateOf(resource));
+        if (authorize) {
+          await requireOwnStaging(database, resource);
+          await requireBuildRights(database, templateOf(resource));
+        }
         const request = noting(
           await buildRequest(resource, context.id, environment, { catalogue, local: !authorize }),
           image => noteExactVersion(database, resource, image),
@@ -184,7 +192,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           .where('id', '=', context.id)
           .execute();
         let phases: readonly Phase[] = [];
-        await build(
+        outcome = await build(
           request,
           {
             directory: join(home.runs, context.id),
@@ -210,8 +218,10 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
             await record.planned(planned);
           },
         );
+        if (outcome.state !== 'Succeeded') error = errorFromBody(outcome.error);
       } catch (thrown) {
         error = asKilnError(thrown);
+        outcome = endedBy(errorBody(error));
       }
       // Another worker has the run now, and settles it.
       if (error?.code === 'WorkerLost') throw error;
@@ -221,17 +231,21 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         .catch(failure =>
           environment.log('warning', 'Log lines of a run were not kept.', { run: context.id, error: String(failure) }),
         );
-      await whenReachable(() => endRun(database, context.id, error && errorBody(error)), AbortSignal.timeout(PATIENCE));
+      await whenReachable(() => endRun(database, context.id, outcome), AbortSignal.timeout(PATIENCE));
+      // A run that published to some of its targets has failed as an operation: the contract counts it among the failures (3.1), and whoever waits for the
+      // operation (`az image builder run`, a pipeline) must not take an image that is missing somewhere for a success.
       if (error) throw error;
       return { runId: context.id };
     },
     async abandoned(trx, operation, error) {
-      if (!(await hasDoneAll(trx, operation.id))) {
+      const outcome = await settledOutcome(trx, operation.id);
+      if (!outcome) {
         await settleRun(trx, operation.id, error);
         return undefined;
       }
-      await endRun(trx, operation.id, undefined);
-      return { status: 'Succeeded', output: { runId: operation.id } };
+      await endRun(trx, operation.id, outcome);
+      if (outcome.state === 'Succeeded') return { status: 'Succeeded', output: { runId: operation.id } };
+      return { status: outcome.state === 'Canceled' ? 'Canceled' : 'Failed', error: outcome.error };
     },
   };
 }
@@ -260,10 +274,11 @@ export function failureMessage(runId: string, logPath: string, error: ErrorBody)
   ].join(' ');
 }
 
-async function endRun(database: Kysely<Schema>, runId: string, error: ErrorBody | undefined): Promise<void> {
-  const state: RunState = error === undefined ? 'Succeeded' : error.code === 'Canceled' ? 'Canceled' : 'Failed';
+async function endRun(database: Kysely<Schema>, runId: string, outcome: BuildOutcome): Promise<void> {
+  const { state } = outcome;
+  const error = outcome.state === 'Succeeded' ? undefined : outcome.error;
   await inTransaction(database, async trx => {
-    const message = error === undefined ? '' : await messageOf(trx, runId, state, error);
+    const message = error === undefined ? '' : await messageOf(trx, runId, error);
     const run = await trx
       .updateTable('run')
       .set({
@@ -286,23 +301,34 @@ async function inTransaction<T>(database: Kysely<Schema>, work: (trx: Transactin
   return database.isTransaction ? await work(database as Transacting) : await database.transaction().execute(work);
 }
 
-async function messageOf(trx: Transacting, runId: string, state: RunState, error: ErrorBody): Promise<string> {
-  if (state === 'Canceled') return error.message;
+async function messageOf(trx: Transacting, runId: string, error: ErrorBody): Promise<string> {
+  if (error.code === 'Canceled') return error.message;
+  // It begins with Azure's sentence already: no build step failed.
+  if (isDistributionError(error)) return error.message;
   const run = await trx.selectFrom('run').select('template_id').where('id', '=', runId).executeTakeFirst();
   const template = run && (await getResource(trx, run.template_id));
+  const name = /^(properties\.)?validate\b/.test(error.target ?? '') ? 'validation.log' : 'customization.log';
   // Who builds without a staging group has the state directory.
-  return failureMessage(runId, logLocation(template, runId) ?? `logs/${runId}/customization.log`, error);
+  return failureMessage(runId, logLocation(template, runId, name) ?? `logs/${runId}/${name}`, error);
 }
 
-/** Whether a run's worker died with everything done and published, and only the word of it missing. */
-async function hasDoneAll(trx: Transacting, runId: string): Promise<boolean> {
-  const phases = await trx.selectFrom('phase').select('state').where('run_id', '=', runId).execute();
-  return phases.length > 0 && phases.every(({ state }) => state === 'Succeeded');
+/** How a run ended whose worker died when everything was over, and only the word of it missing; undefined where something was left to do. */
+async function settledOutcome(trx: Transacting, runId: string): Promise<BuildOutcome | undefined> {
+  const phases = await trx
+    .selectFrom('phase')
+    .select(['kind', 'name', 'state', 'error'])
+    .where('run_id', '=', runId)
+    .orderBy('index')
+    .execute();
+  const ends = phases.flatMap(({ kind, name, state, error }): PhaseEnd[] =>
+    state === 'Pending' || state === 'Running' ? [] : [{ kind: kind as PhaseKind, name, state, error }],
+  );
+  return phases.length > 0 && ends.length === phases.length ? outcomeOf(ends) : undefined;
 }
 
 /** Ends the row of a run that nobody runs any more, and the phases that it left open. */
 async function settleRun(trx: Transacting, runId: string, error: ErrorBody): Promise<void> {
-  await endRun(trx, runId, error);
+  await endRun(trx, runId, endedBy(error));
   await trx
     .updateTable('phase')
     .set({ state: error.code === 'Canceled' ? 'Canceled' : 'Failed', ended_at: new Date(), error: json(error) })

@@ -15,9 +15,13 @@ export const LOG_CONTAINER = 'packerlogs';
 export const LOG_NAMES = Object.freeze(['customization.log', 'validation.log'] as const);
 
 /** Path-style, without the host: a run may end in a process that does not know what clients call the server. */
-export function logLocation(template: StoredResource | undefined, runId: string): string | undefined {
+export function logLocation(
+  template: StoredResource | undefined,
+  runId: string,
+  name: (typeof LOG_NAMES)[number] = 'customization.log',
+): string | undefined {
   const staging = template && stagingOf(template);
-  return staging && `/${staging.account}/${LOG_CONTAINER}/${runId}/${LOG_NAMES[0]}`;
+  return staging && `/${staging.account}/${LOG_CONTAINER}/${runId}/${name}`;
 }
 
 const LOCATION = new RegExp(`(Image Build log location: )(/[a-z0-9]{3,24}/${LOG_CONTAINER}/)`);

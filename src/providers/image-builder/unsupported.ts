@@ -42,19 +42,14 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
       `This version of Kiln does not know the size '${vmSize}'.`,
       `It knows, for example: ${nearestSizes(vmSize).join(', ')}.`,
     );
-  const checks = properties.validate?.inVMValidations ?? [];
-  if (checks.length > 0)
-    refuse(
-      at('validate', 'inVMValidations'),
-      `This version of Kiln cannot run validators yet, and skipping ${checks.length === 1 ? 'one' : `${checks.length} of them`} would hide what they would find.`,
-      'Take them out, or run the same checks in a Shell customizer at the end.',
-    );
-  if (properties.validate?.sourceValidationOnly)
-    refuse(
-      at('validate', 'sourceValidationOnly'),
-      'This version of Kiln cannot validate a source without building yet.',
-      'Leave it out.',
-    );
+  properties.validate?.inVMValidations?.forEach((validator, index) => {
+    if (WINDOWS_STEPS.has(validator.type))
+      refuse(
+        at('validate', 'inVMValidations', index),
+        `The validator ${validator.type}${validator.name ? ` ("${validator.name}")` : ''} is for Windows, which this version of Kiln cannot build.`,
+        'Use Shell and File validators.',
+      );
+  });
   if ((properties.additionalDataDisks ?? []).length > 0)
     refuse(
       at('additionalDataDisks'),
@@ -70,6 +65,11 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
       );
   });
 
+  if (properties.validate?.sourceValidationOnly)
+    warn(
+      at('validate', 'sourceValidationOnly'),
+      'is true: no image is built or distributed, only the source is validated',
+    );
   if (properties.optimize?.vmBoot?.state === 'Enabled')
     warn(at('optimize', 'vmBoot'), 'does nothing yet in this version of Kiln');
   if (properties.optimize?.workload?.state === 'Enabled')

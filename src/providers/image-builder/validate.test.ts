@@ -313,7 +313,12 @@ test('what cannot be built is refused or warned about, never skipped in silence'
       { type: 'WindowsRestart' },
       { type: 'WindowsUpdate' },
     ],
-    validate: { inVMValidations: [{ type: 'Shell', inline: ['x'] }] },
+    validate: {
+      inVMValidations: [
+        { type: 'Shell', inline: ['x'] },
+        { type: 'PowerShell', inline: ['x'] },
+      ],
+    },
     additionalDataDisks: [{ sizeGB: 1 }],
   }).refusals;
   assert.deepEqual(
@@ -322,18 +327,24 @@ test('what cannot be built is refused or warned about, never skipped in silence'
       'properties.customize[1]',
       'properties.customize[2]',
       'properties.customize[3]',
-      'properties.validate.inVMValidations',
+      'properties.validate.inVMValidations[1]',
       'properties.additionalDataDisks',
     ],
   );
   const { warnings } = found({
     optimize: { vmBoot: { state: 'Enabled' } },
+    validate: { sourceValidationOnly: true },
     errorHandling: { onCustomizerError: 'abort' },
     stagingResourceGroup: '/subscriptions/s/resourceGroups/staging',
   });
   assert.deepEqual(
     warnings.map(line => line.split(' ')[0]),
-    ['properties.optimize.vmBoot', 'properties.errorHandling.onCustomizerError', 'properties.stagingResourceGroup'],
+    [
+      'properties.validate.sourceValidationOnly',
+      'properties.optimize.vmBoot',
+      'properties.errorHandling.onCustomizerError',
+      'properties.stagingResourceGroup',
+    ],
   );
 });
 

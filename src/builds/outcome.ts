@@ -1,0 +1,80 @@
+/**
+ * How a build ended, from how its phases ended: the same whether the build itself says it, or the rows of one whose process died before it could.
+ */
+import { ERRORS, type ErrorBody, type ErrorCode } from '../arm/errors.ts';
+import type { PhaseKind } from './phase.ts';
+
+export interface PhaseEnd {
+  readonly kind: PhaseKind;
+  readonly name: string;
+  readonly state: 'Succeeded' | 'Failed' | 'Canceled' | 'Skipped';
+  readonly error: ErrorBody | null;
+}
+
+/** Words of `lastRunStatus.runState`. */
+export type BuildOutcome =
+  | { readonly state: 'Succeeded' }
+  | { readonly state: 'PartiallySucceeded' | 'Failed' | 'Canceled'; readonly error: ErrorBody };
+
+/** What ends a whole build wherever it happens: nobody's fault but that of whoever wanted it, the clock, or the process. */
+const ENDINGS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['Canceled', 'Timeout', 'WorkerLost']);
+
+/** Of a build that an error ended before its phases could say more. */
+export const endedBy = (error: ErrorBody): BuildOutcome => ({
+  state: error.code === 'Canceled' ? 'Canceled' : 'Failed',
+  error,
+});
+
+/** @param phases all of the build, in order, each at its end */
+export function outcomeOf(phases: readonly PhaseEnd[]): BuildOutcome {
+  const failures = phases.flatMap(({ kind, error }) => (error ? [{ kind, error }] : []));
+  const ended = failures.find(({ error }) => ENDINGS.has(error.code));
+  if (ended) return endedBy(ended.error);
+  const targets = phases.filter(({ kind }) => kind === 'distribute');
+  const unpublished = targets.some(({ error }) => error) ? distributionError(targets) : undefined;
+  // A validator that failed fails the run, whatever was distributed (contract 1.3).
+  const before = failures.find(({ kind }) => kind !== 'distribute');
+  if (before) return { state: 'Failed', error: unpublished ? withDetail(before.error, unpublished) : before.error };
+  if (!unpublished) return { state: 'Succeeded' };
+  const some = targets.some(({ state }) => state === 'Succeeded');
+  return { state: some ? 'PartiallySucceeded' : 'Failed', error: unpublished };
+}
+
+const withDetail = (error: ErrorBody, more: ErrorBody): ErrorBody => ({
+  ...error,
+  details: [...(error.details ?? []), more],
+});
+
+const PREFIX = 'Failed in distributing ';
+
+/** Azure's sentence for what could not be published (contract 3.2), with Kiln's reason in the place of its own. */
+function distributionError(targets: readonly PhaseEnd[]): ErrorBody {
+  const failed = targets.flatMap(({ name, error }, index): (ErrorBody & { index: number })[] => {
+    if (!error) return [];
+    const { code, message, hint } = error;
+    return [
+      {
+        index,
+        code,
+        message: message.startsWith(name) ? message : `${name}: ${message}`,
+        target: `properties.distribute[${index}]`,
+        hint: hint ?? ERRORS[code].remedy,
+      },
+    ];
+  });
+  const reasons = failed.map(({ index, message }, number) => `[Error ${number}] [Distribute ${index}] ${message}`);
+  const [first] = failed;
+  const details = failed.map(({ index: _, ...body }) => body);
+  // One reason for all of them (a full disk) says more than that they failed.
+  const shared = failed.length === targets.length && failed.every(({ code }) => code === first!.code);
+  return {
+    code: shared ? first!.code : 'DistributionFailed',
+    message: `${PREFIX}${failed.length} images out of total ${targets.length}: {${reasons.join(' ')}}`,
+    ...(failed.length === 1
+      ? { target: first!.target!, hint: first!.hint! }
+      : { target: 'properties.distribute', details }),
+  };
+}
+
+/** Whether the message begins with the sentence for images that could not be published. */
+export const isDistributionError = ({ message }: ErrorBody): boolean => message.startsWith(PREFIX);

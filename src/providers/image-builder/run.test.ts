@@ -1,0 +1,308 @@
+/** How runs end, as rows and clients have it: on a real database, engine and region store; machines without guests. Real guests are in test/boot. */
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.ts';
+import { errorBody, KilnError } from '../../arm/errors.ts';
+import { LOCAL_SUBSCRIPTION, resourceId } from '../../arm/ids.ts';
+import type { JsonObject } from '../../arm/shape.ts';
+import { json } from '../../database/json.ts';
+import type { PhaseState } from '../../database/schema.ts';
+import { abandon } from '../../engine/operation.ts';
+import type { ExecOptions, ExecResult, MachineFactory } from '../../machines/machine.ts';
+import { openService, type Service } from '../../service.ts';
+import { galleryImageVersions } from '../compute/gallery-image-versions.ts';
+import { ensureNeighbours } from '../ensure.ts';
+import { putValidated } from '../life.ts';
+import { getResource } from '../store.ts';
+import { putTemplate } from './create.ts';
+import { imageTemplates } from './image-templates.ts';
+import { lastRun, lastRunStatus } from './last-run.ts';
+import { normaliseTemplate } from './normalise.ts';
+import { cancelRun, runHandler, startRun } from './run.ts';
+import { sourceOf } from './source-image.ts';
+import { TRIGGER_TYPE } from './triggers-type.ts';
+import { validateTemplate } from './validate.ts';
+
+delete process.env.DATABASE_URL;
+
+const API = '2024-02-01';
+const templateId = (name: string) => resourceId(LOCAL_SUBSCRIPTION, 'runs', imageTemplates.type, name);
+const DEFINITION = resourceId(LOCAL_SUBSCRIPTION, 'runs', 'Microsoft.Compute/galleries/images', 'g', 'd');
+const OTHER = resourceId(LOCAL_SUBSCRIPTION, 'runs', 'Microsoft.Compute/images', 'other');
+const SOURCE = { type: 'PlatformImage', publisher: 'My', offer: 'linux', sku: '1', version: 'latest' };
+const VHD = { type: 'VHD', runOutputName: 'vhd' };
+const VERSION = { type: 'SharedImage', runOutputName: 'version', galleryImageId: `${DEFINITION}/versions/1.0.0` };
+
+let service: Service;
+/** What the machines of a test did: `start build`, `destroy proof`. */
+let seen: string[] = [];
+/** Takes part in every command of a guest; an answer replaces the guest's. */
+let meddle: (machine: string, command: string, options: ExecOptions) => Promise<ExecResult | undefined>;
+
+function machines(): MachineFactory {
+  const guestless = guestlessMachines();
+  return {
+    shape: guestless.shape,
+    async start(request) {
+      const { name, until = 'settled' } = request;
+      seen.push(`start ${name} ${until}`);
+      const machine = await guestless.start(request);
+      let ended = false;
+      const destroy = async () => {
+        if (!ended) seen.push(`destroy ${name}`);
+        ended = true;
+        await machine.destroy();
+      };
+      return {
+        ...machine,
+        exec: async (command, options = {}) =>
+          (await meddle(name, command, options)) ?? (await machine.exec(command, options)),
+        destroy,
+        [Symbol.asyncDispose]: destroy,
+      };
+    },
+  };
+}
+
+before(async () => {
+  const root = await mkdtemp(join(tmpdir(), 'kiln-runs-'));
+  await chmod(root, 0o711);
+  service = await openService({ home: root, log: () => undefined, machines: machines() });
+  await emptyCatalogue(root, { 'My:linux:1': '1.2.3' });
+});
+after(async () => {
+  await service?.close();
+  if (service) await rm(service.home.root, { recursive: true, force: true });
+});
+
+const store = () => service.database.kysely;
+
+/** A template as `kiln build` makes it. */
+async function made(name: string, properties: JsonObject): Promise<string> {
+  seen = [];
+  meddle = async () => undefined;
+  const id = templateId(name);
+  const body = { location: 'eastus', properties: { source: SOURCE, distribute: [VHD], ...properties } };
+  const checked = validateTemplate(body, { apiVersion: API, localFiles: true, identityOptional: true });
+  const template = normaliseTemplate(checked.template, API);
+  const guest = await sourceOf(template, { database: store(), home: service.home });
+  await ensureNeighbours(store(), { templateId: id, template, guest, strict: false });
+  const request = { id, body, apiVersion: API, local: true, where: 'here' } as const;
+  const { operation } = await putTemplate(service.engine, store(), request);
+  assert.equal((await service.engine.wait(operation)).status, 'Succeeded');
+  return id;
+}
+
+const begin = (id: string) => startRun(service.engine, store(), id, { where: 'here', machines: service.machines });
+const ended = (run: string) => service.engine.wait(run, { signal: AbortSignal.timeout(60_000) });
+
+async function status(id: string, apiVersion = API): Promise<JsonObject> {
+  const template = (await getResource(store(), id))!;
+  return lastRunStatus((await lastRun(store(), template))!, apiVersion, 'https://kiln.test');
+}
+
+async function phases(run: string): Promise<string[]> {
+  const rows = await store().selectFrom('phase').selectAll().where('run_id', '=', run).orderBy('index').execute();
+  return rows.map(({ kind, state }) => `${kind} ${state}`);
+}
+
+const outputs = async (run: string) =>
+  (await store().selectFrom('run_output').select('name').where('run_id', '=', run).orderBy('name').execute()).map(
+    ({ name }) => name,
+  );
+
+test('an explicit version that appears while the image is built: the other target has its image', async () => {
+  const id = await made('partial', { distribute: [VERSION, VHD] });
+  meddle = async (_machine, command) => {
+    if (command.startsWith('sudo sh'))
+      await putValidated(store(), galleryImageVersions, {
+        id: VERSION.galleryImageId,
+        apiVersion: galleryImageVersions.apiVersions[0]!,
+        body: {
+          location: 'eastus',
+          properties: { publishingProfile: {}, storageProfile: { source: { id: OTHER } } },
+        },
+        known: { provisioningState: 'Succeeded' },
+      });
+    return undefined;
+  };
+  const run = await begin(id);
+  const operation = await ended(run);
+  const last = (await phases(run)).slice(-3);
+  assert.deepEqual(
+    last,
+    ['prove Succeeded', 'distribute Failed', 'distribute Succeeded'],
+    JSON.stringify(operation.error),
+  );
+  assert.deepEqual(await outputs(run), ['vhd']);
+  const sentence =
+    'Failed in distributing 1 images out of total 2: {[Error 0] [Distribute 0] SharedImage "g/d": The image version 1.0.0 exists already.}';
+  const { runState, message, endTime } = await status(id);
+  assert.deepEqual([runState, message], ['PartiallySucceeded', sentence]);
+  assert.notEqual(endTime, '0001-01-01T00:00:00Z');
+  assert.deepEqual(
+    [operation.status, operation.error?.code, operation.error?.message, operation.error?.target],
+    ['Failed', 'DistributionFailed', sentence, 'properties.distribute[0]'],
+  );
+});
+
+const VALIDATORS = {
+  inVMValidations: [
+    { type: 'Shell', name: 'first', inline: ['first'] },
+    { type: 'Shell', name: 'second', inline: ['second'] },
+  ],
+};
+
+test('validators run in the machine that proves the image, which has settled and is gone before anything is distributed', async () => {
+  const id = await made('validated', { validate: VALIDATORS, distribute: [VHD] });
+  const asked = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  meddle = async (machine, _command, { stdin }) => {
+    if (typeof stdin === 'string' && /^(first|second)$/m.test(stdin)) seen.push(`${machine} ${stdin.split('\n')[1]}`);
+    if (/^first$/m.test(String(stdin))) {
+      asked.resolve();
+      await go.promise;
+    }
+    return undefined;
+  };
+  const run = await begin(id);
+  await Promise.race([asked.promise, ended(run)]);
+  assert.equal((await status(id)).runSubState, 'Validating');
+  // Clients of a version without this state see one that they know.
+  assert.equal((await status(id, '2021-10-01')).runSubState, 'Customizing');
+  go.resolve();
+  assert.equal((await ended(run)).status, 'Succeeded');
+  assert.deepEqual(seen, [
+    ...['start build settled', 'destroy build'],
+    ...['start proof settled', 'proof first', 'proof second', 'destroy proof'],
+  ]);
+  assert.deepEqual((await phases(run)).slice(-4), [
+    'prove Succeeded',
+    'validate Succeeded',
+    'validate Succeeded',
+    'distribute Succeeded',
+  ]);
+});
+
+test('a canceled validation is a canceled run, whatever was to be distributed on failure', async () => {
+  const id = await made('canceled', { validate: { ...VALIDATORS, continueDistributeOnFailure: true } });
+  const asked = Promise.withResolvers<void>();
+  meddle = async (_machine, _command, { stdin, signal }) => {
+    if (!/^first$/m.test(String(stdin))) return undefined;
+    asked.resolve();
+    await new Promise(resolve => signal!.addEventListener('abort', resolve));
+    throw new Error('The connection broke off.');
+  };
+  const run = await begin(id);
+  await Promise.race([asked.promise, ended(run)]);
+  await cancelRun(service.engine, store(), run);
+  assert.equal((await ended(run)).status, 'Canceled');
+  assert.equal((await status(id)).runState, 'Canceled');
+  assert.deepEqual((await phases(run)).slice(-3), ['validate Canceled', 'validate Skipped', 'distribute Skipped']);
+  assert.ok(seen.includes('destroy proof'));
+  assert.deepEqual(await outputs(run), []);
+});
+
+/** A run whose worker has died, its phases where they were then; settled. */
+async function abandoned(id: string, states: readonly [kind: string, state: PhaseState][]) {
+  const run = await begin(id);
+  await ended(run);
+  return await store()
+    .transaction()
+    .execute(async trx => {
+      await trx.deleteFrom('phase').where('run_id', '=', run).execute();
+      const error = errorBody(new KilnError('Conflict', 'It is taken.'));
+      for (const [index, [kind, state]] of states.entries())
+        await trx
+          .insertInto('phase')
+          .values({
+            ...{ run_id: run, index, kind, name: `${kind} ${index}`, state, key: null, bytes: null },
+            ...(state === 'Failed' && { error: json(error) }),
+          })
+          .execute();
+      await trx
+        .updateTable('run')
+        .set({ state: 'Running', ended_at: null, error: null, message: null })
+        .where('id', '=', run)
+        .execute();
+      await trx
+        .updateTable('operation')
+        .set({ status: 'Running', ended_at: null, output: null, error: null })
+        .where('id', '=', run)
+        .execute();
+      const operation = await trx.selectFrom('operation').selectAll().where('id', '=', run).executeTakeFirstOrThrow();
+      await abandon(
+        trx,
+        runHandler({ ...service.environment, listener: () => undefined }),
+        operation,
+        errorBody(new KilnError('WorkerLost', 'It died.')),
+      );
+      const row = await trx.selectFrom('run').selectAll().where('id', '=', run).executeTakeFirstOrThrow();
+      const after = await trx.selectFrom('operation').selectAll().where('id', '=', run).executeTakeFirstOrThrow();
+      return { run, state: row.state, code: row.error?.code, status: after.status, told: after.error?.code };
+    });
+}
+
+test('a worker that died when all targets were at their end: the truth is told; before that, it is the end of the run', async () => {
+  const id = await made('abandoned', {});
+  const trigger = `${id}/triggers/t`;
+  await store()
+    .insertInto('resource')
+    .values({
+      ...{ id: trigger.toLowerCase(), display_id: trigger, type: TRIGGER_TYPE, name: 't', parent_id: id.toLowerCase() },
+      ...{ properties: json({ status: {} }), subscription: null, resource_group: null, location: null },
+      ...{ kind: null, api_version: API },
+    })
+    .execute();
+  await store().insertInto('trigger_state').values({ id: trigger.toLowerCase() }).execute();
+  const failures = async () =>
+    (
+      await store()
+        .selectFrom('trigger_state')
+        .select('failures')
+        .where('id', '=', trigger.toLowerCase())
+        .executeTakeFirstOrThrow()
+    ).failures;
+
+  const partial = await abandoned(id, [
+    ['source', 'Succeeded'],
+    ['distribute', 'Failed'],
+    ['distribute', 'Succeeded'],
+  ]);
+  assert.deepEqual(
+    [partial.state, partial.code, partial.status, partial.told],
+    ['PartiallySucceeded', 'DistributionFailed', 'Failed', 'DistributionFailed'],
+  );
+  assert.equal(await failures(), 1, 'for triggers it is a failed build');
+
+  const none = await abandoned(id, [
+    ['source', 'Succeeded'],
+    ['distribute', 'Failed'],
+  ]);
+  assert.deepEqual([none.state, none.code], ['Failed', 'Conflict']);
+
+  const between = await abandoned(id, [
+    ['source', 'Succeeded'],
+    ['distribute', 'Succeeded'],
+    ['distribute', 'Failed'],
+    ['distribute', 'Pending'],
+  ]);
+  assert.deepEqual([between.state, between.code, between.status], ['Failed', 'WorkerLost', 'Failed']);
+  assert.equal((await phases(between.run)).at(-1), 'distribute Skipped');
+
+  const validated = await abandoned(id, [
+    ['validate', 'Failed'],
+    ['validate', 'Skipped'],
+    ['distribute', 'Succeeded'],
+  ]);
+  assert.deepEqual([validated.state, validated.code, validated.status], ['Failed', 'Conflict', 'Failed']);
+
+  const well = await abandoned(id, [
+    ['source', 'Succeeded'],
+    ['distribute', 'Succeeded'],
+  ]);
+  assert.deepEqual([well.state, well.status], ['Succeeded', 'Succeeded']);
+});
