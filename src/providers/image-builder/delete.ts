@@ -4,12 +4,15 @@ import { idKey } from '../../arm/ids.ts';
 import type { Transacting } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
+import type { Home } from '../../home.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
+import { removeImages } from '../resources/group-images.ts';
 import { getResource, patchProperties } from '../store.ts';
 import { lastRun } from './last-run.ts';
 import { lockTemplate } from './lock.ts';
+import { removeTemplate, requireIdleStaging } from './remove.ts';
 import { ACTIVE } from './run.ts';
-import { removeStaging, removeWithRoles } from './staging.ts';
+import { stagingOf } from './staging.ts';
 import { deletionNotAllowed, notAllowed, provisioningState } from './states.ts';
 
 export const DELETE_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/delete';
@@ -18,9 +21,11 @@ interface DeleteInput {
   readonly templateId: string;
   /** The state to go back to when the deletion is not carried out. */
   readonly before: string;
+  /** The staging group that goes with it. */
+  readonly staging?: string;
 }
 
-/** DELETE. Errors: OperationNotAllowed while it is made, changed or built. */
+/** DELETE. Errors: OperationNotAllowed while it is made, changed or built; Conflict while a template in its staging group is built. */
 export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
   const { database, engine } = call.environment;
   return await database.transaction().execute(async trx => {
@@ -37,8 +42,10 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
     const run = await lastRun(trx, template);
     if (run && ACTIVE.includes(run.state))
       throw notAllowed('delete', template, run.state, `Run ${run.id} has to end first; cancel it, or wait.`);
+    await requireIdleStaging(trx, template);
     await patchProperties(trx, call.id, { provisioningState: 'Deleting' });
-    const input: DeleteInput = { templateId: template.id, before };
+    const staging = stagingOf(template);
+    const input: DeleteInput = { templateId: template.id, before, ...(staging?.made && { staging: staging.group }) };
     const id = await engine.submit(trx, { kind: DELETE_KIND, resourceId: idKey(call.id), input, where: 'anywhere' });
     await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', id).execute();
     return { status: 202, operation: { id, location } };
@@ -56,12 +63,21 @@ async function openDeletion(trx: Transacting, key: string): Promise<string | und
   return row?.id;
 }
 
-export function deleteHandler({ database }: { readonly database: Kysely<Schema> }): OperationHandler {
+export function deleteHandler({
+  database,
+  home,
+}: {
+  readonly database: Kysely<Schema>;
+  readonly home: Home;
+}): OperationHandler {
   return {
     kind: DELETE_KIND,
     async run(_context, input) {
-      const { templateId } = input as DeleteInput;
-      await database.transaction().execute(trx => removeTemplate(trx, templateId));
+      const { templateId, staging } = input as DeleteInput;
+      const groups = await database.transaction().execute(trx => removeTemplate(trx, templateId));
+      // A worker may have died between the two.
+      for (const group of new Set([...groups, ...(staging === undefined ? [] : [staging])]))
+        if (!(await getResource(database, group))) await removeImages(home, group);
       return null;
     },
     async abandoned(trx, operation) {
@@ -70,16 +86,4 @@ export function deleteHandler({ database }: { readonly database: Kysely<Schema> 
       return undefined;
     },
   };
-}
-
-/**
- * Removes a template with all that belongs to it, in the caller's transaction; for the deletion of its resource group, too. The caller has made sure that it is
- * not being built. Rows of its runs stay: they are history. False when it was not there.
- */
-export async function removeTemplate(trx: Transacting, id: string): Promise<boolean> {
-  const template = await getResource(trx, id);
-  if (!template) return false;
-  await removeStaging(trx, template);
-  await trx.deleteFrom('run_output').where('template_id', '=', idKey(id)).execute();
-  return await removeWithRoles(trx, template.id);
 }

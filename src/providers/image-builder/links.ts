@@ -13,6 +13,7 @@ import { findSubscription } from '../resources/subscriptions.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
+import { parseGroup } from './rules.ts';
 import type { TemplateIdentity } from './schema.ts';
 import { TEMPLATE_TYPE } from './validate.ts';
 
@@ -45,6 +46,14 @@ export function handedLinks(identity: TemplateIdentity | undefined, profile: Lin
     ),
     ...networkLinks(profile),
   ];
+}
+
+/** The staging group that a template names is used, and tagged; where it is not there, it is made. */
+export function stagingLinks(group: string | undefined): Link[] {
+  const named = parseGroup(group ?? '');
+  if (!named) return [];
+  const action = 'Microsoft.Resources/subscriptions/resourceGroups/write';
+  return [link('properties.stagingResourceGroup', action, resourceGroupId(named.subscription, named.name))];
 }
 
 /** What is read, written and joined by a build. The network comes first: so does the real service's complaint. */

@@ -12,6 +12,7 @@ import type { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { OperationRow } from '../../database/schema.ts';
+import { list } from '../../images/store.ts';
 import { openService, type Service } from '../../service.ts';
 import { CONTRIBUTOR } from '../authorization/built-in-roles.ts';
 import { galleries } from '../compute/galleries.ts';
@@ -24,6 +25,7 @@ import { storageAccounts } from '../storage/storage-accounts.ts';
 import { getResource, listResources, patchProperties } from '../store.ts';
 import { imageTemplates } from './image-templates.ts';
 import { imageTemplatesProvider as provider } from './provider.ts';
+import { removeTemplate } from './remove.ts';
 import { runOutputsProvider } from './run-outputs-provider.ts';
 import { triggersProvider } from './triggers.ts';
 
@@ -552,6 +554,104 @@ test('staging: a name that is free is taken, one that exists is used and given b
   await ended(await provider.remove!(call(second)));
   assert.deepEqual((await getResource(store(), own))!.tags, { mine: 'yes', createdBy: 'AzureVMImageBuilder' });
   assert.deepEqual(await contentOf(own), []);
+});
+
+test("staging: without an identity a group is used by the caller's rights", async () => {
+  const foreign = resourceGroupId(S, 'StagingForeign');
+  await put(resourceGroups, foreign, { tags: { of: 'somebody' } });
+  const nobody = body({ stagingResourceGroup: foreign }, { identity: { type: 'None' } });
+  const asking = { apiVersion: '2025-10-01' };
+  const may = async (action: string) => action !== 'Microsoft.Resources/subscriptions/resourceGroups/write';
+  await assert.rejects(
+    provider.put!(call(templateId('foreign'), { ...asking, may }), nobody),
+    refused('LinkedAuthorizationFailed', /resourceGroups\/write' on the linked scope\(s\) '.*StagingForeign'/),
+  );
+  assert.deepEqual((await getResource(store(), foreign))!.tags, { of: 'somebody' });
+  assert.deepEqual(await contentOf(foreign), []);
+  assert.equal((await create('foreign', nobody, asking)).operation.status, 'Succeeded');
+  assert.equal((await contentOf(foreign)).length, 1);
+});
+
+test("staging: Kiln's tags win over those of the template, and the owner of the group has theirs again", async () => {
+  const own = resourceGroupId(S, 'StagingTagged');
+  await put(resourceGroups, own, { tags: { team: 'blue', usedBy: 'us', kept: 'yes' } });
+  await contributor(identity, own);
+  const managedResourceTags = {
+    team: 'red',
+    createdBy: 'me',
+    imageTemplateName: 'x',
+    IMAGETEMPLATERESOURCEGROUPNAME: 'y',
+  };
+  const id = await made('tagging', { stagingResourceGroup: own, managedResourceTags });
+  const ours = { imageTemplateName: 'tagging', imageTemplateResourceGroupName: G };
+  assert.deepEqual((await getResource(store(), own))!.tags, {
+    ...{ kept: 'yes', team: 'red', createdBy: 'me', usedBy: 'AzureVMImageBuilder', ...ours },
+  });
+  const [account] = await contentOf(own);
+  assert.deepEqual(account!.tags, { team: 'red', createdBy: 'AzureVMImageBuilder', ...ours });
+
+  // The owner changes some of them meanwhile; a build fails over the one that says whose the group is.
+  const group = (await getResource(store(), own))!;
+  await put(resourceGroups, own, { tags: { ...group.tags, createdBy: 'them', imageTemplateName: 'other' } });
+  const run = await ended(await provider.actions!.run!.run(call(id), undefined));
+  assert.equal(run.error?.code, 'Conflict');
+  assert.match(run.error!.message, /imageTemplateName is 'other'/);
+  await put(resourceGroups, own, { tags: { ...group.tags, createdBy: 'them' } });
+  assert.equal((await ended(await provider.actions!.run!.run(call(id), undefined))).status, 'Succeeded');
+
+  assert.equal((await ended(await provider.remove!(call(id)))).status, 'Succeeded');
+  assert.deepEqual((await getResource(store(), own))!.tags, {
+    ...{ team: 'blue', usedBy: 'us', kept: 'yes', createdBy: 'them' },
+  });
+});
+
+test('staging: a group goes with what is in it, but not under a build', async () => {
+  const outer = await made('outer');
+  const group = String((await show(outer)).properties.exactStagingResourceGroup);
+  const inner = resourceId(S, parseId(group).name, imageTemplates.type, 'inner');
+  const distribute = [
+    { type: 'ManagedImage', runOutputName: 'i', location: 'eastus', imageId: imageId('in', parseId(group).name) },
+  ];
+  assert.equal((await ended(await provider.put!(call(inner), body({ distribute })))).status, 'Succeeded');
+  const innerGroup = String((await show(inner)).properties.exactStagingResourceGroup);
+  assert.equal((await ended(await provider.actions!.run!.run(call(inner), undefined))).status, 'Succeeded');
+  const files = async () =>
+    (await list(service.home.root)).filter(({ manifest }) => manifest.id.includes(parseId(group).name));
+  assert.equal((await files()).length, 1);
+
+  machines.hold();
+  const run = await provider.actions!.run!.run(call(inner), undefined);
+  await assert.rejects(
+    Promise.resolve(provider.remove!(call(outer))),
+    refused('Conflict', /cannot be deleted: the image template 'inner' is being built by run/),
+  );
+  await assert.rejects(
+    store()
+      .transaction()
+      .execute(trx => removeTemplate(trx, outer)),
+    refused('Conflict', /'inner' is being built/),
+  );
+  await provider.actions!.cancel!.run(call(inner), undefined);
+  machines.release();
+  assert.equal((await ended(run)).status, 'Canceled');
+
+  assert.equal((await ended(await provider.remove!(call(outer)))).status, 'Succeeded');
+  for (const id of [outer, inner, group, innerGroup]) assert.equal(await getResource(store(), id), undefined, id);
+  assert.deepEqual(await contentOf(innerGroup), []);
+  assert.deepEqual(await files(), []);
+});
+
+test('nothing is built in a group that is being deleted', async () => {
+  const group = resourceGroupId(S, 'Going');
+  await put(resourceGroups, group, {});
+  const id = resourceId(S, 'Going', imageTemplates.type, 'late');
+  assert.equal((await ended(await provider.put!(call(id), body()))).status, 'Succeeded');
+  await patchProperties(store(), group, { provisioningState: 'Deleting' });
+  await assert.rejects(
+    provider.actions!.run!.run(call(id), undefined),
+    refused('ResourceGroupBeingDeleted', /'Going' is in deprovisioning state/),
+  );
+  assert.equal((await show(id)).properties.lastRunStatus, undefined);
 });
 
 test('staging: not one that is full, elsewhere, in another subscription, or no group', async () => {

@@ -11,7 +11,7 @@ import { putTemplate } from './create.ts';
 import { deleteTemplate } from './delete.ts';
 import { imageTemplates } from './image-templates.ts';
 import { type LastRun, lastRun, lastRuns } from './last-run.ts';
-import { buildLinks, handedLinks, identityIds, requireLinks } from './links.ts';
+import { buildLinks, handedLinks, identityIds, requireLinks, stagingLinks } from './links.ts';
 import { ACTIVE, cancelRun, startRun } from './run.ts';
 import { PropertiesSchema, type TemplateIdentity } from './schema.ts';
 import { shownTemplate } from './shown-template.ts';
@@ -90,7 +90,10 @@ async function checkLinks(call: ResourceCall, id: string, body: JsonObject): Pro
   await requireLinks(call, id, handedLinks(identity, properties.vmProfile));
   // Nobody acts for a template without identity but who makes it.
   if (identityIds(identity).length === 0)
-    await requireLinks(call, id, buildLinks({ ...properties, customize: [] } as never));
+    await requireLinks(call, id, [
+      ...stagingLinks(properties.stagingResourceGroup),
+      ...buildLinks({ ...properties, customize: [] } as never),
+    ]);
 }
 
 /** az 2.91 sends the members of `properties` beside `location` (az-wire 8.1). */

@@ -5,35 +5,37 @@
 import { randomUUID } from 'node:crypto';
 import { type Kysely, sql } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { formatId, idKey, parseId, resourceGroupId, resourceId, sameText } from '../../arm/ids.ts';
+import { idKey, parseId, resourceGroupId, resourceId, sameText } from '../../arm/ids.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import { CONTRIBUTOR } from '../authorization/built-in-roles.ts';
-import { putValidated } from '../life.ts';
+import { groupBeingDeleted, putValidated, requireResource } from '../life.ts';
+import { isDeleting } from '../resources/groups.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
 import { randomAccountName, storageAccounts } from '../storage/storage-accounts.ts';
-import {
-  getResource,
-  listResources,
-  patchProperties,
-  putResource,
-  removeResource,
-  type StoredResource,
-} from '../store.ts';
+import { getResource, listResources, patchProperties, putResource, type StoredResource } from '../store.ts';
 import { type Acting, requireRights } from './links.ts';
+import { lockTemplate } from './lock.ts';
 import { parseGroup } from './rules.ts';
+
+type Tags = Readonly<Record<string, string>>;
 
 /** What Kiln remembers of a template's staging group; under `staging` in the stored properties, never shown. */
 export interface Staging extends JsonObject {
   /** Whether Kiln made the group: then it goes with the template. */
   readonly made: boolean;
   readonly account: string;
+  /** The tags that Kiln wrote on the group, and those of its owner that they replaced. */
+  readonly wrote: Tags;
+  readonly replaced: Tags;
 }
 
 const MAKER = 'AzureVMImageBuilder';
 const PATH = 'properties.stagingResourceGroup';
 const NAME_LENGTH = 40;
+/** What the identity has to be allowed in a group that was there. */
+const STAGE = 'Microsoft.Storage/storageAccounts/write';
 
 export function stagingOf(template: StoredResource): (Staging & { readonly group: string }) | undefined {
   const { staging, exactStagingResourceGroup: group } = template.properties;
@@ -44,7 +46,8 @@ export function stagingOf(template: StoredResource): (Staging & { readonly group
 
 /**
  * Makes or adopts the group, with the storage account, the tags and the identity's role on it; what an earlier attempt has made is taken up. One transaction.
- * @returns the template as it is then. Errors, all about the property stagingResourceGroup: Conflict (in use, not empty, elsewhere), Unauthorized.
+ * @returns the template as it is then. Errors, all about the property stagingResourceGroup: Conflict (in use, not empty, elsewhere),
+ * ResourceGroupBeingDeleted, Unauthorized; and those of requireResource.
  */
 export async function openStaging(
   database: Kysely<Schema>,
@@ -58,35 +61,79 @@ export async function openStaging(
   const group = known?.group ?? resourceGroupId(id.subscription, wanted?.name ?? generatedName(template));
   if (wanted && !sameText(wanted.subscription, id.subscription))
     throw bad(group, `it is in another subscription than the template`);
-  if (!known && (await getResource(database, group))) await requireOwnerRights(database, acting, group);
 
   return await database.transaction().execute(async trx => {
+    // First, as whoever removes it does.
+    await lockTemplate(trx, template.id);
+    await requireResource(trx, template.id);
     // Of two templates that name one group, one gets it.
     await sql`select pg_advisory_xact_lock(hashtextextended(${idKey(group)}, 0))`.execute(trx);
-    const existing = await getResource(trx, group);
+    const existing = await lockGroup(trx, group);
+    // In the name of the identity; without one, the caller was asked when the template was put (provider.ts).
+    if (existing && !known && acting)
+      await requireRights(trx, acting, [{ path: PATH, action: STAGE, scope: group, shown: group }]);
     if (existing && !known) await requireFree(trx, existing, template);
     const made = known ? known.made : !existing;
-    const own = {
-      imageTemplateName: id.name,
-      imageTemplateResourceGroupName: id.resourceGroup!,
-      ...(template.properties.managedResourceTags as Record<string, string> | undefined),
-    };
-    const tags = { [made ? 'createdBy' : 'usedBy']: MAKER, ...own };
-    if (existing)
-      await putResource(trx, {
-        ...existing,
-        tags: { ...existing.tags, ...tags },
-        apiVersion: existing.apiVersion ?? '',
-      });
+    const managed = template.properties.managedResourceTags as Tags | undefined;
+    const ofTemplate = { imageTemplateName: id.name, imageTemplateResourceGroupName: id.resourceGroup! };
+    const wrote = withOwn(managed, { [made ? 'createdBy' : 'usedBy']: MAKER, ...ofTemplate });
+    // Of an earlier revision of the template.
+    const owners = existing && known ? ownersTags(existing, known) : (existing?.tags ?? {});
+    const replaced = made ? {} : pick(owners, Object.keys(wrote));
+    const tags = { ...owners, ...wrote };
+    if (existing) await putResource(trx, { ...existing, tags, apiVersion: existing.apiVersion ?? '' });
     else await makeGroup(trx, group, template.location!, tags);
     const account =
       known && (await getResource(trx, accountId(group, known.account)))
         ? known.account
-        : await makeAccount(trx, group, template.location!, { createdBy: MAKER, ...own });
+        : await makeAccount(trx, group, template.location!, withOwn(managed, { createdBy: MAKER, ...ofTemplate }));
     if (acting && made) await assignContributor(trx, group, acting.principalId);
-    const staging: Staging = { made, account };
+    const staging: Staging = { made, account, wrote, replaced };
     return (await patchProperties(trx, template.id, { exactStagingResourceGroup: group, staging }))!;
   });
+}
+
+/** From here to the end of the transaction nothing gets into the group. */
+export async function lockGroup(trx: Transacting, id: string): Promise<StoredResource | undefined> {
+  await trx.selectFrom('resource').select('id').where('id', '=', idKey(id)).forUpdate().execute();
+  return await getResource(trx, id);
+}
+
+/** Kiln's own tags win over those that the template gives what is made for it: they say whose the group is. Names of tags compare without case. */
+function withOwn(managed: Tags = {}, own: Tags): Tags {
+  const others = Object.entries(managed).filter(([name]) => !Object.keys(own).some(one => sameText(one, name)));
+  return { ...Object.fromEntries(others), ...own };
+}
+
+const pick = (tags: Tags, names: readonly string[]): Tags =>
+  Object.fromEntries(Object.entries(tags).filter(([name]) => names.includes(name)));
+
+/** A group's tags without Kiln's. What its owner has changed since stays as it is. */
+export function ownersTags({ tags = {} }: Pick<StoredResource, 'tags'>, { wrote, replaced }: Staging): Tags {
+  const others = Object.entries(tags).filter(([name, value]) => wrote[name] !== value);
+  const missed = Object.entries(replaced).filter(([name]) => tags[name] === wrote[name]);
+  return Object.fromEntries([...others, ...missed]);
+}
+
+/**
+ * Whose a staging group is, its tags say: they have to be the template's when it is built (contract 3.4). A group that somebody has deleted is not asked.
+ * Errors: Conflict.
+ */
+export async function requireOwnStaging(database: Kysely<Schema>, template: StoredResource): Promise<void> {
+  const staging = stagingOf(template);
+  const group = staging && (await getResource(database, staging.group));
+  if (!group) return;
+  const { imageTemplateName, imageTemplateResourceGroupName } = group.tags ?? {};
+  const { name, resourceGroup } = parseId(template.id);
+  if (sameText(imageTemplateName ?? '', name) && sameText(imageTemplateResourceGroupName ?? '', resourceGroup!)) return;
+  throw new KilnError(
+    'Conflict',
+    `The tags of the staging resource group '${group.id}' do not match the image template: imageTemplateName is '${imageTemplateName ?? ''}' and imageTemplateResourceGroupName is '${imageTemplateResourceGroupName ?? ''}'.`,
+    {
+      target: PATH,
+      hint: `Give it the tags imageTemplateName=${name} and imageTemplateResourceGroupName=${resourceGroup}.`,
+    },
+  );
 }
 
 /** `IT_<group>_<template>`, cut, and a GUID. */
@@ -95,20 +142,14 @@ function generatedName(template: StoredResource): string {
   return `IT_${`${resourceGroup}_${name}`.slice(0, NAME_LENGTH)}_${randomUUID()}`;
 }
 
-const accountId = (group: string, name: string): string => {
+export const accountId = (group: string, name: string): string => {
   const { subscription, resourceGroup } = parseId(group);
   return resourceId(subscription, resourceGroup!, storageAccounts.type, name);
 };
 
-/** A group that was there is written to in the name of the identity. */
-async function requireOwnerRights(database: Kysely<Schema>, acting: Acting | undefined, group: string): Promise<void> {
-  if (!acting) return;
-  const action = 'Microsoft.Storage/storageAccounts/write';
-  await requireRights(database, acting, [{ path: PATH, action, scope: group, shown: group }]);
-}
-
 async function requireFree(trx: Transacting, group: StoredResource, template: StoredResource): Promise<void> {
   const { name, tags = {}, location } = group;
+  if (isDeleting(group)) throw groupBeingDeleted(name);
   if (tags.imageTemplateName !== undefined || tags.imageTemplateResourceGroupName !== undefined)
     throw bad(
       group.id,
@@ -196,40 +237,4 @@ export async function reassignStaging(
       .where('role_definition_id', '=', CONTRIBUTOR)
       .execute();
   if (to !== undefined) await assignContributor(trx, staging.group, to);
-}
-
-/** With the template: the group with all that is in it, or, of one's own, what Kiln put there. */
-export async function removeStaging(trx: Transacting, template: StoredResource): Promise<void> {
-  const staging = stagingOf(template);
-  const group = staging && (await getResource(trx, staging.group));
-  if (!staging || !group) return;
-  const { subscription } = parseId(group.id);
-  if (!staging.made) {
-    await removeWithRoles(trx, accountId(group.id, staging.account));
-    const {
-      usedBy: _used,
-      imageTemplateName: _name,
-      imageTemplateResourceGroupName: _group,
-      ...tags
-    } = group.tags ?? {};
-    await putResource(trx, { ...group, tags, apiVersion: group.apiVersion ?? '' });
-    return;
-  }
-  const content = await listResources(trx, { subscription, resourceGroup: group.name });
-  // Children go with their parents; the group is last.
-  for (const { id } of content.sort((a, b) => b.id.length - a.id.length)) {
-    if (idKey(id) === idKey(group.id)) continue;
-    await removeResource(trx, id);
-  }
-  await removeWithRoles(trx, formatId(parseId(group.id)));
-}
-
-/** Roles that were assigned on a resource or below it mean nothing without it. */
-export async function removeWithRoles(trx: Transacting, id: string): Promise<boolean> {
-  const key = idKey(id);
-  await trx
-    .deleteFrom('role_assignment')
-    .where(where => where.or([where('scope', '=', key), sql<boolean>`starts_with(scope, ${`${key}/`})`]))
-    .execute();
-  return await removeResource(trx, id);
 }

@@ -10,12 +10,12 @@ import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
-import { list, remove } from '../../images/store.ts';
-import { removeTemplate } from '../image-builder/delete.ts';
+import { removeTemplate } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
 import { getResource, patchProperties, removeResource } from '../store.ts';
+import { removeImages } from './group-images.ts';
 import { isDeleting } from './groups.ts';
 
 export const DELETE_GROUP_KIND = 'Microsoft.Resources/resourceGroups/delete';
@@ -98,7 +98,7 @@ export function deleteGroupHandler(environment: DeleteGroupEnvironment): Operati
       try {
         do {
           await endOperations(environment, groupId, signal);
-          await removeContent(database, groupId);
+          await removeContent(environment, groupId);
           await removeImages(environment.home, groupId);
           signal.throwIfAborted();
         } while (!(await removeEmpty(database, groupId)));
@@ -142,7 +142,7 @@ async function endOperations(
  * Templates first: their staging groups are elsewhere. Then the others, children before parents. What is assigned on them, and the principals of identities,
  * the database removes with them.
  */
-async function removeContent(database: Kysely<Schema>, groupId: string): Promise<void> {
+async function removeContent({ database, home }: DeleteGroupEnvironment, groupId: string): Promise<void> {
   const { subscription, resourceGroup } = parseId(groupId);
   const rows = await database
     .selectFrom('resource')
@@ -156,14 +156,11 @@ async function removeContent(database: Kysely<Schema>, groupId: string): Promise
   const others = rows
     .filter(({ type }) => !sameText(type, TEMPLATE_TYPE))
     .sort((a, b) => depth(b.type) - depth(a.type));
-  for (const { id } of templates) await database.transaction().execute(trx => removeTemplate(trx, id));
+  for (const { id } of templates) {
+    const staging = await database.transaction().execute(trx => removeTemplate(trx, id));
+    for (const group of staging) await removeImages(home, group);
+  }
   for (const { id } of others) await removeResource(database, id);
-}
-
-/** Of managed images, gallery versions and VHDs: an image's id is that of its resource, or lies below that of its template. */
-async function removeImages(home: Home, groupId: string): Promise<void> {
-  const prefix = `${idKey(groupId)}/`;
-  for (const image of await list(home.root)) if (idKey(image.manifest.id).startsWith(prefix)) await remove(image);
 }
 
 /** False when something has got in meanwhile: who was about to make it held the group's row. */
