@@ -3,6 +3,7 @@
  * locks happen once for all types, from this definition. Nothing here does I/O.
  */
 import { KilnError } from './errors.ts';
+import { MOST_FINDINGS } from './findings.ts';
 import type { ResourceId } from './ids.ts';
 import type { JsonObject } from './shape.ts';
 
@@ -19,7 +20,7 @@ export interface Resource<Properties = JsonObject> {
 
 /** One broken rule: where, and what Azure says about it; the hint is in plain words. */
 export interface Violation {
-  /** `properties.distribute[0].runOutputName`. */
+  /** `properties.distribute[0].runOutputName`; empty where it is no one place. */
   readonly path: string;
   readonly message: string;
   readonly hint?: string;
@@ -81,12 +82,20 @@ export interface ResourceType {
   readonly violationCode: ViolationCode;
 }
 
+/** No more than a person reads and an answer carries; the last one says how many more there are. @param leftOut how many are missing already. */
+export function limited(violations: readonly Violation[], leftOut = 0): readonly Violation[] {
+  const total = violations.length + leftOut;
+  if (total <= MOST_FINDINGS) return violations;
+  const shown = violations.slice(0, MOST_FINDINGS - 1);
+  return [...shown, { path: '', message: `${total - shown.length} more violations are left out.` }];
+}
+
 /** All violations as one error: the first is the message, all are details (contract 3.2: the real service stops at the first). */
 export function violationError(code: ViolationCode, violations: readonly Violation[]): KilnError {
-  const details = violations.map(
+  const details = limited(violations).map(
     violation =>
       new KilnError(violation.code ?? code, violation.message, {
-        target: violation.path,
+        ...(violation.path !== '' && { target: violation.path }),
         ...(violation.hint !== undefined && { hint: violation.hint }),
       }),
   );

@@ -1,5 +1,5 @@
 /**
- * Reads an untrusted JSON value against a TypeBox schema and finds everything that is wrong with it at once. The result is a clean copy: known
+ * Reads an untrusted JSON value against a TypeBox schema and finds everything that is wrong with it at once, to a limit. The result is a clean copy: known
  * properties in their canonical spelling, without nulls (Azure takes null as absent), unknown and read-only ones. How a finding is worded is the
  * provider's affair, since each one of Azure's has its own sentences.
  *
@@ -10,6 +10,7 @@
 import type { Static, TSchema } from '@sinclair/typebox';
 import { Type } from '@sinclair/typebox';
 import { isSince } from './api-versions.ts';
+import { collectFindings, type Findings, type LeftOut } from './findings.ts';
 import type { JsonPath } from './json-path.ts';
 
 export interface Finding {
@@ -37,6 +38,8 @@ export interface Shaped<T> {
   /** Of the schema's type when there are no findings but unknown ones. */
   readonly value: T;
   readonly findings: readonly Finding[];
+  /** How many more there are. */
+  readonly leftOut: LeftOut;
 }
 
 /** A string that is one of these words. */
@@ -83,17 +86,17 @@ export function shape<Schema extends TSchema>(
   options: ShapeOptions,
   at: JsonPath = [],
 ): Shaped<Static<Schema>> {
-  const findings: Finding[] = [];
+  const findings = collectFindings();
   const shaped = read(schema as Node, value, at, [], { ...options, findings });
-  return { value: shaped as Static<Schema>, findings };
+  return { value: shaped as Static<Schema>, findings: findings.list, leftOut: findings.leftOut };
 }
 
 interface Reading extends ShapeOptions {
-  readonly findings: Finding[];
+  readonly findings: Findings;
 }
 
 function read(schema: Node, value: unknown, path: JsonPath, types: readonly string[], reading: Reading): unknown {
-  const bad = (reason: string): undefined => void reading.findings.push({ kind: 'value', path, value, reason });
+  const bad = (reason: string): undefined => void reading.findings.add({ kind: 'value', path, value, reason });
   if (schema.discriminator !== undefined) return readVariant(schema, schema.discriminator, value, path, types, reading);
   switch (schema.type) {
     case 'object':
@@ -138,17 +141,17 @@ function readVariant(
   reading: Reading,
 ): unknown {
   if (!isObject(value))
-    return void reading.findings.push({ kind: 'value', path, value, reason: 'It must be an object: { … }.' });
+    return void reading.findings.add({ kind: 'value', path, value, reason: 'It must be an object: { … }.' });
   const members = (schema.anyOf ?? []).filter(
     member => member.since === undefined || isSince(reading.apiVersion, member.since),
   );
-  const given = member(value, by, reading.caseSensitive);
+  const given = membersOf(value, reading.caseSensitive)(by);
   const chosen = members.find(one => one.properties?.[by]?.const === given?.value);
   if (chosen) return readObject(chosen, value, path, types, reading);
   const words = members.map(one => String(one.properties?.[by]?.const));
   const meant =
     typeof given?.value === 'string' && words.find(word => word.toLowerCase() === String(given.value).toLowerCase());
-  reading.findings.push({
+  reading.findings.add({
     kind: 'discriminator',
     path: [...path, given?.key ?? by],
     value: given?.value ?? '',
@@ -170,12 +173,13 @@ function readObject(
   );
   const result: JsonObject = {};
   const used = new Set<string>();
+  const member = membersOf(value, reading.caseSensitive);
   for (const [name, property] of known) {
-    const given = member(value, name, reading.caseSensitive);
+    const given = member(name);
     if (given) used.add(given.key);
     if (property.readOnly && !reading.keepReadOnly) continue;
     if (given?.value === undefined || given.value === null) {
-      if (schema.required?.includes(name)) reading.findings.push({ kind: 'missing', path: [...path, name] });
+      if (schema.required?.includes(name)) reading.findings.add({ kind: 'missing', path: [...path, name] });
     } else if (property.const !== undefined) result[name] = given.value;
     else {
       const shaped = read(property, given.value, [...path, given.key], types, reading);
@@ -183,7 +187,7 @@ function readObject(
     }
   }
   for (const key of Object.keys(value))
-    if (!used.has(key)) reading.findings.push({ kind: 'unknown', path: [...path, key], value: value[key], types });
+    if (!used.has(key)) reading.findings.add({ kind: 'unknown', path: [...path, key], value: value[key], types });
   return result;
 }
 
@@ -204,12 +208,20 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** An own property by its name; where case does not matter, the exact spelling wins. */
-function member(value: JsonObject, name: string, caseSensitive: boolean): { key: string; value: unknown } | undefined {
-  if (Object.hasOwn(value, name)) return { key: name, value: value[name] };
-  if (caseSensitive) return undefined;
-  const key = Object.keys(value).find(one => one.toLowerCase() === name.toLowerCase());
-  return key === undefined ? undefined : { key, value: value[key] };
+/** Finds own properties by name; where case does not matter, the exact spelling wins, then the first. Keys are gone through once, however many there are. */
+function membersOf(value: JsonObject, caseSensitive: boolean) {
+  let keys: Map<string, string> | undefined;
+  return (name: string): { key: string; value: unknown } | undefined => {
+    if (Object.hasOwn(value, name)) return { key: name, value: value[name] };
+    if (caseSensitive) return undefined;
+    keys ??= new Map(
+      Object.keys(value)
+        .reverse()
+        .map(key => [key.toLowerCase(), key]),
+    );
+    const key = keys.get(name.toLowerCase());
+    return key === undefined ? undefined : { key, value: value[key] };
+  };
 }
 
 function listed(words: readonly string[]): string {

@@ -2,8 +2,9 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox';
 import { formatPath } from '../arm/json-path.ts';
 import { requireRegion } from '../arm/locations.ts';
-import type { ValidationContext, Violation } from '../arm/resource-type.ts';
+import { limited, type ValidationContext, type Violation } from '../arm/resource-type.ts';
 import { type Finding, isObject, type JsonObject, shape, stringMap } from '../arm/shape.ts';
+import { brokenTags } from '../arm/tags.ts';
 
 export interface Tracked<Properties> {
   /** A region's name. */
@@ -32,21 +33,31 @@ export function readTracked<Properties extends TObject>(
     { location: given.location, tags: given.tags, properties: given.properties ?? {} },
     { apiVersion: context.apiVersion, caseSensitive: false },
   );
-  const { findings } = shaped;
+  const { findings, leftOut } = shaped;
   const value = shaped.value as { tags?: Record<string, string>; properties?: Static<Properties> };
   const location = requireRegion(typeof given.location === 'string' ? given.location : undefined, context.id.type).name;
   return {
     location,
     tags: value.tags ?? {},
     properties: value.properties ?? ({} as Static<Properties>),
-    violations: findings
-      .filter(finding => finding.kind !== 'unknown')
-      .map(finding => computeViolation(finding, entity)),
+    violations: limited(
+      [...findings.filter(finding => finding.kind !== 'unknown'), ...tagFindings(value.tags)].map(finding =>
+        computeViolation(finding, entity),
+      ),
+      leftOut.other,
+    ),
     warnings: findings
       .filter(finding => finding.kind === 'unknown')
       .map(finding => `${formatPath(finding.path)} is not known and is ignored.`),
   };
 }
+
+const tagFindings = (tags: Readonly<Record<string, string>> | undefined): Finding[] =>
+  brokenTags(tags).map(({ name, reason }) => ({
+    kind: 'value',
+    path: name === undefined ? ['tags'] : ['tags', name],
+    reason,
+  }));
 
 /** Compute's sentences for a missing parameter and for a bad one. */
 function computeViolation(finding: Finding, entity: string): Violation {

@@ -204,8 +204,10 @@ function checkRegions(names: readonly (string | undefined)[], pathOf: (index: nu
   });
 }
 
+const NO_REGION = `It must be one of Azure's regions: ${REGIONS.map(region => region.name).join(', ')}.`;
+
 function checkRegion(name: string, path: JsonPath, rules: Rules): boolean {
   if (findRegion(name)) return true;
-  rules.bad(path, name, `It must be one of Azure's regions: ${REGIONS.map(region => region.name).join(', ')}.`);
+  rules.bad(path, name, NO_REGION);
   return false;
 }

@@ -4,7 +4,7 @@ import { isSince } from '../../arm/api-versions.ts';
 import { sameId } from '../../arm/ids.ts';
 import { formatPath } from '../../arm/json-path.ts';
 import { findRegion } from '../../arm/locations.ts';
-import type { Resource, Violation } from '../../arm/resource-type.ts';
+import { limited, type Resource, type Violation } from '../../arm/resource-type.ts';
 import { type Finding, isObject, type JsonObject, shape, stringMap } from '../../arm/shape.ts';
 import { merged } from '../default-life.ts';
 import { PATCH_DISTRIBUTE_SINCE, PATCH_PROFILE_SINCE, STRICT_SINCE } from './api-versions.ts';
@@ -54,10 +54,15 @@ export interface PatchCheck {
 /** Reads an untrusted PATCH of a stored template. */
 export function readPatch(body: JsonObject, template: Resource, apiVersion: string): PatchCheck {
   const caseSensitive = isSince(apiVersion, STRICT_SINCE);
-  const { value, findings } = shape(PatchSchema, body, { apiVersion, caseSensitive });
-  const violations = findings.map(finding =>
-    finding.kind === 'unknown' ? unpatchable(finding, apiVersion) : violationOf(finding, apiVersion),
-  );
+  const { value, findings, leftOut } = shape(PatchSchema, body, { apiVersion, caseSensitive });
+  const violations = [
+    ...limited(
+      findings.map(finding =>
+        finding.kind === 'unknown' ? unpatchable(finding, apiVersion) : violationOf(finding, apiVersion),
+      ),
+      leftOut.unknown + leftOut.other,
+    ),
+  ];
   if (isElsewhere(body.location, template))
     violations.push(unpatchable({ kind: 'unknown', path: ['location'], types: [PatchSchema.title!] }, apiVersion));
   if (violations.length > 0) return { change: {}, violations };
@@ -83,8 +88,8 @@ export function readPatch(body: JsonObject, template: Resource, apiVersion: stri
     ...(distribute !== undefined ? ['properties.distribute'] : []),
     ...(vmProfile !== undefined ? ['properties.vmProfile'] : []),
   ];
-  // What was valid when the template was made is not judged again by the rules of another api-version.
-  violations.push(...whole.violations.filter(({ path }) => given.some(part => path.startsWith(part))));
+  // What has no path says that there is more. What was valid when the template was made is not judged again by the rules of another api-version.
+  violations.push(...whole.violations.filter(({ path }) => path === '' || given.some(part => path.startsWith(part))));
   if (violations.length > 0) return { change: {}, violations };
   const names = new Set(whole.template.properties.distribute.map(one => one?.runOutputName?.toLowerCase()));
   if (distribute !== undefined) violations.push(...dropped(template, names));

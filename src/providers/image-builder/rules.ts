@@ -1,4 +1,5 @@
 /** What the rules of a template's parts share: a place to report to, and the forms of values that several parts have. */
+import { collectFindings, MOST_FINDINGS } from '../../arm/findings.ts';
 import { tryParseId } from '../../arm/ids.ts';
 import type { JsonPath } from '../../arm/json-path.ts';
 import type { Finding } from '../../arm/shape.ts';
@@ -35,15 +36,17 @@ const lower = (segment: string | number): string | number =>
   typeof segment === 'string' ? segment.toLowerCase() : segment;
 
 export function collectRules(apiVersion: string, localFiles: boolean) {
-  const findings: RuleFinding[] = [];
+  const findings = collectFindings<RuleFinding>();
   const warnings: { path: JsonPath; sentence: string }[] = [];
   const rules: Rules = {
     apiVersion,
     localFiles,
-    bad: (path, value, reason) => void findings.push({ kind: 'value', path, value, reason }),
-    missing: path => void findings.push({ kind: 'missing', path }),
-    rule: (path, fields, reason) => void findings.push({ kind: 'rule', path, fields, reason }),
-    warn: (path, sentence) => void warnings.push({ path, sentence }),
+    bad: (path, value, reason) => void findings.add({ kind: 'value', path, value, reason }),
+    missing: path => void findings.add({ kind: 'missing', path }),
+    rule: (path, fields, reason) => void findings.add({ kind: 'rule', path, fields, reason }),
+    warn(path, sentence) {
+      if (warnings.length < MOST_FINDINGS) warnings.push({ path, sentence });
+    },
   };
   return { rules, findings, warnings };
 }

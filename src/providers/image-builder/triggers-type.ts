@@ -4,7 +4,13 @@ import { isSince } from '../../arm/api-versions.ts';
 import { sameId } from '../../arm/ids.ts';
 import { formatPath } from '../../arm/json-path.ts';
 import { findRegion } from '../../arm/locations.ts';
-import type { Resource, ResourceType, ValidationContext, Violation } from '../../arm/resource-type.ts';
+import {
+  limited,
+  type Resource,
+  type ResourceType,
+  type ValidationContext,
+  type Violation,
+} from '../../arm/resource-type.ts';
 import { shape, variants } from '../../arm/shape.ts';
 import { IMAGE_BUILDER_API_VERSIONS, STRICT_SINCE } from './api-versions.ts';
 import { parseGalleryImageId } from './distributors.ts';
@@ -45,10 +51,15 @@ export const triggers: ResourceType = Object.freeze({
   validate(body, context) {
     const { apiVersion, existing } = context;
     const strict = isSince(apiVersion, STRICT_SINCE);
-    const { value, findings } = shape(TriggerSchema, body, { apiVersion, caseSensitive: strict });
-    const violations = findings
-      .filter(finding => strict || finding.kind !== 'unknown')
-      .map(finding => (existing && finding.kind === 'discriminator' ? kindChanged() : worded(finding, apiVersion)));
+    const { value, findings, leftOut } = shape(TriggerSchema, body, { apiVersion, caseSensitive: strict });
+    const violations = [
+      ...limited(
+        findings
+          .filter(finding => strict || finding.kind !== 'unknown')
+          .map(finding => (existing && finding.kind === 'discriminator' ? kindChanged() : worded(finding, apiVersion))),
+        leftOut.other + (strict ? leftOut.unknown : 0),
+      ),
+    ];
     if (violations.length === 0) violations.push(...locationViolations(value.location, context));
     return {
       resource: {

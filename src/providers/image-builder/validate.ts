@@ -1,12 +1,13 @@
 /**
- * Everything that is wrong with a template, at once. The real service stops at the first violation; ours lists all, in its words. Takes untrusted JSON.
+ * Everything that is wrong with a template, at once (to a limit). The real service stops at the first violation; ours lists all, in its words. Takes untrusted JSON.
  */
 import { isSince } from '../../arm/api-versions.ts';
 import { isIdOf } from '../../arm/ids.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { findRegion, unknownLocation } from '../../arm/locations.ts';
-import type { Violation } from '../../arm/resource-type.ts';
+import { limited, type Violation } from '../../arm/resource-type.ts';
 import { type Finding, isObject, shape } from '../../arm/shape.ts';
+import { brokenTags } from '../../arm/tags.ts';
 import { IDENTITY_REQUIRED_SINCE, STRICT_SINCE } from './api-versions.ts';
 import { checkCustomizer } from './customizers.ts';
 import { checkDistributors } from './distributors.ts';
@@ -54,15 +55,24 @@ export function validateTemplate(body: unknown, options: ValidateOptions): Templ
     checkEnvelope(template, options, rules);
     if (isObject(template.properties)) checkProperties(template.properties, rules);
   }
-  const found: Finding[] = [...shaped.findings, ...withoutEchoes(findings, shaped.findings)];
+  // Where not all that is malformed was kept, nobody knows which rules only echo it.
+  const cut = shaped.leftOut.other > 0;
+  const found: Finding[] = [...shaped.findings, ...(cut ? [] : withoutEchoes(findings.list, shaped.findings))];
+  const leftOut = shaped.leftOut.other + (cut ? 0 : findings.leftOut.other);
   const ignored = strict ? [] : found.filter(finding => finding.kind === 'unknown');
   const broken = found.filter(finding => strict || finding.kind !== 'unknown');
   return {
-    violations: inDocumentOrder(broken).map(finding => violationOf(finding, options.apiVersion)),
+    violations: limited(
+      inDocumentOrder(broken).map(finding => violationOf(finding, options.apiVersion)),
+      leftOut + (strict ? shaped.leftOut.unknown : 0),
+    ),
     warnings: [
       ...ignored.map(
         finding => `${formatPath(finding.path)} is not known in api-version ${options.apiVersion} and is ignored.`,
       ),
+      ...(shaped.leftOut.unknown > 0 && !strict
+        ? [`${shaped.leftOut.unknown} more are not known and are ignored.`]
+        : []),
       ...warnings.map(({ path, sentence }) => `${formatPath(path)} ${sentence}.`),
     ],
     template,
@@ -145,13 +155,11 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
 const MOST_DISK_GIB = 4095;
 const MOST_VHD_GIB = 2040;
 
-/** Azure's limits: 50 tags, names of 512 and values of 256 characters. */
 function checkTags(tags: Readonly<Record<string, string>> | undefined, at: JsonPath, rules: Rules): void {
-  const entries = Object.entries(tags ?? {});
-  if (entries.length > 50) rules.rule(at, [], `A resource can have 50 tags, not ${entries.length}.`);
-  for (const [name, value] of entries)
-    if (name.length > 512 || (value ?? '').length > 256)
-      rules.bad([...at, name], value, 'The name of a tag can have 512 characters, its value 256.');
+  for (const { name, reason } of brokenTags(tags)) {
+    if (name === undefined) rules.rule(at, [], reason);
+    else rules.bad([...at, name], tags![name], reason);
+  }
 }
 
 const SECTIONS = ['location', 'tags', 'identity', 'properties'];

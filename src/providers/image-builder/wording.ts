@@ -16,6 +16,13 @@ function shown(value: unknown): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
+/** Keys of a stranger's object are as long as he likes, and stand in several sentences of each finding below them. */
+const LONGEST_SEGMENT = 1000;
+const shortened = (path: JsonPath): JsonPath =>
+  path.map(segment =>
+    typeof segment === 'string' && segment.length > LONGEST_SEGMENT ? `${segment.slice(0, LONGEST_SEGMENT)}…` : segment,
+  );
+
 /** A bad discriminator is told of from outside: `'ImageTemplate.properties': Field 'distribute[0].type'`. */
 function fieldOf(finding: Finding): { owner: JsonPath; field: JsonPath } {
   const { path } = finding;
@@ -26,7 +33,8 @@ function fieldOf(finding: Finding): { owner: JsonPath; field: JsonPath } {
 }
 
 /** `entity`: what the path in the message begins with. */
-export function violationOf(finding: Finding, apiVersion: string, entity = 'ImageTemplate'): Violation {
+export function violationOf(given: Finding, apiVersion: string, entity = 'ImageTemplate'): Violation {
+  const finding = { ...given, path: shortened(given.path) };
   const path = formatPath(finding.path);
   const hint = finding.reason === undefined ? {} : { hint: finding.reason };
   const { owner, field } = fieldOf(finding);
