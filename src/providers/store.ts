@@ -102,6 +102,24 @@ export async function removeResource(store: Store, id: string | ResourceId): Pro
   return result.numDeletedRows > 0n;
 }
 
+/**
+ * The operation that changes a resource is written on it, in the transaction that begins it. One that runs again, after its worker died, finds out by that
+ * whether the resource still waits for it: what it was to change may be done, gone, or made anew and changed by another one.
+ */
+export async function writeOperation(trx: Store, id: string | ResourceId, operation: string): Promise<void> {
+  await patchProperties(trx, id, { operation });
+}
+
+/** Under which state a resource waits for an operation: `Creating`. */
+export function waitsFor(
+  resource: StoredResource | undefined,
+  operation: string,
+  states: readonly string[],
+): resource is StoredResource {
+  const { operation: written, provisioningState } = resource?.properties ?? {};
+  return written === operation && states.includes(String(provisioningState));
+}
+
 /** Replaces some of the properties, leaving the others; undefined when the resource is gone. */
 export async function patchProperties(
   store: Store,

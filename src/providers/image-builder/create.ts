@@ -6,6 +6,7 @@
 import type { Kysely } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, sameText } from '../../arm/ids.ts';
+import { publicMessage } from '../../arm/public-error.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json } from '../../database/json.ts';
@@ -15,7 +16,7 @@ import type { OperationHandler } from '../../engine/operation.ts';
 import { download } from '../../images/catalogue/download.ts';
 import { putValidated, requireResource } from '../life.ts';
 import type { ProviderEnvironment } from '../provider.ts';
-import { getResource, patchProperties, type StoredResource } from '../store.ts';
+import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
 import { imageTemplates, templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
 import { type Acting, actingIdentity, buildLinks, requireRights, requireSameKind, requireTargets } from './links.ts';
@@ -100,6 +101,7 @@ export async function putTemplate(
       where,
       ...(!local && { timeoutSeconds: CREATE_SECONDS }),
     });
+    await writeOperation(trx, id, operation);
     if (caller !== undefined) await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
     return { operation, resource, created };
   });
@@ -135,8 +137,18 @@ function requireSamePlace(before: StoredResource, after: StoredResource): void {
     });
 }
 
+const MAKING = ['Creating', 'Updating'];
+
 export function createHandler(environment: ProviderEnvironment): OperationHandler {
   const { database } = environment;
+  /** Under the template's lock, if the template still waits for the operation. */
+  const whileWaiting = (operation: string, templateId: string, write: (trx: Transacting) => Promise<void>) =>
+    whenReachable(() =>
+      database.transaction().execute(async trx => {
+        await lockTemplate(trx, templateId);
+        if (waitsFor(await getResource(trx, templateId), operation, MAKING)) await write(trx);
+      }),
+    );
   return {
     kind: CREATE_KIND,
     async run({ id, signal }, input) {
@@ -144,9 +156,9 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
       const sources = { database, home: environment.home, ...(catalogue !== undefined && { catalogue }) };
       let acting: Acting | undefined;
       try {
-        let stored = await requireResource(database, templateId);
+        let stored = await getResource(database, templateId);
         // A worker has done it, and died before it could say so.
-        if (!['Creating', 'Updating'].includes(provisioningState(stored))) return { templateId };
+        if (!waitsFor(stored, id, MAKING)) return { templateId };
         const template = templateOf(stored);
         if (!local) {
           acting = await actingIdentity(database, template.identity);
@@ -167,34 +179,40 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
             }),
         });
         const exactVersion = await exactVersionOf(prepared, sources, signal);
-        await whenReachable(() =>
-          database.transaction().execute(async trx => {
-            const { source, ...rest } = prepared.properties;
-            await patchProperties(trx, templateId, {
-              ...rest,
-              source: { ...source, ...(exactVersion !== undefined && { exactVersion }) },
-              provisioningState: 'Succeeded',
-            });
-            await writeIdentity(trx, templateId, acting);
-            if (!local) await runAutomatically(environment, trx, templateId, caller);
-          }),
-        );
+        await whileWaiting(id, templateId, async trx => {
+          const { source, ...rest } = prepared.properties;
+          await patchProperties(trx, templateId, {
+            ...rest,
+            source: { ...source, ...(exactVersion !== undefined && { exactVersion }) },
+            provisioningState: 'Succeeded',
+          });
+          await writeIdentity(trx, templateId, acting);
+          if (!local) await runAutomatically(environment, trx, templateId, caller);
+        });
       } catch (thrown) {
         const error = asKilnError(thrown);
         // Another worker makes the template now.
         if (error.code !== 'WorkerLost')
-          await whenReachable(async () => {
-            await writeFailure(database, templateId, error);
-            await writeIdentity(database, templateId, acting);
+          await whileWaiting(id, templateId, async trx => {
+            await writeFailure(trx, templateId, error);
+            await writeIdentity(trx, templateId, acting);
           });
         throw error;
       }
       return { templateId };
     },
     async abandoned(trx, operation, error) {
-      await patchProperties(trx, operation.resource_id!, {
+      const { templateId } = operation.input as CreateInput;
+      await lockTemplate(trx, templateId);
+      const stored = await getResource(trx, templateId);
+      if (waitsFor(stored, operation.id, ['Succeeded'])) return { status: 'Succeeded', output: { templateId } };
+      if (!waitsFor(stored, operation.id, MAKING)) return undefined;
+      await patchProperties(trx, templateId, {
         provisioningState: error.code === 'Canceled' ? 'Canceled' : 'Failed',
-        provisioningError: { provisioningErrorCode: 'Other', message: error.message },
+        provisioningError: {
+          provisioningErrorCode: error.code === 'InternalError' ? 'ServerError' : 'Other',
+          message: publicMessage(error),
+        },
       });
       return undefined;
     },
@@ -227,7 +245,7 @@ async function writeFailure(database: Kysely<Schema>, templateId: string, error:
     provisioningState: error.code === 'Canceled' ? 'Canceled' : 'Failed',
     provisioningError: {
       provisioningErrorCode: provisioningErrorCode(error, stored && templateOf(stored).properties),
-      message: error.message,
+      message: publicMessage(error),
     },
   });
 }

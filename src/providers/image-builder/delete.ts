@@ -7,7 +7,7 @@ import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
 import { removeImages } from '../resources/group-images.ts';
-import { getResource, patchProperties } from '../store.ts';
+import { getResource, patchProperties, waitsFor, writeOperation } from '../store.ts';
 import { lastRun } from './last-run.ts';
 import { lockTemplate } from './lock.ts';
 import { removeTemplate, requireIdleStaging } from './remove.ts';
@@ -47,6 +47,7 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
     const staging = stagingOf(template);
     const input: DeleteInput = { templateId: template.id, before, ...(staging?.made && { staging: staging.group }) };
     const id = await engine.submit(trx, { kind: DELETE_KIND, resourceId: idKey(call.id), input, where: 'anywhere' });
+    await writeOperation(trx, call.id, id);
     await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', id).execute();
     return { status: 202, operation: { id, location } };
   });
@@ -72,9 +73,15 @@ export function deleteHandler({
 }): OperationHandler {
   return {
     kind: DELETE_KIND,
-    async run(_context, input) {
+    async run({ id }, input) {
       const { templateId, staging } = input as DeleteInput;
-      const groups = await database.transaction().execute(trx => removeTemplate(trx, templateId));
+      const groups = await database.transaction().execute(async trx => {
+        await lockTemplate(trx, templateId);
+        // A worker has done it, and died before it could say so; somebody may have made it anew since.
+        return waitsFor(await getResource(trx, templateId), id, ['Deleting'])
+          ? await removeTemplate(trx, templateId)
+          : [];
+      });
       // A worker may have died between the two.
       for (const group of new Set([...groups, ...(staging === undefined ? [] : [staging])]))
         if (!(await getResource(database, group))) await removeImages(home, group);
@@ -82,6 +89,9 @@ export function deleteHandler({
     },
     async abandoned(trx, operation) {
       const { templateId, before } = operation.input as DeleteInput;
+      await lockTemplate(trx, templateId);
+      if (!waitsFor(await getResource(trx, templateId), operation.id, ['Deleting']))
+        return operation.status === 'Running' ? { status: 'Succeeded', output: null } : undefined;
       await patchProperties(trx, templateId, { provisioningState: before });
       return undefined;
     },

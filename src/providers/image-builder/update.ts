@@ -6,12 +6,12 @@ import { asKilnError } from '../../arm/errors.ts';
 import { formatId, idKey } from '../../arm/ids.ts';
 import { violationError } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
-import { whenReachable } from '../../database/connection.ts';
+import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json } from '../../database/json.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import { notFoundError, requireResource } from '../life.ts';
 import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
-import { getResource, patchProperties } from '../store.ts';
+import { getResource, patchProperties, waitsFor, writeOperation } from '../store.ts';
 import { runAutomatically } from './create.ts';
 import { templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
@@ -80,6 +80,7 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
     const caller = call.caller.objectId;
     const input: UpdateInput = { templateId: now.id, change, before, caller };
     const id = await engine.submit(trx, { kind: UPDATE_KIND, resourceId: idKey(call.id), input, where: 'anywhere' });
+    await writeOperation(trx, call.id, id);
     await trx.updateTable('operation').set({ caller }).where('id', '=', id).execute();
     return { status: 202, operation: { id, location: now.location! } };
   });
@@ -87,16 +88,22 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
 
 export function updateHandler(environment: ProviderEnvironment): OperationHandler {
   const { database } = environment;
-  const back = (templateId: string, before: string) =>
-    whenReachable(() => patchProperties(database, templateId, { provisioningState: before }));
+  /** Under the template's lock, if the template still waits for the operation. */
+  const whileWaiting = (operation: string, templateId: string, write: (trx: Transacting) => Promise<unknown>) =>
+    whenReachable(() =>
+      database.transaction().execute(async trx => {
+        await lockTemplate(trx, templateId);
+        if (waitsFor(await getResource(trx, templateId), operation, ['Updating'])) await write(trx);
+      }),
+    );
   return {
     kind: UPDATE_KIND,
-    async run(_context, input) {
+    async run({ id }, input) {
       const { templateId, change, before, caller } = input as UpdateInput;
       try {
-        const stored = await requireResource(database, templateId);
+        const stored = await getResource(database, templateId);
         // A worker has done it, and died before it could say so.
-        if (provisioningState(stored) !== 'Updating') return { templateId };
+        if (!waitsFor(stored, id, ['Updating'])) return { templateId };
         const template = templateOf(stored);
         const acting = await actingAfter(environment, template.identity, change);
         if (acting && (change.distribute || change.vmProfile))
@@ -108,30 +115,31 @@ export function updateHandler(environment: ProviderEnvironment): OperationHandle
         if (change.distribute)
           await requireTargets(database, change.distribute as typeof template.properties.distribute);
         const { tags, identity, ...properties } = change;
-        await whenReachable(() =>
-          database.transaction().execute(async trx => {
-            await patchProperties(trx, templateId, { ...properties, provisioningState: before });
-            const columns = {
-              ...(tags && { tags: json(tags as Record<string, string>) }),
-              ...(identity && { identity: json<unknown>(identityColumn(identity, acting)) }),
-            };
-            if (tags || identity)
-              await trx.updateTable('resource').set(columns).where('id', '=', idKey(templateId)).execute();
-            if (identity) await reassignStaging(trx, stored, principalOf(template.identity), acting?.principalId);
-            if ((properties.distribute || properties.vmProfile) && before === 'Succeeded')
-              await runAutomatically(environment, trx, templateId, caller);
-          }),
-        );
+        await whileWaiting(id, templateId, async trx => {
+          await patchProperties(trx, templateId, { ...properties, provisioningState: before });
+          const columns = {
+            ...(tags && { tags: json(tags as Record<string, string>) }),
+            ...(identity && { identity: json<unknown>(identityColumn(identity, acting)) }),
+          };
+          if (tags || identity)
+            await trx.updateTable('resource').set(columns).where('id', '=', idKey(templateId)).execute();
+          if (identity) await reassignStaging(trx, stored, principalOf(template.identity), acting?.principalId);
+          if ((properties.distribute || properties.vmProfile) && before === 'Succeeded')
+            await runAutomatically(environment, trx, templateId, caller);
+        });
       } catch (thrown) {
         const error = asKilnError(thrown);
-        if (error.code !== 'WorkerLost') await back(templateId, before);
+        if (error.code !== 'WorkerLost')
+          await whileWaiting(id, templateId, trx => patchProperties(trx, templateId, { provisioningState: before }));
         throw error;
       }
       return { templateId };
     },
     async abandoned(trx, operation) {
       const { templateId, before } = operation.input as UpdateInput;
-      await patchProperties(trx, templateId, { provisioningState: before });
+      await lockTemplate(trx, templateId);
+      if (waitsFor(await getResource(trx, templateId), operation.id, ['Updating']))
+        await patchProperties(trx, templateId, { provisioningState: before });
       return undefined;
     },
   };

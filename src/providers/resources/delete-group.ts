@@ -14,7 +14,7 @@ import { removeTemplate } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
-import { getResource, patchProperties, removeResource } from '../store.ts';
+import { getResource, lockResource, patchProperties, removeResource, waitsFor, writeOperation } from '../store.ts';
 import { removeImages } from './group-images.ts';
 import { isDeleting } from './groups.ts';
 
@@ -43,6 +43,7 @@ export async function deleteGroup(
     await patchProperties(trx, key, { provisioningState: 'Deleting' });
     const input: DeleteInput = { groupId: group.id };
     const operation = await engine.submit(trx, { kind: DELETE_GROUP_KIND, resourceId: key, input, where: 'anywhere' });
+    await writeOperation(trx, key, operation);
     await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
     return operation;
   });
@@ -93,30 +94,40 @@ export function deleteGroupHandler(environment: DeleteGroupEnvironment): Operati
   const { database } = environment;
   return {
     kind: DELETE_GROUP_KIND,
-    async run({ signal }, input) {
+    async run({ id, signal }, input) {
       const { groupId } = input as DeleteInput;
+      // A worker has done it, and died before it could say so; somebody may have made it anew since.
+      if (!waitsFor(await getResource(database, groupId), id, ['Deleting'])) return null;
       try {
         do {
           await endOperations(environment, groupId, signal);
           await removeContent(environment, groupId);
           await removeImages(environment.home, groupId);
           signal.throwIfAborted();
-        } while (!(await removeEmpty(database, groupId)));
+        } while (!(await removeEmpty(database, groupId, id)));
         return null;
       } catch (error) {
         // It may be tried again then. When this process is closing, another one goes on.
         if (asKilnError(signal.aborted ? signal.reason : error).code !== 'WorkerLost')
-          await whenReachable(() => patchProperties(database, groupId, { provisioningState: 'Failed' }), signal).catch(
+          await whenReachable(() => database.transaction().execute(trx => giveUp(trx, groupId, id)), signal).catch(
             () => undefined,
           );
         throw error;
       }
     },
     async abandoned(trx, operation) {
-      await patchProperties(trx, operation.resource_id!, { provisioningState: 'Failed' });
-      return undefined;
+      const kept = await giveUp(trx, operation.resource_id!, operation.id);
+      return kept || operation.status !== 'Running' ? undefined : { status: 'Succeeded', output: null };
     },
   };
+}
+
+/** False when the group does not wait for the deletion any more. */
+async function giveUp(trx: Transacting, groupId: string, operation: string): Promise<boolean> {
+  await lockResource(trx, groupId);
+  if (!waitsFor(await getResource(trx, groupId), operation, ['Deleting'])) return false;
+  await patchProperties(trx, groupId, { provisioningState: 'Failed' });
+  return true;
 }
 
 /**
@@ -164,10 +175,11 @@ async function removeContent({ database, home }: DeleteGroupEnvironment, groupId
 }
 
 /** False when something has got in meanwhile: who was about to make it held the group's row. */
-async function removeEmpty(database: Kysely<Schema>, groupId: string): Promise<boolean> {
+async function removeEmpty(database: Kysely<Schema>, groupId: string, operation: string): Promise<boolean> {
   const id = parseId(groupId);
   return await database.transaction().execute(async trx => {
-    await trx.selectFrom('resource').select('id').where('id', '=', idKey(id)).forUpdate().execute();
+    await lockResource(trx, id);
+    if (!waitsFor(await getResource(trx, id), operation, ['Deleting'])) return true;
     const left = await trx
       .selectFrom('resource')
       .select('id')
