@@ -2,6 +2,7 @@
  * How a build ended, from how its phases ended: the same whether the build itself says it, or the rows of one whose process died before it could.
  */
 import { ERRORS, type ErrorBody, type ErrorCode } from '../arm/errors.ts';
+import { publicMessage } from '../arm/public-error.ts';
 import type { PhaseKind } from './phase.ts';
 
 export interface PhaseEnd {
@@ -51,7 +52,8 @@ const PREFIX = 'Failed in distributing ';
 function distributionError(targets: readonly PhaseEnd[]): ErrorBody {
   const failed = targets.flatMap(({ name, error }, index): (ErrorBody & { index: number })[] => {
     if (!error) return [];
-    const { code, message, hint } = error;
+    const { code, hint } = error;
+    const message = publicMessage(error);
     return [
       {
         index,

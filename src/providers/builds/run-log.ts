@@ -6,6 +6,7 @@ import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Kysely, sql } from 'kysely';
+import { publicError } from '../../arm/public-error.ts';
 import { formatLine, type LogStream } from '../../builds/log.ts';
 import type { LogLineRow, Schema } from '../../database/schema.ts';
 
@@ -111,7 +112,7 @@ export async function* followLog(
     }
     if (run.ended_at) {
       const { state, message, error } = run;
-      yield `event: end\ndata: ${JSON.stringify({ state, message: message ?? '', error })}\n\n`;
+      yield `event: end\ndata: ${JSON.stringify({ state, message: message ?? '', error: error && publicError(error) })}\n\n`;
       return;
     }
     if (Date.now() - spoken >= HEARTBEAT) {

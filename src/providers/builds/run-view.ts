@@ -1,4 +1,5 @@
 /** A run as JSON: more than `lastRunStatus` has room for. Times are ISO 8601, durations seconds, sizes bytes. */
+import { publicError } from '../../arm/public-error.ts';
 import type { PhaseRow, RunOutputRow, RunRow } from '../../database/schema.ts';
 import { withLogUrl } from '../image-builder/staged-blobs.ts';
 
@@ -18,7 +19,7 @@ export function runView(
       state: run.state,
       subState: run.sub_state,
       message: withLogUrl(run.message ?? '', origin),
-      error: run.error,
+      error: run.error && publicError(run.error),
       machine: run.machine,
       correlationId: run.correlation_id,
       createdAt: run.created_at.toISOString(),
@@ -31,7 +32,7 @@ export function runView(
 
 function phaseView(phase: PhaseRow) {
   const { kind, name, state, cached, bytes, error } = phase;
-  return { kind, name, state, cached, ...times(phase), bytes, error };
+  return { kind, name, state, cached, ...times(phase), bytes, error: error && publicError(error) };
 }
 
 function outputView(output: RunOutputRow) {

@@ -1,7 +1,7 @@
 /** Image templates on a real database, engine and region store; machines without guests. What clients see over HTTP is in test/wire. */
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -453,6 +453,34 @@ test('what a template publishes to, starts from and fetches has to be there', as
     assert.match(String(error.message), message);
     assert.equal(error.provisioningErrorCode, code, String(message));
   }
+});
+
+test('of a defect clients are told that it is one, and nothing of its inside', async () => {
+  const sentence =
+    'Internal error occurred. This is a generic error. To identify possible causes, go to https://aka.ms/azvmimagebuilderts.';
+  const { files: kept, runs, root } = service.home;
+  /** A file where the directory should be. */
+  const without = async (directory: string, work: () => Promise<void>) => {
+    await rename(directory, join(root, 'aside'));
+    await writeFile(directory, '');
+    await work().finally(async () => {
+      await rm(directory);
+      await rename(join(root, 'aside'), directory);
+    });
+  };
+  await without(kept, async () => {
+    const { operation, shown } = await create('defect');
+    assert.equal(operation.error?.code, 'InternalError');
+    assert.deepEqual(shown.properties.provisioningError, { provisioningErrorCode: 'ServerError', message: sentence });
+  });
+  const id = await made('defective');
+  await without(runs, async () => {
+    const operation = await ended(await provider.actions!.run!.run(call(id), undefined));
+    assert.equal(operation.error?.code, 'InternalError');
+    assert.ok(operation.error.message.includes(root), operation.error.message);
+    const message = String((await show(id)).properties.lastRunStatus!.message);
+    assert.ok(message.endsWith(sentence) && !message.includes(root), message);
+  });
 });
 
 test('scripts of the API do not come from this host, unless the operator says so', async () => {

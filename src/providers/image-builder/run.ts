@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Kysely } from 'kysely';
 import { asKilnError, type ErrorBody, errorBody, errorFromBody, KilnError } from '../../arm/errors.ts';
 import { parseId } from '../../arm/ids.ts';
+import { publicError } from '../../arm/public-error.ts';
 import { type BuildRequest, build } from '../../builds/build.ts';
 import type { LogLine } from '../../builds/log.ts';
 import { type BuildOutcome, endedBy, isDistributionError, outcomeOf, type PhaseEnd } from '../../builds/outcome.ts';
@@ -278,7 +279,7 @@ async function endRun(database: Kysely<Schema>, runId: string, outcome: BuildOut
   const { state } = outcome;
   const error = outcome.state === 'Succeeded' ? undefined : outcome.error;
   await inTransaction(database, async trx => {
-    const message = error === undefined ? '' : await messageOf(trx, runId, error);
+    const message = error === undefined ? '' : await messageOf(trx, runId, publicError(error));
     const run = await trx
       .updateTable('run')
       .set({

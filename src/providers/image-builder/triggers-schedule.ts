@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
+import { publicMessage } from '../../arm/public-error.ts';
 import { isObject } from '../../arm/shape.ts';
 import { isAway } from '../../database/connection.ts';
 import type { NamedVersion } from '../../images/catalogue/newest.ts';
@@ -116,7 +117,7 @@ async function look(environment: TriggerEnvironment, id: string, signal: AbortSi
     log('warning', 'The source of a trigger cannot be looked up.', { trigger: trigger.id, error: error.message });
     await say(environment, trigger, {
       code: error.code,
-      message: `Trigger is active, but the source cannot be looked up: ${error.message}`,
+      message: `Trigger is active, but the source cannot be looked up: ${publicMessage(error)}`,
     });
     return undefined;
   }
