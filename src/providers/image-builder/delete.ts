@@ -1,13 +1,13 @@
 /** The `delete` operation of an image template: its triggers, run outputs and staging go with it; what it has distributed stays (contract 4.5). */
 import type { Kysely } from 'kysely';
 import { idKey } from '../../arm/ids.ts';
-import type { Transacting } from '../../database/connection.ts';
-import type { Schema } from '../../database/schema.ts';
-import type { OperationHandler } from '../../engine/operation.ts';
+import { type Transacting, whenReachable } from '../../database/connection.ts';
+import type { OperationRow, Schema } from '../../database/schema.ts';
+import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
 import { removeImages } from '../resources/group-images.ts';
-import { getResource, patchProperties, waitsFor, writeOperation } from '../store.ts';
+import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
 import { lastRun } from './last-run.ts';
 import { lockTemplate } from './lock.ts';
 import { removeTemplate, requireIdleStaging } from './remove.ts';
@@ -33,11 +33,11 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
     const template = await getResource(trx, call.id);
     if (!template) return { status: 204 };
     const location = template.location!;
-    const before = provisioningState(template);
-    if (before === 'Deleting') {
-      const open = await openDeletion(trx, idKey(call.id));
-      if (open !== undefined) return { status: 202, operation: { id: open, location } };
-    }
+    const state = provisioningState(template);
+    const last = state === 'Deleting' ? await lastDeletion(trx, template) : undefined;
+    if (last && OPEN.includes(last.status)) return { status: 202, operation: { id: last.id, location } };
+    // One that ended without a word, as when the database failed it: that one knew what was before.
+    const before = state === 'Deleting' ? ((last?.input as DeleteInput | undefined)?.before ?? 'Failed') : state;
     if (before === 'Creating' || before === 'Updating') throw deletionNotAllowed(template);
     const run = await lastRun(trx, template);
     if (run && ACTIVE.includes(run.state))
@@ -53,15 +53,14 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
   });
 }
 
-async function openDeletion(trx: Transacting, key: string): Promise<string | undefined> {
-  const row = await trx
+async function lastDeletion(trx: Transacting, { properties }: StoredResource): Promise<OperationRow | undefined> {
+  if (typeof properties.operation !== 'string') return undefined;
+  return await trx
     .selectFrom('operation')
-    .select('id')
-    .where('resource_id', '=', key)
+    .selectAll()
+    .where('id', '=', properties.operation)
     .where('kind', '=', DELETE_KIND)
-    .where('status', 'in', ['NotStarted', 'Running'])
     .executeTakeFirst();
-  return row?.id;
 }
 
 export function deleteHandler({
@@ -71,19 +70,24 @@ export function deleteHandler({
   readonly database: Kysely<Schema>;
   readonly home: Home;
 }): OperationHandler {
+  /** Under the template's lock. What does not wait any more has been deleted by a worker that died before it could say so, and may have been made anew. */
+  const whileWaiting = <T>(operation: string, templateId: string, write: (trx: Transacting) => Promise<T>) =>
+    whenReachable(() =>
+      database.transaction().execute(async trx => {
+        await lockTemplate(trx, templateId);
+        return waitsFor(await getResource(trx, templateId), operation, ['Deleting']) ? await write(trx) : undefined;
+      }),
+    );
   return {
     kind: DELETE_KIND,
     async run({ id }, input) {
-      const { templateId, staging } = input as DeleteInput;
-      const groups = await database.transaction().execute(async trx => {
-        await lockTemplate(trx, templateId);
-        // A worker has done it, and died before it could say so; somebody may have made it anew since.
-        return waitsFor(await getResource(trx, templateId), id, ['Deleting'])
-          ? await removeTemplate(trx, templateId)
-          : [];
+      const { templateId, before, staging } = input as DeleteInput;
+      const groups = await whileWaiting(id, templateId, trx => removeTemplate(trx, templateId)).catch(async error => {
+        await whileWaiting(id, templateId, trx => patchProperties(trx, templateId, { provisioningState: before }));
+        throw error;
       });
       // A worker may have died between the two.
-      for (const group of new Set([...groups, ...(staging === undefined ? [] : [staging])]))
+      for (const group of new Set([...(groups ?? []), ...(staging === undefined ? [] : [staging])]))
         if (!(await getResource(database, group))) await removeImages(home, group);
       return null;
     },

@@ -5,6 +5,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
 import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.ts';
 import { parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
@@ -190,4 +191,30 @@ test('the deletion of a group that runs again, or is given up, leaves what was m
   assert.equal(await stateOf(id), 'Deleting');
   assert.equal(await giveUp(other), 'Failed');
   assert.equal(await stateOf(id), 'Failed');
+});
+
+test('a deletion that fails leaves the template as it was, and can be asked for again', async () => {
+  const id = await made('stubborn');
+  await sql`create function stay() returns trigger language plpgsql as 'begin raise exception ''It stays.''; end'`.execute(
+    store(),
+  );
+  await sql`create trigger stay before delete on resource for each row execute function stay()`.execute(store());
+  const failed = await beginDelete(id);
+  await assert.rejects(run(failed), /It stays\./);
+  assert.equal(await stateOf(id), 'Succeeded');
+  // Nothing could be written back: the database was not itself.
+  const silent = await beginDelete(id);
+  await store()
+    .updateTable('operation')
+    .set({ status: 'Failed', ended_at: new Date() })
+    .where('id', '=', silent.id)
+    .execute();
+  assert.equal(await stateOf(id), 'Deleting');
+  const another = await beginDelete(id);
+  assert.notEqual(another.id, silent.id);
+  await assert.rejects(run(another), /It stays\./);
+  assert.equal(await stateOf(id), 'Succeeded');
+  await sql`drop function stay cascade`.execute(store());
+  await run(await beginDelete(id));
+  assert.equal(await getResource(store(), id), undefined);
 });
