@@ -126,6 +126,13 @@ export const ERRORS = Object.freeze({
   ),
   UnsupportedMediaType: entry('usage', 415, 'The body of a request is not JSON.', 'Send application/json.'),
   RequestEntityTooLarge: entry('usage', 413, 'The body of a request is too large.', 'Templates have at most 4 MiB.'),
+  RequestHeaderFieldsTooLarge: entry(
+    'usage',
+    431,
+    'The headers of a request are too large.',
+    'They have at most 16 KiB, the address included.',
+  ),
+  RequestTimeout: entry('timeout', 408, 'A request takes too long to arrive.', 'Send it within 30 seconds.'),
   PreconditionFailed: entry(
     'conflict',
     412,

@@ -95,7 +95,8 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
   const resourceCall: ResourceCall = { ...call(apiVersion), id };
   const key = idKey(id);
   if (found.kind === 'action') {
-    const action = found.provider.actions?.[found.action.toLowerCase()];
+    const actions = new Map(Object.entries(found.provider.actions ?? {}));
+    const action = actions.get(found.action.toLowerCase());
     if (!action || method !== (action.method ?? 'POST')) throw notAllowed(method, `${definition.type}/${found.action}`);
     await permission(action.permission, key);
     return await action.run(resourceCall, request.body);

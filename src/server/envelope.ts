@@ -46,6 +46,8 @@ const GATEWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'InvalidRequestContent',
   'UnsupportedMediaType',
   'RequestEntityTooLarge',
+  'RequestHeaderFieldsTooLarge',
+  'RequestTimeout',
   'TooManyRequests',
 ]);
 

@@ -13,10 +13,12 @@ import { watchConnections } from './connections.ts';
 import { core } from './core.ts';
 import { type ArmRequest, type Dispatcher, dispatch, type Reply } from './dispatch.ts';
 import { errorAnswer } from './envelope.ts';
+import { limitFailedSignIns } from './failed-sign-ins.ts';
 import { parseBody } from './json-body.ts';
 import { operationUrl, RETRY_AFTER } from './operations.ts';
 import { parsePath } from './request-path.ts';
 import { signInRoutes } from './sign-in.ts';
+import { answerUnreadable } from './unreadable.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -93,6 +95,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       maxParamLength: 8192,
     },
     genReqId: () => randomUUID(),
+    clientErrorHandler: answerUnreadable,
+    // Of a path that cannot be decoded; no hook has seen the request then.
+    frameworkErrors(error, request, reply) {
+      markAnswer(request, reply);
+      sendError(error, request, reply, directory, log);
+    },
     logger: false,
   });
   app.server.maxConnections = MOST_CONNECTIONS;
@@ -103,20 +111,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const closing = new AbortController();
   let origin = options.origin ?? '';
 
-  app.addHook('onRequest', async (request, reply) => {
-    const given = request.headers['x-ms-correlation-request-id'];
-    request.correlationId = typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : request.id;
-    reply.headers({
-      'x-ms-request-id': request.id,
-      'x-ms-correlation-request-id': request.correlationId,
-      'x-ms-routing-request-id': request.id,
-      'cache-control': 'no-cache',
-      'strict-transport-security': 'max-age=31536000',
-      'x-content-type-options': 'nosniff',
-    });
-    const client = request.headers['x-ms-client-request-id'];
-    if (typeof client === 'string' && /^[\w.-]{1,128}$/.test(client)) reply.header('x-ms-client-request-id', client);
-  });
+  app.addHook('onRequest', async (request, reply) => markAnswer(request, reply));
   const { onAnswer } = options;
   if (onAnswer)
     app.addHook('onResponse', async (request, reply) =>
@@ -147,6 +142,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     errorResponseBuilder: (_request, { after }) =>
       new KilnError('TooManyRequests', `The caller sends more requests than the limit. Try again in ${after}.`),
   });
+  limitFailedSignIns(app);
   await app.register(signInRoutes, { directory, origin: () => origin, log });
   await app.register(blobRoutes, {
     environment: options.environment,
@@ -190,6 +186,21 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       await closed.finally(stop);
     },
   };
+}
+
+/** What every answer carries. No Strict-Transport-Security: browsers would keep it for all ports of a host, the loopback's too. */
+function markAnswer(request: FastifyRequest, reply: FastifyReply): void {
+  const given = request.headers['x-ms-correlation-request-id'];
+  request.correlationId = typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : request.id;
+  reply.headers({
+    'x-ms-request-id': request.id,
+    'x-ms-correlation-request-id': request.correlationId,
+    'x-ms-routing-request-id': request.id,
+    'cache-control': 'no-cache',
+    'x-content-type-options': 'nosniff',
+  });
+  const client = request.headers['x-ms-client-request-id'];
+  if (typeof client === 'string' && /^[\w.-]{1,128}$/.test(client)) reply.header('x-ms-client-request-id', client);
 }
 
 /** A host as URLs have it. The addresses that mean "all of this host's" are none that a client can call. */
@@ -282,6 +293,11 @@ function wellKnown(thrown: unknown): unknown {
     return new KilnError('RequestEntityTooLarge', `The request is larger than ${BODY_BYTES / 1024 / 1024} MiB.`);
   if (code?.startsWith('FST_ERR_CTP') || statusCode === 415)
     return new KilnError('UnsupportedMediaType', message ?? 'The content type is not supported.');
+  if (code === 'FST_ERR_BAD_URL')
+    return new KilnError(
+      'InvalidRequestContent',
+      'The address of the request is not well encoded: a % needs two hexadecimal digits of UTF-8.',
+    );
   if (statusCode === 400) return new KilnError('InvalidRequestContent', message ?? 'The request cannot be read.');
   return thrown;
 }

@@ -13,8 +13,9 @@ const STORAGE_ACCOUNT_TYPES = ['Standard_LRS', 'Standard_ZRS', 'Premium_LRS'] as
 
 const common = {
   runOutputName: Type.String({
-    pattern: '^[A-Za-z0-9\\-_.]{1,64}$',
-    reason: 'It must have 1 to 64 letters, digits, hyphens, underscores or periods.',
+    // A name that is nothing but one or two periods could never stand in an address.
+    pattern: '^(?!\\.{1,2}$)[A-Za-z0-9\\-_.]{1,64}$',
+    reason: 'It must have 1 to 64 letters, digits, hyphens, underscores or periods, and not be . or .. alone.',
   }),
   artifactTags: Type.Optional(stringMap()),
 };

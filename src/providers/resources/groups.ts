@@ -4,6 +4,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, RESOURCE_GROUP_TYPE } from '../../arm/ids.ts';
 import { findRegion, REGIONS } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
+import { brokenTags } from '../../arm/tags.ts';
 import type { Schema } from '../../database/schema.ts';
 import { groupBeingDeleted, notFoundError, type PutResult, putValidated } from '../life.ts';
 import {
@@ -68,9 +69,12 @@ export async function patchGroup(database: Kysely<Schema>, id: string, body: Jso
 
 function tagsOf(value: unknown): Record<string, string> {
   const entries = Object.entries(isObject(value) ? value : {}).filter(([, tag]) => tag !== null);
-  if ((value === null || isObject(value)) && entries.every(([, tag]) => typeof tag === 'string'))
-    return Object.fromEntries(entries) as Record<string, string>;
-  throw new KilnError('InvalidParameter', 'Tags are an object of texts.', { target: 'tags' });
+  if ((value !== null && !isObject(value)) || entries.some(([, tag]) => typeof tag !== 'string'))
+    throw new KilnError('InvalidParameter', 'Tags are an object of texts.', { target: 'tags' });
+  const tags = Object.fromEntries(entries) as Record<string, string>;
+  const [broken] = brokenTags(tags);
+  if (broken) throw new KilnError('InvalidParameter', broken.reason, { target: 'tags' });
+  return tags;
 }
 
 /** Ordered by id. */
