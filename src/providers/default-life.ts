@@ -2,9 +2,8 @@
 import { KilnError } from '../arm/errors.ts';
 import { formatId } from '../arm/ids.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
-import { deleteResource, putValidated } from './life.ts';
+import { beginChange, deleteResource, putValidated } from './life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from './provider.ts';
-import { getResource } from './store.ts';
 
 export function defaultPut({ definition }: ResourceProvider) {
   return async (call: ResourceCall, body: JsonObject): Promise<Answer> => {
@@ -22,7 +21,7 @@ export function defaultPatch(provider: ResourceProvider) {
     const { definition } = provider;
     if (definition.create !== 'at once') throw readOnly('PATCH', definition.type);
     const { resource } = await call.environment.database.transaction().execute(async trx => {
-      const existing = await getResource(trx, call.id);
+      const { existing } = await beginChange(trx, call.id);
       if (!existing) throw new KilnError('ResourceNotFound', 'The resource was deleted meanwhile.');
       const whole = {
         location: existing.location,

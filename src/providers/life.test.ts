@@ -10,6 +10,7 @@ import { type Database, openDatabase, type Transacting } from '../database/conne
 import { openHome } from '../home.ts';
 import { galleries } from './compute/galleries.ts';
 import { galleryImages } from './compute/gallery-images.ts';
+import { defaultPatch } from './default-life.ts';
 import { deleteResource, putValidated } from './life.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
 import { userAssignedIdentities } from './managed-identity/user-assigned-identities.ts';
@@ -79,11 +80,16 @@ async function overtaken<T>(first: (trx: Transacting) => Promise<unknown>, secon
   return (await outcomes([begun!]))[0];
 }
 
+const call = (id: string, apiVersion: string, more: Partial<ResourceCall> = {}) =>
+  ({ environment: { database: store }, id: parseId(id), apiVersion, ...more }) as ResourceCall;
+
+const patchGallery = defaultPatch({ definition: galleries });
+
 test('of several that make one identity at once, one does, and all show the same principal', async () => {
   const id = resourceId(S, G, userAssignedIdentities.type, 'builder');
-  const call = { environment: { database: store }, id: parseId(id), apiVersion: userAssignedIdentities.apiVersions[0] };
+  const asked = call(id, userAssignedIdentities.apiVersions[0]!);
   const answers = await Promise.all(
-    [1, 2, 3, 4].map(() => userAssignedIdentitiesProvider.put!(call as ResourceCall, { location: 'eastus' })),
+    [1, 2, 3, 4].map(() => userAssignedIdentitiesProvider.put!(asked, { location: 'eastus' })),
   );
   assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 200, 200, 201]);
   const principals = new Set(answers.map(({ resource }: Answer) => resource!.properties.principalId));
@@ -143,4 +149,13 @@ test('a group is not deleted while something is made in it', async () => {
   await put(resourceGroups, id);
   const make = (trx: Store) => put(galleries, resourceId(S, 'Filling', galleries.type, 'g'), {}, trx);
   assert.equal(await overtaken(make, () => deleteResource(store, id)), 'CannotDeleteResource');
+});
+
+test('two that change different parts of one resource both have their will', async () => {
+  const id = await gallery('changed');
+  const asked = call(id, galleries.apiVersions[0]!);
+  const bodies = [{ tags: { a: 'b' } }, { properties: { description: 'd' } }];
+  await Promise.all(bodies.map(body => patchGallery(asked, body)));
+  const { tags, properties } = (await getResource(store, id))!;
+  assert.deepEqual([tags, properties.description], [{ a: 'b' }, 'd']);
 });
