@@ -428,6 +428,26 @@ test('a client that sends too fast waits, others do not', async () => {
   assert.equal((await send(other.token)).status, 200);
 });
 
+test('whoever sends many tokens that are refused waits', async () => {
+  const door = await server.door({});
+  const send = (token: string | null) =>
+    server.request('GET', `${door.origin}${ground.group}?api-version=${GROUPS}`, { token });
+  const [header, body] = server.administrator.token.split('.');
+  const answers = await Promise.all(
+    Array.from({ length: 400 }, (_, index) =>
+      send(`${header}.${body}.${Buffer.from(`forged ${index}`).toString('base64url')}`),
+    ),
+  );
+  const refused = answers.filter(({ status }) => status === 429);
+  assert.ok(refused.length > 0 && refused.length < 400, `${refused.length} of 400 were refused`);
+  for (const answer of answers) if (!refused.includes(answer)) assertError(answer, 401, 'InvalidAuthenticationToken');
+  assertError(refused[0]!, 429, 'TooManyRequests');
+  assert.match(String(refused[0]!.headers['retry-after']), /^[1-9]\d*$/);
+  // Who has no token learns where to get one, however often; another door of this address is its own.
+  assertError(await send(null), 401, 'AuthenticationFailed');
+  assert.equal((await server.request('GET', `${ground.group}?api-version=${GROUPS}`)).status, 200);
+});
+
 test('a client that sends slowly is cut off, and holds nobody up', async () => {
   const door = await server.door({ patience: 300 });
   const { hostname, port } = new URL(door.origin);
