@@ -1,14 +1,16 @@
 /**
  * fetch() for URLs that strangers name (scripts of templates that came through the API): it connects to no address by which they could reach what only this
- * host may see: its loopback, its links (169.254.169.254 is a cloud's metadata), multicast. What counts is the address that a connection is really made to,
+ * host may see: its own addresses, its links (169.254.169.254 is a cloud's metadata), multicast. What counts is the address that a connection is really made to,
  * not the name in the URL: a name may resolve to anything, and to something else a moment later. Private ranges are allowed: file servers of one's own.
  */
 import { lookup as resolve } from 'node:dns';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
+import os from 'node:os';
 import { Readable } from 'node:stream';
 import { KilnError } from '../../arm/errors.ts';
+import { embedded } from './embedded-address.ts';
 
 const INNER = new BlockList();
 for (const [network, bits] of [
@@ -17,6 +19,9 @@ for (const [network, bits] of [
   ['169.254.0.0', 16],
   ['224.0.0.0', 4],
   ['255.255.255.255', 32],
+  // Where clouds tell a machine of itself, and are no link: Azure, Alibaba.
+  ['168.63.129.16', 32],
+  ['100.100.100.200', 32],
 ] as const)
   INNER.addSubnet(network, bits, 'ipv4');
 for (const [network, bits] of [
@@ -24,33 +29,37 @@ for (const [network, bits] of [
   ['::1', 128],
   ['fe80::', 10],
   ['ff00::', 8],
+  // The same of Amazon and Google.
+  ['fd00:ec2::254', 128],
+  ['fd20:ce::254', 128],
 ] as const)
   INNER.addSubnet(network, bits, 'ipv6');
 
-/** The last 32 bits of these are an IPv4 address: mapped, compatible, translated (RFC 4291, 6052). */
-const CARRIERS = new BlockList();
-CARRIERS.addSubnet('::ffff:0:0', 96, 'ipv6');
-CARRIERS.addSubnet('::', 96, 'ipv6');
-CARRIERS.addSubnet('64:ff9b::', 96, 'ipv6');
-
-/** Whether an address (no name) leads nowhere but to this host and its links. */
+/** Whether an address (no name) leads nowhere but to any host itself, its links or its cloud's metadata. */
 export function isInnerAddress(address: string): boolean {
-  // The zone of a link-local address (`fe80::1%eth0`) is no part of it.
-  const plain = address.replace(/%.*$/, '');
-  const family = isIP(plain);
-  if (family === 4) return INNER.check(plain, 'ipv4');
-  if (family !== 6) return false;
-  if (INNER.check(plain, 'ipv6')) return true;
-  return CARRIERS.check(plain, 'ipv6') && INNER.check(carried(plain), 'ipv4');
+  return isIn(INNER, address);
 }
 
-/** The IPv4 address in the last 32 bits of an IPv6 one. */
-function carried(address: string): string {
-  // URL writes every IPv6 address in its canonical form, dotted endings as two groups.
-  const groups = new URL(`http://[${address}]`).hostname.slice(1, -1).split(':');
-  const [high, low] = groups.slice(-2).map(group => Number.parseInt(group || '0', 16)) as [number, number];
-  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
+/** Whether it is one of this host's, as they are now: what listens there for its own network is not for those who write templates. */
+function isOwnAddress(address: string): boolean {
+  const own = new BlockList();
+  for (const one of Object.values(os.networkInterfaces()).flat())
+    if (one) own.addAddress(withoutZone(one.address), one.family === 'IPv6' ? 'ipv6' : 'ipv4');
+  return isIn(own, address);
 }
+
+function isIn(list: BlockList, address: string): boolean {
+  const plain = withoutZone(address);
+  const family = isIP(plain);
+  if (family === 4) return list.check(plain, 'ipv4');
+  if (family !== 6) return false;
+  return list.check(plain, 'ipv6') || embedded(plain).some(one => list.check(one, 'ipv4'));
+}
+
+/** The zone of a link-local address (`fe80::1%eth0`) is no part of it. */
+const withoutZone = (address: string): string => address.replace(/%.*$/, '');
+
+const isRefused = (address: string): boolean => isInnerAddress(address) || isOwnAddress(address);
 
 /** As fetch() with `redirect: 'manual'`. Rejects with DownloadFailed for an address that is not to be reached, otherwise as node:http does. */
 export async function outwardFetch(
@@ -58,7 +67,7 @@ export async function outwardFetch(
   { headers, signal }: { readonly headers: Record<string, string>; readonly signal: AbortSignal },
 ): Promise<Response> {
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  if (isInnerAddress(host)) throw refused(host, host);
+  if (isRefused(host)) throw refused(host, host);
   const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const message = await new Promise<IncomingMessage>((resolve, reject) => {
     request(url, { headers, signal, lookup: outwardLookup, agent: false }, resolve).on('error', reject).end();
@@ -70,7 +79,7 @@ export async function outwardFetch(
 const outwardLookup: LookupFunction = (hostname, options, done) => {
   resolve(hostname, { ...options, all: true }, (error, addresses) => {
     if (error) return done(error, '');
-    const outward = addresses.filter(({ address }) => !isInnerAddress(address));
+    const outward = addresses.filter(({ address }) => !isRefused(address));
     const [first] = outward;
     if (!first) return done(refused(hostname, addresses.map(({ address }) => address).join(', ')), '');
     if (options.all) done(null, outward);
@@ -81,7 +90,7 @@ const outwardLookup: LookupFunction = (hostname, options, done) => {
 function refused(host: string, address: string): KilnError {
   return new KilnError(
     'DownloadFailed',
-    `${host === address ? address : `${host} (${address})`} is an address of this host itself or of its links, from where templates may not fetch.`,
+    `${host === address ? address : `${host} (${address})`} is an address of this host itself, of its links or of its cloud's metadata, from where templates may not fetch.`,
     {
       target: host,
       hint: 'Serve the file from another host; or start the server with `kiln serve --allow-local-downloads`.',
