@@ -29,10 +29,14 @@ export function parseBody(bytes: Buffer, contentType: string | undefined): unkno
 
 /** Without recursion, since the value may be as deep as the body is long. */
 function isTooDeep(value: unknown): boolean {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
+  let level = [value].filter(isContainer);
+  for (let depth = 1; level.length > 0; depth++) {
     if (depth > DEEPEST) return true;
-    level = level.flatMap(one => (typeof one === 'object' && one !== null ? Object.values(one) : []));
+    const next: object[] = [];
+    for (const one of level) for (const inner of Object.values(one)) if (isContainer(inner)) next.push(inner);
+    level = next;
   }
   return false;
 }
+
+const isContainer = (value: unknown): value is object => typeof value === 'object' && value !== null;
