@@ -1,5 +1,6 @@
 /** The `create` and `delete` operations of a trigger. Creating one looks at the source: what is newest then has been seen. */
 import type { Kysely } from 'kysely';
+import { asKilnError } from '../../arm/errors.ts';
 import { formatId, parentId, parseId } from '../../arm/ids.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
@@ -32,23 +33,28 @@ export function createTriggerHandler({
       const { triggerId } = input as TriggerInput;
       try {
         const template = templateOf(await requireResource(database, templateOfTrigger(triggerId)));
-        const seen = formatSeen(await newestSource(template, { database, home }, signal));
+        // One that is put again keeps what it has seen, and whether it is on: its publisher, who may be away, is not asked.
+        const known = await isKnown(database, triggerId);
+        const seen = known ? undefined : formatSeen(await newestSource(template, { database, home }, signal));
         await database.transaction().execute(async trx => {
           const trigger = await pending(trx, triggerId);
           if (!trigger) return;
-          const { numInsertedOrUpdatedRows } = await trx
-            .insertInto('trigger_state')
-            .values({ id: triggerId.toLowerCase(), seen_version: seen })
-            // A trigger that is put again keeps what it has seen, and whether it is on.
-            .onConflict(conflict => conflict.doNothing())
-            .executeTakeFirstOrThrow();
-          const isNew = (numInsertedOrUpdatedRows ?? 0n) > 0n;
+          const isNew =
+            seen !== undefined &&
+            (await trx
+              .insertInto('trigger_state')
+              .values({ id: triggerId.toLowerCase(), seen_version: seen })
+              .onConflict(conflict => conflict.doNothing())
+              .returning('id')
+              .executeTakeFirst()) !== undefined;
           await patchProperties(trx, triggerId, {
             provisioningState: 'Succeeded',
             ...(isNew && { status: healthy() }),
           });
         });
       } catch (error) {
+        // Another worker makes the trigger now.
+        if (asKilnError(signal.aborted ? signal.reason : error).code === 'WorkerLost') throw error;
         await whenReachable(
           () => database.transaction().execute(trx => fail(trx, triggerId)),
           AbortSignal.timeout(10_000),
@@ -89,6 +95,16 @@ async function pending(trx: Transacting, triggerId: string) {
   return trigger?.properties.provisioningState === 'Deleting' ? undefined : trigger;
 }
 
+/** One that was provisioned before, and was only put again, works as it did. */
 async function fail(trx: Transacting, triggerId: string): Promise<void> {
-  if (await pending(trx, triggerId)) await patchProperties(trx, triggerId, { provisioningState: 'Failed' });
+  if (!(await pending(trx, triggerId))) return;
+  const provisioningState = (await isKnown(trx, triggerId)) ? 'Succeeded' : 'Failed';
+  await patchProperties(trx, triggerId, { provisioningState });
+}
+
+async function isKnown(database: Kysely<Schema>, triggerId: string): Promise<boolean> {
+  const id = triggerId.toLowerCase();
+  return (
+    (await database.selectFrom('trigger_state').select('id').where('id', '=', id).executeTakeFirst()) !== undefined
+  );
 }

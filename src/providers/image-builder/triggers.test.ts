@@ -528,6 +528,40 @@ test('the schedule looks at once when it starts, and again', async t => {
   await drop(owner);
 });
 
+test('a trigger that is put again stays what it is, though its source is away', async () => {
+  await catalogue('1.0.0');
+  const id = await trigger(await template('put-again'));
+  const before = await statusOf(id);
+  await rm(home.catalogueFile);
+  const { operation } = await putTrigger(id);
+  await perform(operation!.id);
+  const state = async () => (await getResource(database.kysely, id))!.properties.provisioningState;
+  assert.equal(await state(), 'Succeeded');
+  assert.deepEqual(await statusOf(id), before);
+  assert.equal((await stateOf(id)).seen_version, 'My:linux:1 1.0.0');
+  // Nor does an operation that nobody carries out change it.
+  const second = (await putTrigger(id)).operation!;
+  await database.kysely.transaction().execute(async trx => {
+    const row = await trx.selectFrom('operation').selectAll().where('id', '=', second.id).executeTakeFirstOrThrow();
+    await abandon(trx, handlers()[0]!, row, errorBody(new KilnError('Timeout', 'It took too long.')));
+  });
+  assert.equal(await state(), 'Succeeded');
+});
+
+test('a trigger whose worker goes is left to the next one', async () => {
+  await catalogue('1.0.0');
+  const id = `${await template('handed-over')}/triggers/t`;
+  const { operation } = await putTrigger(id);
+  const signal = AbortSignal.abort(new KilnError('WorkerLost', 'The server is closing.'));
+  const handler = handlers()[0]!;
+  await rm(home.catalogueFile);
+  await assert.rejects(handler.run({ id: operation!.id, attempt: 1, signal }, { triggerId: id }));
+  assert.equal((await getResource(database.kysely, id))!.properties.provisioningState, 'Creating');
+  await catalogue('1.0.0');
+  await perform(operation!.id);
+  assert.equal((await getResource(database.kysely, id))!.properties.provisioningState, 'Succeeded');
+});
+
 test('the definition says that it is a child made by operations', () => {
   assert.equal(triggers.parent, imageTemplates.type);
   assert.deepEqual(triggers.apiVersions, ['2025-10-01', '2024-02-01', '2023-07-01', '2022-07-01']);
