@@ -98,7 +98,7 @@ type Wire = any;
 async function send(
   method: string,
   target: string,
-  options: { body?: unknown; as?: Caller; version?: string | null } = {},
+  options: { body?: unknown; as?: Caller; version?: string | null; ifMatch?: string } = {},
 ): Promise<{ status: number; body: Wire; headers: Readonly<Record<string, string>> }> {
   const url = new URL(target, ORIGIN);
   const version = options.version === undefined ? V : options.version;
@@ -109,7 +109,7 @@ async function send(
     url,
     query: url.searchParams,
     body: options.body,
-    ifMatch: undefined,
+    ifMatch: options.ifMatch,
     ifNoneMatch: undefined,
     accept: undefined,
     lastEventId: undefined,
@@ -201,6 +201,10 @@ test('a group is made, changed, found and listed', async () => {
   assert.deepEqual(await named("tagName eq 'stage' and tagValue eq 'Test'"), []);
   await assert.rejects(named("size gt '3'"), { code: 'InvalidFilterInQueryString' });
   await group('Second');
+  for (const top of ['1e1', ' 5', '0x2', '0', ''])
+    await assert.rejects(send('GET', `/subscriptions/${S}/resourcegroups?$top=${encodeURIComponent(top)}`), {
+      code: 'InvalidParameter',
+    });
   const page = (await send('GET', `/subscriptions/${S}/resourcegroups?$top=1`)).body;
   assert.equal(page.value.length, 1);
   assert.notEqual((await send('GET', page.nextLink)).body.value[0].name, page.value[0].name);
@@ -571,4 +575,47 @@ test('two that make a group at once in different places: one of them is told', a
   const outcomes = results.map(one => (one.status === 'fulfilled' ? one.value.status : one.reason.code)).sort();
   assert.deepEqual(outcomes, [200, 201, 'InvalidResourceGroupLocation', 'InvalidResourceGroupLocation'].sort());
   assert.ok(['westus', 'eastus'].includes(location));
+});
+
+test('an ETag is sent, and a change can demand it', async () => {
+  const path = groupPath('Tagged');
+  const body = { location: 'westus' };
+  const made = await send('PUT', path, { body });
+  const gallery = resourceId(S, 'Tagged', galleries.type, 'g');
+  const first = await send('PUT', gallery, { body, version: GALLERY_API });
+  for (const [target, tag, version] of [
+    [path, made.headers.etag, V],
+    [gallery, first.headers.etag, GALLERY_API],
+  ] as const) {
+    assert.match(tag!, /^"[-0-9a-f]{36}"$/);
+    assert.equal((await send('GET', target, { version })).headers.etag, tag);
+    assert.equal((await send('HEAD', target, { version })).headers.etag, tag);
+    const changed = await send('PATCH', target, { body: { tags: { a: 'b' } }, version, ifMatch: tag! });
+    assert.notEqual(changed.headers.etag, tag);
+    for (const method of ['PUT', 'PATCH', 'DELETE'])
+      await assert.rejects(send(method, target, { body, version, ifMatch: tag! }), { code: 'PreconditionFailed' });
+    assert.deepEqual((await send('GET', target, { version })).body.tags, { a: 'b' });
+  }
+  const { etag } = (await send('GET', gallery, { version: GALLERY_API })).headers;
+  assert.equal((await send('DELETE', gallery, { version: GALLERY_API, ifMatch: etag! })).status, 200);
+});
+
+test('a staging group that somebody deletes is forgotten: one made anew under its name is nobody’s', async () => {
+  await send('PUT', groupPath('Owner'), { body: { location: 'eastus' } });
+  await send('PUT', groupPath('Staged'), { body: { location: 'eastus' } });
+  const id = resourceId(S, 'Owner', imageTemplates.type, 't');
+  await putValidated(database.kysely, imageTemplates, {
+    id,
+    body: TEMPLATE,
+    apiVersion: '2022-02-14',
+    local: true,
+    known: {
+      provisioningState: 'Succeeded',
+      exactStagingResourceGroup: resourceGroupId(S, 'staged'),
+      staging: { made: true, account: 'x' },
+    },
+  });
+  await deleted(groupPath('Staged'));
+  const { properties } = (await getResource(database.kysely, id))!;
+  assert.deepEqual([properties.exactStagingResourceGroup, properties.staging], ['', undefined]);
 });

@@ -19,8 +19,8 @@ export interface Page<Item> {
 /** `$top` bounds a page. Errors: InvalidParameter. */
 export function pageRequest(query: URLSearchParams): PageRequest {
   const top = query.get('$top');
-  const size = top === null ? PAGE : Number(top);
-  if (!Number.isInteger(size) || size < 1)
+  const size = top === null ? PAGE : /^\d{1,15}$/.test(top) ? Number(top) : 0;
+  if (size < 1)
     throw new KilnError('InvalidParameter', `The value '${top}' of $top is no positive whole number.`, {
       target: '$top',
     });
