@@ -32,14 +32,6 @@ export interface ResourceTable {
   created_at: Time;
   changed_at: Time;
   etag: Generated<string>;
-  created_by: OptionalJson<Author>;
-  changed_by: OptionalJson<Author>;
-}
-
-/** Who made or changed a resource, for systemData. */
-export interface Author {
-  readonly name: string;
-  readonly type: 'User' | 'Application' | 'ManagedIdentity';
 }
 
 export interface OperationTable {

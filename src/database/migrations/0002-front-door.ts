@@ -93,9 +93,6 @@ const STATEMENTS = [
   'drop index resource_type',
   `create index resource_list on resource (lower(type), subscription, resource_group, id collate "C")`,
 
-  // Who made and changed a resource: systemData.
-  'alter table resource add column created_by jsonb, add column changed_by jsonb',
-
   // Who may poll an operation though its resource is gone or not theirs to read; and what a Location URL answers at the end.
   'alter table operation add column caller text',
   'create index operation_ended on operation (ended_at)',
