@@ -23,6 +23,7 @@ import { putIdentity } from '../providers/managed-identity/identity-principal.ts
 import type { Caller, ProviderEnvironment } from '../providers/provider.ts';
 import { deleteGroupHandler } from '../providers/resources/delete-group.ts';
 import { ensureSubscription } from '../providers/resources/subscriptions.ts';
+import { getResource } from '../providers/store.ts';
 import { core } from './core.ts';
 import { dispatch } from './dispatch.ts';
 import { parsePath } from './request-path.ts';
@@ -230,6 +231,7 @@ test('one who has a role on one group sees that one', async () => {
   const one = caller();
   await group('seen');
   await group('unseen');
+  await group('aaa-unseen');
   await gallery('seen', 'g1');
   await gallery('unseen', 'g2');
   await assert.rejects(send('GET', `/subscriptions/${S}`, { as: one }), { code: 'AuthorizationFailed' });
@@ -244,6 +246,20 @@ test('one who has a role on one group sees that one', async () => {
   );
   assert.deepEqual(await names(`/subscriptions/${S}/resourcegroups`), ['seen']);
   assert.deepEqual(await names(`/subscriptions/${S}/resources`), ['g1']);
+  const galleriesOf = `/providers/Microsoft.Compute/galleries?api-version=${GALLERY_API}`;
+  assert.deepEqual(await names(`/subscriptions/${S}${galleriesOf}`), ['g1']);
+  // Pages are full, whatever of others lies between.
+  for (const name of ['g0', 'g3']) await gallery('seen', name);
+  for (const name of ['g1', 'g2']) await gallery('aaa-unseen', name);
+  const first = (await send('GET', `/subscriptions/${S}${galleriesOf}&$top=1`, { as: one })).body;
+  assert.deepEqual([first.value.length, first.value[0].name], [1, 'g0']);
+  const second = (await send('GET', `${first.nextLink}`, { as: one })).body;
+  assert.deepEqual([second.value.length, second.value[0].name], [1, 'g1']);
+  assert.equal((await send('GET', second.nextLink, { as: one })).body.nextLink, undefined);
+  await assert.rejects(send('GET', `/subscriptions/${S}/resourceGroups/unseen${galleriesOf}`, { as: one }), {
+    code: 'AuthorizationFailed',
+  });
+  assert.deepEqual(await names(`/subscriptions/${S}/resources`), ['g0', 'g1', 'g3']);
   assert.equal((await send('GET', `/subscriptions/${S}/providers/Microsoft.Compute`, { as: one })).status, 200);
   assert.equal((await send('GET', groupPath('seen'), { as: one })).status, 200);
   await assert.rejects(send('GET', groupPath('unseen'), { as: one }), { code: 'AuthorizationFailed' });

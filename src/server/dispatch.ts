@@ -4,7 +4,10 @@
 import { checkApiVersion } from '../arm/api-versions.ts';
 import { KilnError } from '../arm/errors.ts';
 import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
+import type { Resource } from '../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
+import { covers, scopeKey } from '../providers/authorization/grants.ts';
+import { authorizationFailed } from '../providers/authorization/open-roles.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
 import type { ExtensionAnswer } from '../providers/extension.ts';
@@ -88,8 +91,8 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
 
   if (found.kind === 'collection') {
     if (method !== 'GET') throw notAllowed(method, definition.type);
-    await permission('read', found.scope);
-    return await list(found.provider, call(apiVersion), path, request);
+    const readable = await readableIn(roles, caller, `${definition.type}/read`, found.scope);
+    return await list(found.provider, call(apiVersion), path, request, readable);
   }
   const id = found.id;
   const resourceCall: ResourceCall = { ...call(apiVersion), id };
@@ -173,7 +176,30 @@ function findTarget(namespace: string, path: ArmPath): Target {
   );
 }
 
-async function list(provider: ResourceProvider, call: Call, path: ArmPath, request: ArmRequest): Promise<Reply> {
+/**
+ * What of a list the caller may read, by key: all of it, or, for somebody who has a role somewhere below, what is there. Errors: AuthorizationFailed, for those
+ * who may read nothing in the scope.
+ */
+async function readableIn(
+  roles: Roles,
+  caller: Caller,
+  action: string,
+  scope: string,
+): Promise<(key: string) => boolean> {
+  if (await roles.may(caller, action, scope)) return () => true;
+  const at = scopeKey(scope);
+  if (!(await roles.scopes(caller)).some(one => covers(at, one))) throw authorizationFailed(caller, action, scope);
+  const may = await roles.view(caller);
+  return key => may(action, key);
+}
+
+async function list(
+  provider: ResourceProvider,
+  call: Call,
+  path: ArmPath,
+  request: ArmRequest,
+  readable: (key: string) => boolean,
+): Promise<Reply> {
   const { definition } = provider;
   const { subscription, resourceGroup, names } = path;
   const { database } = call.environment;
@@ -198,12 +224,20 @@ async function list(provider: ResourceProvider, call: Call, path: ArmPath, reque
   };
   const { after, size } = pageRequest(call.query);
   // One more than is shown tells whether there is another page.
-  const window = { ...(after !== undefined && { after }), limit: size + 1 };
-  const all = provider.list
-    ? await provider.list({ ...call, scope, window })
-    : await listResources(database, { type: definition.type, ...scope, ...window });
+  const limit = size + 1;
+  const visible: Resource[] = [];
+  for (let last = after; ; ) {
+    const window = { ...(last !== undefined && { after: last }), limit };
+    const found = provider.list
+      ? await provider.list({ ...call, scope, window })
+      : await listResources(database, { type: definition.type, ...scope, ...window });
+    const more = found.filter(one => last === undefined || idKey(one.id) > last);
+    visible.push(...more.filter(one => readable(idKey(one.id))));
+    if (more.length < limit || visible.length >= limit) break;
+    last = idKey(more.at(-1)!.id);
+  }
   const { value, nextLink } = page(
-    all,
+    visible,
     one => idKey(one.id),
     call.query,
     `${call.origin}${request.url.pathname}${request.url.search}`,
