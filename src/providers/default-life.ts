@@ -8,9 +8,10 @@ import type { Answer, ResourceCall, ResourceProvider } from './provider.ts';
 export function defaultPut({ definition }: ResourceProvider) {
   return async (call: ResourceCall, body: JsonObject): Promise<Answer> => {
     if (definition.create !== 'at once') throw readOnly('PUT', definition.type);
+    const { apiVersion, conditions } = call;
     const { resource, created } = await call.environment.database
       .transaction()
-      .execute(trx => putValidated(trx, definition, { id: formatId(call.id), body, apiVersion: call.apiVersion }));
+      .execute(trx => putValidated(trx, definition, { id: formatId(call.id), body, apiVersion, conditions }));
     return { status: created ? 201 : 200, resource };
   };
 }
@@ -29,7 +30,8 @@ export function defaultPatch(provider: ResourceProvider) {
         ...(existing.identity && { identity: existing.identity }),
         properties: merged(existing.properties, body.properties ?? {}),
       };
-      return await putValidated(trx, definition, { id: existing.id, body: whole, apiVersion: call.apiVersion });
+      const { apiVersion, conditions } = call;
+      return await putValidated(trx, definition, { id: existing.id, body: whole, apiVersion, conditions });
     });
     return { status: 200, resource };
   };
@@ -40,7 +42,7 @@ export function defaultRemove({ definition }: ResourceProvider) {
     if (definition.delete !== 'at once') throw readOnly('DELETE', definition.type);
     const removed = await call.environment.database
       .transaction()
-      .execute(trx => deleteResource(trx, formatId(call.id)));
+      .execute(trx => deleteResource(trx, formatId(call.id), call.conditions));
     return { status: removed ? 200 : 204 };
   };
 }

@@ -10,7 +10,7 @@ import { type Database, openDatabase, type Transacting } from '../database/conne
 import { openHome } from '../home.ts';
 import { galleries } from './compute/galleries.ts';
 import { galleryImages } from './compute/gallery-images.ts';
-import { defaultPatch } from './default-life.ts';
+import { defaultPatch, defaultPut, defaultRemove } from './default-life.ts';
 import { deleteResource, putValidated } from './life.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
 import { userAssignedIdentities } from './managed-identity/user-assigned-identities.ts';
@@ -158,4 +158,19 @@ test('two that change different parts of one resource both have their will', asy
   await Promise.all(bodies.map(body => patchGallery(asked, body)));
   const { tags, properties } = (await getResource(store, id))!;
   assert.deepEqual([tags, properties.description], [{ a: 'b' }, 'd']);
+});
+
+test('a condition is judged when the change is made, not when it is asked for', async () => {
+  const id = await gallery('conditional');
+  const { etag } = (await getResource(store, id))!;
+  const asked = call(id, galleries.apiVersions[0]!, { conditions: { ifMatch: `"${etag}"` } });
+  const change = { location: 'eastus', tags: { a: 'b' } };
+  const provider = { definition: galleries };
+  for (const work of [
+    () => defaultPut(provider)(asked, change),
+    () => patchGallery(asked, change),
+    () => defaultRemove(provider)(asked),
+  ])
+    assert.equal(await overtaken(trx => put(galleries, id, {}, trx), work), 'PreconditionFailed');
+  assert.deepEqual((await getResource(store, id))!.tags, {});
 });

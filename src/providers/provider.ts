@@ -3,6 +3,7 @@
  * api-versions, sign-in, roles, paging, 404s, envelopes, operation headers) happens once, in server/. What is left out here behaves as in life.ts.
  */
 import type { Kysely } from 'kysely';
+import type { Caller } from '../arm/caller.ts';
 import type { ResourceId } from '../arm/ids.ts';
 import type { Resource, ResourceType } from '../arm/resource-type.ts';
 import type { JsonObject } from '../arm/shape.ts';
@@ -11,18 +12,8 @@ import type { ServiceLog } from '../database/service-log.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Home } from '../home.ts';
 import type { MachineFactory } from '../machines/machine.ts';
+import type { Conditions } from './conditions.ts';
 import type { StoredResource } from './store.ts';
-
-/** Who calls, as a token says. Nobody else gets this far. */
-export interface Caller {
-  /** The principal's object id: what role assignments name. */
-  readonly objectId: string;
-  /** The application (client) id; a user has that of the client it uses. */
-  readonly clientId: string;
-  readonly tenantId: string;
-  readonly type: 'ServicePrincipal' | 'User';
-  readonly displayName: string;
-}
 
 export interface ProviderEnvironment {
   readonly database: Kysely<Schema>;
@@ -57,6 +48,8 @@ export interface Call {
 /** A call about one resource. */
 export interface ResourceCall extends Call {
   readonly id: ResourceId;
+  /** Of a change: whoever makes it judges them under the resource's lock. */
+  readonly conditions?: Conditions;
 }
 
 /** A call about the resources of a type below something: a subscription, a resource group, a parent resource. */
@@ -95,6 +88,8 @@ export interface ResourceProvider {
   readonly definition: ResourceType;
   /** How answers of this type write the segment; the real providers differ (contract 1.5). Default: resourceGroups. */
   readonly groupSegment?: 'resourcegroups' | 'resourceGroups';
+  /** Answers have no ETag header: those of the real service have none. */
+  readonly untagged?: true;
   /** Default: the row in the store. */
   read?(call: ResourceCall): Promise<Resource | undefined>;
   /** Ordered by id. Default: the rows of the store. */

@@ -2,6 +2,7 @@
  * What a request to Resource Manager means: which resource, which verb, who may. Every type goes through here; what a type does itself stands in its provider.
  */
 import { checkApiVersion } from '../arm/api-versions.ts';
+import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
 import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
 import type { Resource } from '../arm/resource-type.ts';
@@ -12,19 +13,12 @@ import type { Roles } from '../providers/authorization/roles.ts';
 import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
 import type { ExtensionAnswer } from '../providers/extension.ts';
 import { notFoundError } from '../providers/life.ts';
-import type {
-  Answer,
-  Call,
-  Caller,
-  ProviderEnvironment,
-  ResourceCall,
-  ResourceProvider,
-} from '../providers/provider.ts';
+import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider } from '../providers/provider.ts';
 import { EXTENSIONS, findNamespace, PROVIDERS } from '../providers/registry.ts';
-import { getResource, listResources } from '../providers/store.ts';
+import { getResource, listResources, type StoredResource } from '../providers/store.ts';
 import { page, pageRequest } from './paging.ts';
 import type { ArmPath } from './request-path.ts';
-import { shown } from './shown.ts';
+import { shown, taggedBy } from './shown.ts';
 
 export interface ArmRequest {
   readonly method: string;
@@ -95,7 +89,8 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
     return await list(found.provider, call(apiVersion), path, request, readable);
   }
   const id = found.id;
-  const resourceCall: ResourceCall = { ...call(apiVersion), id };
+  const { ifMatch, ifNoneMatch } = request;
+  const resourceCall: ResourceCall = { ...call(apiVersion), id, conditions: { ifMatch, ifNoneMatch } };
   const key = idKey(id);
   if (found.kind === 'action') {
     const actions = new Map(Object.entries(found.provider.actions ?? {}));
@@ -110,27 +105,23 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
       await permission('read', key);
       const resource = await readResource(found.provider, resourceCall);
       if (!resource) throw await notFoundError(environment.database, id);
-      return method === 'HEAD'
-        ? { status: 204 }
-        : { status: 200, body: await shown(found.provider, resource, resourceCall) };
+      if (method === 'HEAD') return { status: 204, headers: tagOf(found.provider, resource) };
+      return await withBody({ status: 200, resource }, found.provider, resourceCall);
     }
     case 'PUT': {
       await permission('write', key);
-      await checkConditions(resourceCall, request);
       const answer = await (found.provider.put ?? defaultPut(found.provider))(resourceCall, bodyOf(request));
       return await withBody(answer, found.provider, resourceCall);
     }
     case 'PATCH': {
       await permission('write', key);
       await requireThere(found.provider, resourceCall);
-      await checkConditions(resourceCall, request);
       const answer = await (found.provider.patch ?? defaultPatch(found.provider))(resourceCall, bodyOf(request));
       return await withBody(answer, found.provider, resourceCall);
     }
     case 'DELETE': {
       await permission('delete', key);
       if (!(await readResource(found.provider, resourceCall))) return { status: 204 };
-      await checkConditions(resourceCall, request);
       return await (found.provider.remove ?? defaultRemove(found.provider))(resourceCall);
     }
     default:
@@ -248,8 +239,12 @@ async function list(
 
 async function withBody(answer: Answer, provider: ResourceProvider, call: ResourceCall): Promise<Answer> {
   if (answer.body !== undefined || !answer.resource) return answer;
-  return { ...answer, body: await shown(provider, answer.resource, call) };
+  const headers = { ...answer.headers, ...tagOf(provider, answer.resource) };
+  return { ...answer, headers, body: await shown(provider, answer.resource, call) };
 }
+
+const tagOf = (provider: ResourceProvider, resource: Resource | StoredResource): Record<string, string> =>
+  provider.untagged || !('etag' in resource) ? {} : taggedBy(resource);
 
 async function readResource(provider: ResourceProvider, call: ResourceCall) {
   if (provider.read) return await provider.read(call);
@@ -258,18 +253,6 @@ async function readResource(provider: ResourceProvider, call: ResourceCall) {
 
 async function requireThere(provider: ResourceProvider, call: ResourceCall): Promise<void> {
   if (!(await readResource(provider, call))) throw await notFoundError(call.environment.database, call.id);
-}
-
-/** `If-Match` and `If-None-Match: *` (contract 2.1). */
-async function checkConditions(call: ResourceCall, { ifMatch, ifNoneMatch }: ArmRequest): Promise<void> {
-  if (ifMatch === undefined && ifNoneMatch === undefined) return;
-  const existing = await getResource(call.environment.database, call.id);
-  const failed = (message: string) => new KilnError('PreconditionFailed', message, { target: idKey(call.id) });
-  if (ifNoneMatch?.trim() === '*' && existing) throw failed('The resource exists already (If-None-Match: *).');
-  if (ifMatch === undefined) return;
-  const tags = ifMatch.split(',').map(tag => tag.trim().replace(/^W\//, '').replaceAll('"', ''));
-  if (!existing || !(tags.includes('*') || tags.includes(existing.etag)))
-    throw failed(`The condition '${ifMatch}' in the If-Match header is not fulfilled.`);
 }
 
 function bodyOf({ body }: ArmRequest): JsonObject {

@@ -11,6 +11,7 @@ import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { RETRY_AFTER } from './operations.ts';
 import { page } from './paging.ts';
 import { anyTag } from './resource-list.ts';
+import { taggedBy } from './shown.ts';
 
 /** What roles have to allow; the real one's name is longer than the type's. */
 const PERMISSION = 'Microsoft.Resources/subscriptions/resourceGroups';
@@ -21,7 +22,8 @@ export async function resourceGroup(
   apiVersion: string,
 ): Promise<Reply> {
   const { database } = environment;
-  const { path, method, caller } = request;
+  const { path, method, caller, ifMatch, ifNoneMatch } = request;
+  const conditions = { ifMatch, ifNoneMatch };
   const id = resourceGroupId(path.subscription!, path.resourceGroup!);
   const allowed = (verb: string) => roles.require(caller, `${PERMISSION}/${verb}`, id);
   switch (method) {
@@ -30,19 +32,24 @@ export async function resourceGroup(
       await allowed('read');
       const group = await getResource(database, id);
       if (!group) throw await notFoundError(database, parseId(id));
-      return method === 'HEAD' ? { status: 204 } : { status: 200, body: shownGroup(group) };
+      return method === 'HEAD'
+        ? { status: 204, headers: taggedBy(group) }
+        : { status: 200, body: shownGroup(group), headers: taggedBy(group) };
     }
     case 'PUT': {
       await allowed('write');
-      const { resource, created } = await putGroup(database, { id, body: objectOf(request.body), apiVersion });
-      return { status: created ? 201 : 200, body: shownGroup(resource) };
+      const body = objectOf(request.body);
+      const { resource, created } = await putGroup(database, { id, body, apiVersion, conditions });
+      return { status: created ? 201 : 200, body: shownGroup(resource), headers: taggedBy(resource) };
     }
-    case 'PATCH':
+    case 'PATCH': {
       await allowed('write');
-      return { status: 200, body: shownGroup(await patchGroup(database, id, objectOf(request.body))) };
+      const group = await patchGroup(database, id, objectOf(request.body), conditions);
+      return { status: 200, body: shownGroup(group), headers: taggedBy(group) };
+    }
     case 'DELETE': {
       await allowed('delete');
-      const operation = await deleteGroup(environment, id, caller.objectId);
+      const operation = await deleteGroup(environment, id, caller.objectId, conditions);
       return { status: 202, headers: resultHeaders(request, operation) };
     }
     default:

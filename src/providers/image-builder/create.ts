@@ -14,6 +14,7 @@ import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import { download } from '../../images/catalogue/download.ts';
+import { type Conditions, requireConditions } from '../conditions.ts';
 import { putValidated, requireResource } from '../life.ts';
 import type { ProviderEnvironment } from '../provider.ts';
 import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
@@ -44,6 +45,7 @@ export interface PutTemplateOptions {
   readonly where: 'here' | 'anywhere';
   /** Object id. */
   readonly caller?: string;
+  readonly conditions?: Conditions | undefined;
 }
 
 interface CreateInput {
@@ -67,11 +69,12 @@ export async function putTemplate(
   database: Kysely<Schema>,
   options: PutTemplateOptions,
 ): Promise<PutTemplate> {
-  const { id, body, apiVersion, local, catalogue, where, caller } = options;
+  const { id, body, apiVersion, local, catalogue, where, caller, conditions } = options;
   const revise = local || (options.revise ?? false);
   return await database.transaction().execute(async trx => {
     await lockTemplate(trx, id);
     const existing = await getResource(trx, id);
+    requireConditions(conditions, id, existing);
     const active = await activeRun(trx, id);
     // Who may not replace it is told so by putValidated, running or not.
     if (revise && active) throw local ? await runInProgress(trx, id) : notAllowed('write', existing!, active.state);

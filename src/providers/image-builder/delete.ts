@@ -5,6 +5,7 @@ import { type Transacting, whenReachable } from '../../database/connection.ts';
 import type { OperationRow, Schema } from '../../database/schema.ts';
 import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
+import { requireConditions } from '../conditions.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
 import { removeImages } from '../resources/group-images.ts';
 import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
@@ -32,6 +33,7 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
     await lockTemplate(trx, idKey(call.id));
     const template = await getResource(trx, call.id);
     if (!template) return { status: 204 };
+    requireConditions(call.conditions, call.id, template);
     const location = template.location!;
     const state = provisioningState(template);
     const last = state === 'Deleting' ? await lastDeletion(trx, template) : undefined;

@@ -22,6 +22,7 @@ import { validateTemplate } from './validate.ts';
 export const imageTemplatesProvider: ResourceProvider = Object.freeze({
   definition: imageTemplates,
   groupSegment: 'resourcegroups',
+  untagged: true,
   read,
   list,
   put,
@@ -77,6 +78,7 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
     revise: environment.options.reviseTemplates,
     where: 'anywhere',
     caller: call.caller.objectId,
+    conditions: call.conditions,
   });
   const shown = created ? resource : withRun(resource, await lastRun(environment.database, resource));
   return { status: created ? 201 : 200, resource: shown, operation: { id: operation, location: resource.location! } };

@@ -10,6 +10,7 @@ import { vhdLocation } from './staged-blobs.ts';
 export const runOutputsProvider: ResourceProvider = Object.freeze({
   definition: runOutputs,
   groupSegment: 'resourcegroups',
+  untagged: true,
   async read({ environment: { database }, id, origin }: ResourceCall): Promise<Resource | undefined> {
     const row = await database
       .selectFrom('run_output')

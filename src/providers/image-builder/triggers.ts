@@ -4,9 +4,10 @@ import { KilnError } from '../../arm/errors.ts';
 import { formatId, idKey, parentId } from '../../arm/ids.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
+import { requireConditions } from '../conditions.ts';
 import { putValidated, requireResource } from '../life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
-import { patchProperties } from '../store.ts';
+import { getResource, lockResource, patchProperties } from '../store.ts';
 import { TRIGGER_CREATE_KIND, TRIGGER_DELETE_KIND, type TriggerInput } from './triggers-operations.ts';
 import { TRIGGER_TYPE, triggers } from './triggers-type.ts';
 
@@ -18,6 +19,7 @@ const CREATE_SECONDS = 120;
 export const triggersProvider: ResourceProvider = Object.freeze({
   definition: triggers,
   groupSegment: 'resourcegroups',
+  untagged: true,
   put,
   remove,
   /** In the order of the recordings. */
@@ -33,12 +35,13 @@ const statusOf = ({ code, message, time }: JsonObject): JsonObject => ({ code, m
 
 async function put(call: ResourceCall, body: JsonObject): Promise<Answer> {
   const { engine, database } = call.environment;
+  const { apiVersion, conditions } = call;
   const id = formatId(call.id);
   return await database.transaction().execute(async trx => {
     const templateKey = idKey(parentId(call.id)!);
     // Two triggers at once would both find no other; and the template must stay what it is.
     await trx.selectFrom('resource').select('id').where('id', '=', templateKey).forUpdate().execute();
-    const { resource, created } = await putValidated(trx, triggers, { id, body, apiVersion: call.apiVersion });
+    const { resource, created } = await putValidated(trx, triggers, { id, body, apiVersion, conditions });
     const template = await requireResource(trx, templateKey);
     if (created) await checkQuota(trx, call.id.subscription, template.location!);
     const operation = await submit(trx, call, TRIGGER_CREATE_KIND, engine);
@@ -50,6 +53,8 @@ async function remove(call: ResourceCall): Promise<Answer> {
   const { engine, database } = call.environment;
   return await database.transaction().execute(async trx => {
     const template = await requireResource(trx, formatId(parentId(call.id)!));
+    await lockResource(trx, call.id);
+    requireConditions(call.conditions, call.id, await getResource(trx, call.id));
     if (!(await patchProperties(trx, call.id, { provisioningState: 'Deleting' }))) return { status: 204 };
     const operation = await submit(trx, call, TRIGGER_DELETE_KIND, engine);
     return { status: 202, operation: { id: operation, location: template.location! } };

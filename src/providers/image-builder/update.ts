@@ -9,6 +9,7 @@ import type { JsonObject } from '../../arm/shape.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json } from '../../database/json.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
+import { requireConditions } from '../conditions.ts';
 import { notFoundError, requireResource } from '../life.ts';
 import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
 import { getResource, patchProperties, waitsFor, writeOperation } from '../store.ts';
@@ -67,6 +68,7 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
   return await database.transaction().execute(async trx => {
     await lockTemplate(trx, idKey(call.id));
     const now = await requireResource(trx, formatId(call.id));
+    requireConditions(call.conditions, call.id, now);
     const run = await lastRun(trx, now);
     const before = provisioningState(now);
     const busy = run !== undefined && ACTIVE.includes(run.state);

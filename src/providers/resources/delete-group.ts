@@ -10,6 +10,7 @@ import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
+import { type Conditions, requireConditions } from '../conditions.ts';
 import { removeTemplate } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
@@ -30,12 +31,14 @@ export async function deleteGroup(
   id: string,
   caller: string,
 ): Promise<string> {
+  conditions?: Conditions,
   const key = idKey(id);
   return await database.transaction().execute(async trx => {
     await trx.selectFrom('resource').select('id').where('id', '=', key).forUpdate().execute();
     const group = await getResource(trx, key);
     if (!group) throw await notFoundError(trx, parseId(id));
     if (isDeleting(group)) {
+    requireConditions(conditions, id, group);
       const open = await openDeletion(trx, key);
       if (open !== undefined) return open;
     }

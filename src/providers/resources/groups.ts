@@ -6,7 +6,8 @@ import { findRegion, REGIONS } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import { brokenTags } from '../../arm/tags.ts';
 import type { Schema } from '../../database/schema.ts';
-import { groupBeingDeleted, notFoundError, type PutResult, putValidated } from '../life.ts';
+import { type Conditions, requireConditions } from '../conditions.ts';
+import { groupBeingDeleted, notFoundError, type PutRequest, type PutResult, putValidated } from '../life.ts';
 import {
   getResource,
   listResources,
@@ -24,7 +25,7 @@ export const isDeleting = ({ properties }: Pick<StoredResource, 'properties'>): 
 /** Errors: LocationRequired, LocationNotAvailableForResourceGroup, InvalidResourceGroupLocation, ResourceGroupBeingDeleted, InvalidParameter. */
 export async function putGroup(
   database: Kysely<Schema>,
-  request: { readonly id: string; readonly body: unknown; readonly apiVersion: string },
+  request: Pick<PutRequest, 'id' | 'body' | 'apiVersion' | 'conditions'>,
 ): Promise<PutResult> {
   const { name } = parseId(request.id);
   const location = isObject(request.body) ? request.body.location : undefined;
@@ -38,6 +39,7 @@ export async function putGroup(
     // Of two that make it at once, the second finds it.
     await lockResource(trx, request.id);
     const existing = await getResource(trx, request.id);
+    requireConditions(request.conditions, request.id, existing);
     if (existing && isDeleting(existing)) throw groupBeingDeleted(name);
     if (existing && typeof location === 'string' && findRegion(location)?.name !== existing.location)
       throw new KilnError(
@@ -50,11 +52,17 @@ export async function putGroup(
 }
 
 /** Tags that are given replace all. Errors: ResourceGroupNotFound, ResourceGroupBeingDeleted, InvalidParameter. */
-export async function patchGroup(database: Kysely<Schema>, id: string, body: JsonObject): Promise<StoredResource> {
+export async function patchGroup(
+  database: Kysely<Schema>,
+  id: string,
+  body: JsonObject,
+  conditions?: Conditions,
+): Promise<StoredResource> {
   return await database.transaction().execute(async trx => {
     await trx.selectFrom('resource').select('id').where('id', '=', idKey(id)).forUpdate().execute();
     const existing = await getResource(trx, id);
     if (!existing) throw await notFoundError(trx, parseId(id));
+    requireConditions(conditions, id, existing);
     if (isDeleting(existing)) throw groupBeingDeleted(existing.name);
     const tags = body.tags === undefined ? existing.tags : tagsOf(body.tags);
     const changed = await putResource(trx, {
