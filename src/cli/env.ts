@@ -138,7 +138,8 @@ async function asPrincipal(
   { appId, password, tenant }: Credentials,
   subscriptions: readonly AzSubscription[],
 ): Promise<Record<string, string>> {
-  const directory = join(home.root, 'azure');
+  // One for each: signing in elsewhere must not change who az is here.
+  const directory = join(home.root, 'azure', appId.toLowerCase());
   const { body } = await server.ask('/metadata/az-cloud-config');
   await writeAzConfig(directory, {
     cloud: CLOUD_NAME,

@@ -113,13 +113,14 @@ test('kiln env sets up a shell that has nothing else', async () => {
   const variables = await json('env');
   assert.equal(variables.KILN_ENDPOINT, origin);
   assert.equal(variables.AZURE_AUTHORITY_HOST, origin);
-  assert.equal(variables.AZURE_CONFIG_DIR, join(home.path, 'azure'));
+  const directory = join(home.path, 'azure', variables.AZURE_CLIENT_ID);
+  assert.equal(variables.AZURE_CONFIG_DIR, directory);
   assert.equal(variables.ARM_METADATA_HOSTNAME, new URL(origin).host);
   for (const [name, value] of Object.entries(variables)) assert.ok(stdout.includes(`export ${name}='${value}';\n`));
   const bundle = await readFile(variables.SSL_CERT_FILE, 'utf8');
   assert.ok(bundle.includes(await readFile(variables.NODE_EXTRA_CA_CERTS, 'utf8')));
   assert.ok(bundle.match(/BEGIN CERTIFICATE/g)!.length > 10, 'the system’s own authorities are trusted still');
-  const clouds = await readFile(join(home.path, 'azure/clouds.config'), 'utf8');
+  const clouds = await readFile(join(directory, 'clouds.config'), 'utf8');
   assert.match(clouds, new RegExp(`endpoint_active_directory = ${origin}/adfs\n`));
 
   const powershell = await inHome('env', '--shell', 'powershell');
