@@ -3,10 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { LOCAL_TENANT } from '../arm/ids.ts';
+import { OWNER } from '../arm/role-ids.ts';
 import type { Database } from '../database/connection.ts';
 import { writePrivate } from '../disks/private-file.ts';
 import type { Home } from '../home.ts';
-import { OWNER } from '../providers/authorization/built-in-roles.ts';
 import { addSecret, createPrincipal } from './principals.ts';
 
 /** What a client signs in with; the form of `az ad sp create-for-rbac`, which other tools read. */

@@ -1,12 +1,12 @@
 /** Who callers are: principals with their secrets, and tokens for them. */
 import type { JWK } from 'jose';
+import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
 import { LOCAL_TENANT } from '../arm/ids.ts';
 import type { Database } from '../database/connection.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import { openSession } from '../database/session.ts';
 import type { Home } from '../home.ts';
-import type { Caller } from '../providers/provider.ts';
 import { type Audience, audiencesOf } from './audiences.ts';
 import { openKeys } from './keys.ts';
 import {

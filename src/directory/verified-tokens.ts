@@ -1,5 +1,5 @@
 /** Tokens that were proven a moment ago: a client sends the same one with every request, and neither RSA nor the database need be asked each time. */
-import type { Caller } from '../providers/provider.ts';
+import type { Caller } from '../arm/caller.ts';
 import type { VerifiedToken } from './tokens.ts';
 
 const MOST = 1000;

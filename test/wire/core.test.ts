@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { READER } from '../../src/providers/authorization/built-in-roles.ts';
+import { READER } from '../../src/arm/role-ids.ts';
 import { SUBSCRIPTION as S, startTestServer, type TestServer } from '../server.ts';
 
 let server: TestServer;

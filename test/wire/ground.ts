@@ -1,7 +1,7 @@
 /** What templates of the wire tests stand on: a group, an identity that may write into it, a gallery with a definition. All made over HTTP. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { CONTRIBUTOR } from '../../src/providers/authorization/built-in-roles.ts';
+import { CONTRIBUTOR } from '../../src/arm/role-ids.ts';
 import { SUBSCRIPTION, type TestServer } from '../server.ts';
 
 export interface Ground {

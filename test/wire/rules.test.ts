@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { connect } from 'node:tls';
-import { CONTRIBUTOR, READER } from '../../src/providers/authorization/built-in-roles.ts';
+import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
 import { type Ground, makeGround, NEWEST, plainTemplate, TEMPLATES } from './ground.ts';
 

@@ -2,11 +2,12 @@
  * Roles, kept in memory: every request asks several times. A change is told by the database (a trigger on the tables notifies, whoever writes), so that
  * another process's is heard of, too; a refusal is only said after a look at the rows, so that a new role works at once.
  */
+
+import type { Caller } from '../../arm/caller.ts';
 import { KilnError } from '../../arm/errors.ts';
 import type { Database } from '../../database/connection.ts';
 import type { ServiceLog } from '../../database/service-log.ts';
 import { openSession } from '../../database/session.ts';
-import type { Caller } from '../provider.ts';
 import { type Grants, readGrants } from './grants.ts';
 import type { Roles } from './roles.ts';
 

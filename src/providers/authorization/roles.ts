@@ -1,5 +1,5 @@
 /** What roles allow. */
-import type { Caller } from '../provider.ts';
+import type { Caller } from '../../arm/caller.ts';
 
 export interface Roles {
   /** Whether the caller's roles, assigned on the scope or above it, allow an action (`Microsoft.Compute/galleries/read`). */
