@@ -30,15 +30,15 @@ export async function deleteGroup(
   { database, engine }: { readonly database: Kysely<Schema>; readonly engine: Engine },
   id: string,
   caller: string,
-): Promise<string> {
   conditions?: Conditions,
+): Promise<string> {
   const key = idKey(id);
   return await database.transaction().execute(async trx => {
     await trx.selectFrom('resource').select('id').where('id', '=', key).forUpdate().execute();
     const group = await getResource(trx, key);
     if (!group) throw await notFoundError(trx, parseId(id));
-    if (isDeleting(group)) {
     requireConditions(conditions, id, group);
+    if (isDeleting(group)) {
       const open = await openDeletion(trx, key);
       if (open !== undefined) return open;
     }
