@@ -348,6 +348,12 @@ export const ERRORS = Object.freeze({
   ServerUnavailable: entry('host', 503, 'No server answers for the state directory.', 'Start one: `kiln serve`.'),
 
   // Conflicts
+  ServerRunning: entry(
+    'conflict',
+    409,
+    'A server runs on this state directory already.',
+    'Use it, end it, or take another state directory with --home.',
+  ),
   Conflict: entry(
     'conflict',
     409,

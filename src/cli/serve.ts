@@ -15,7 +15,7 @@ import { openService } from '../service.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { onInterrupt } from './interrupt.ts';
 import { ensureRequirements } from './requirements.ts';
-import { readServerFile, removeServerFile, writeServerFile } from './server-file.ts';
+import { removeServerFile, requireNoServer, writeServerFile } from './server-file.ts';
 import { paint, printable } from './terminal.ts';
 
 /** Operations at a time that are no builds: creations, which mostly wait for downloads, and deletions. */
@@ -80,6 +80,7 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
   });
   stack.defer(() => service.close());
   const { home, database, environment } = service;
+  await requireNoServer(home);
   for (const id of options.subscription) await ensureSubscription(database.kysely, id);
   const isFirst = await ensureAdministrator(home, database);
   const tls = await openTls(home, { hosts: [options.host, ...(named ? [named.hostname] : [])] });
@@ -98,16 +99,16 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
     log,
     ...(named && { origin: named.origin }),
     ...(global.verbose && { onAnswer: sayRequest }),
-  }).catch(async error => {
-    throw await listenError(error, options, home);
+  }).catch(error => {
+    throw listenError(error, options);
   });
   stack.defer(() => server.close());
   origin = server.origin;
+  await writeServerFile(home, { origin, ca: tls.caPath, startedAt: new Date().toISOString() });
+  stack.defer(() => removeServerFile(home));
   await service.engine.serve({ concurrency: SHORT_OPERATIONS, builds });
   const triggers = startTriggers({ environment, intervalSeconds });
   stack.defer(() => triggers.close());
-  await writeServerFile(home, { origin, pid: process.pid, ca: tls.caPath, startedAt: new Date().toISOString() });
-  stack.defer(() => removeServerFile(home));
   say({ origin, home, isFirst, builds }, global);
   await stopping.promise;
 }
@@ -169,20 +170,15 @@ function originOf(text: string): URL {
   throw new KilnError('UsageError', `--origin takes a URL such as https://kiln.example.org:8443, not "${text}".`);
 }
 
-async function listenError(error: NodeJS.ErrnoException, options: ServeOptions, home: Home): Promise<unknown> {
-  const { host, port } = options;
+function listenError(error: NodeJS.ErrnoException, { host, port }: ServeOptions): unknown {
   const at = `${host}:${port}`;
   const failed = (message: string, hint: string) => new KilnError('ListenFailed', message, { hint, cause: error });
   switch (error.code) {
-    case 'EADDRINUSE': {
-      const other = await readServerFile(home);
+    case 'EADDRINUSE':
       return failed(
         `Another program listens at ${at} already.`,
-        other && new URL(other.origin).port === port
-          ? `It may be the server of this state directory, process ${other.pid}; else choose another --port.`
-          : 'Choose another --port; 0 takes any that is free.',
+        'It may be the server of another state directory. Choose another --port; 0 takes any that is free.',
       );
-    }
     case 'EACCES':
       return failed(`This user may not listen at ${at}.`, 'Ports below 1024 are for root; choose another --port.');
     case 'EADDRNOTAVAIL':

@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
 import { readIfThere, writePrivate } from '../disks/private-file.ts';
 import type { Home } from '../home.ts';
+import { alive, ownRecord } from '../machines/qemu/process-record.ts';
 
 export interface ServerFile {
   /** `https://127.0.0.1:8443`. */
   readonly origin: string;
   readonly pid: number;
+  /** Of the process: numbers are used again. */
+  readonly startTime: string;
   /** File with the certificate of the authority that clients trust. */
   readonly ca: string;
   readonly startedAt: string;
@@ -20,8 +23,24 @@ const PATIENCE = 15_000;
 
 const pathOf = (home: Home) => join(home.root, 'server.json');
 
-export async function writeServerFile(home: Home, file: ServerFile): Promise<void> {
-  await writePrivate(pathOf(home), `${JSON.stringify(file, null, 2)}\n`);
+/** Of this process. Errors: ServerRunning. */
+export async function writeServerFile(
+  home: Home,
+  file: Pick<ServerFile, 'origin' | 'ca' | 'startedAt'>,
+): Promise<void> {
+  await requireNoServer(home);
+  await writePrivate(pathOf(home), `${JSON.stringify({ ...file, ...ownRecord() }, null, 2)}\n`);
+}
+
+/** One server a directory: with two, commands would speak to either. What a killed one left does not count. Errors: ServerRunning. */
+export async function requireNoServer(home: Home): Promise<void> {
+  const other = await readServerFile(home);
+  if (!other || other.pid === process.pid || !alive(other)) return;
+  throw new KilnError(
+    'ServerRunning',
+    `A server runs on the state directory ${home.root} already: process ${other.pid}, at ${other.origin}.`,
+    { hint: `Use that one; or end it: kill ${other.pid}; or give this one a directory of its own with --home.` },
+  );
 }
 
 /** At the end of a server; one that took its place meanwhile keeps its own. */
@@ -34,7 +53,8 @@ export async function readServerFile(home: Home): Promise<ServerFile | undefined
   const text = await readIfThere(pathOf(home));
   try {
     const file = JSON.parse(text ?? '') as ServerFile;
-    return typeof file.origin === 'string' && typeof file.ca === 'string' ? file : undefined;
+    const { origin, ca, startTime } = file;
+    return [origin, ca, startTime].every(value => typeof value === 'string') ? file : undefined;
   } catch {
     return undefined;
   }

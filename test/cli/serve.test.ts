@@ -165,24 +165,49 @@ test('a wrong principal is refused as a whole', async () => {
   assert.deepEqual(await json('principal', 'list'), before_);
 });
 
-test('a port that is taken, an address that is not here and bad options are one clear error', async () => {
-  const { port } = new URL(origin);
+test('bad options are one clear error', async () => {
   for (const [args, exitCode, message] of [
-    [
-      ['--port', port],
-      5,
-      new RegExp(`^error: Another program listens at 127.0.0.1:${port} already.\n  hint: .*process`),
-    ],
-    [['--port', '0', '--host', 'nosuch.invalid'], 5, /^error: This host has no address nosuch.invalid.\n/],
     [['--port', '-1'], 2, /^error: --port takes a whole number/],
     [['--workers', 'many'], 2, /^error: --workers takes a whole number/],
     [['--origin', 'http://kiln.example.org'], 2, /^error: --origin takes a URL/],
-    [['--port', '0', '--subscription', 'mine'], 2, /^error: /],
   ] as const) {
     const outcome = await inHome('serve', ...args);
     assert.equal(outcome.exitCode, exitCode, args.join(' ') + outcome.stderr);
     assert.match(outcome.stderr, message);
   }
+});
+
+test('a port that is taken, an address that is not here, a subscription that is none', async () => {
+  const other = await temporaryHome();
+  const { port } = new URL(origin);
+  try {
+    for (const [args, exitCode, message] of [
+      [['--port', port], 5, new RegExp(`^error: Another program listens at 127.0.0.1:${port} already.\n  hint: `, 'm')],
+      [['--port', '0', '--host', 'nosuch.invalid'], 5, /^error: This host has no address nosuch.invalid.\n/m],
+      [['--port', '0', '--subscription', 'mine'], 2, /^error: /m],
+    ] as const) {
+      const outcome = await kiln(['--home', other.path, 'serve', ...args], CLEAN);
+      assert.equal(outcome.exitCode, exitCode, args.join(' ') + outcome.stderr);
+      assert.match(outcome.stderr, message);
+    }
+  } finally {
+    await other.remove();
+  }
+});
+
+test('a second server on a state directory is refused; what a killed one left is not in the way', async () => {
+  const before_ = await readFile(join(home.path, 'server.json'), 'utf8');
+  const second = await inHome('serve', '--port', '0');
+  assert.equal(second.exitCode, 6, second.stderr);
+  assert.ok(second.stderr.includes(`process ${server.child.pid}, at ${origin}.`), second.stderr);
+  assert.equal(await readFile(join(home.path, 'server.json'), 'utf8'), before_);
+  assert.equal((await ask(SUBSCRIPTIONS)).status, 401);
+
+  server.child.kill('SIGKILL');
+  await server.ended;
+  assert.equal(await readFile(join(home.path, 'server.json'), 'utf8'), before_);
+  server = await serve('-v');
+  assert.equal((await json('env')).KILN_ENDPOINT, origin);
 });
 
 test('the server ends gracefully, leaves nothing running, and comes back as it was', async () => {
