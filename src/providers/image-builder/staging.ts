@@ -18,6 +18,7 @@ import { getResource, listResources, patchProperties, putResource, type StoredRe
 import { type Acting, requireRights } from './links.ts';
 import { lockTemplate } from './lock.ts';
 import { parseGroup } from './rules.ts';
+import { TEMPLATE_TYPE } from './validate.ts';
 
 type Tags = Readonly<Record<string, string>>;
 
@@ -91,6 +92,20 @@ export async function openStaging(
     const staging: Staging = { made, account, wrote, replaced };
     return (await patchProperties(trx, template.id, { exactStagingResourceGroup: group, staging }))!;
   });
+}
+
+/**
+ * A group that was deleted is no template's any more: one that somebody makes under its name later is theirs alone, and goes with no template. To be called in
+ * the transaction that removes the group.
+ */
+export async function forgetStaging(trx: Transacting, group: string): Promise<void> {
+  await trx
+    .updateTable('resource')
+    .set({ properties: sql`(properties - 'staging') || '{"exactStagingResourceGroup": ""}'::jsonb` as never })
+    .where(sql<boolean>`lower(type) = ${TEMPLATE_TYPE.toLowerCase()}`)
+    .where('subscription', '=', parseId(group).subscription.toLowerCase())
+    .where(sql<boolean>`lower(properties ->> 'exactStagingResourceGroup') = ${idKey(group)}`)
+    .execute();
 }
 
 /** From here to the end of the transaction nothing gets into the group. */

@@ -13,6 +13,7 @@ import type { Home } from '../../home.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
 import { removeTemplate } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
+import { forgetStaging } from '../image-builder/staging.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
 import { getResource, lockResource, patchProperties, removeResource, waitsFor, writeOperation } from '../store.ts';
@@ -191,6 +192,7 @@ async function removeEmpty(database: Kysely<Schema>, groupId: string, operation:
       .where('id', '!=', idKey(id))
       .executeTakeFirst();
     if (left) return false;
+    await forgetStaging(trx, groupId);
     await removeResource(trx, id);
     return true;
   });
