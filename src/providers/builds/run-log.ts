@@ -69,29 +69,38 @@ export interface FollowOptions {
   /** The first line that the reader has not seen. */
   readonly from: number;
   readonly signal: AbortSignal;
-  /** For tests: between two looks (ms). */
+  /** Whether the reader may read on: asked now and then, for a log is followed for hours. */
+  readonly allowed: () => Promise<boolean>;
+  /** For tests: between two looks, and between two questions whether the reader may (ms). */
   readonly poll?: number;
+  readonly ask?: number;
 }
 
 /**
  * Server-sent events, until the run has ended: one for each line (`id`: its number; `data`: seq, at, phase, stream, text), `restart` when a worker died and
- * another one builds from the beginning, and at last `end` with the run's state.
+ * another one builds from the beginning, and at last `end` with the run's state. Without that it ends for a reader who may not read it any more.
  */
 export async function* followLog(
   database: Kysely<Schema>,
   runId: string,
-  { from, signal, poll = SOON }: FollowOptions,
+  { from, signal, allowed, poll = SOON, ask = HEARTBEAT }: FollowOptions,
 ): AsyncGenerator<string> {
   let next = from;
   let last: Date | undefined;
   let wait = poll;
   let spoken = Date.now();
+  let asked = Date.now();
+  const refused = async (): Promise<boolean> => {
+    if (Date.now() - asked < ask) return false;
+    asked = Date.now();
+    return !(await allowed());
+  };
   // Something at once: the client learns that it is connected.
   yield `retry: ${RETRY}\n\n`;
   while (!signal.aborted) {
     // Read before the lines: what a run wrote before it ended is then surely among them.
     const run = await standing(database, runId, next - 1);
-    if (!run) return;
+    if (!run || (await refused())) return;
     if (next > 0 && (run.last_at === null || (last && run.last_at.getTime() !== last.getTime()))) {
       next = 0;
       last = undefined;
@@ -105,7 +114,7 @@ export async function* followLog(
       last = lines.at(-1)!.at;
       for (const piece of pieces(lines.map(lineEvent))) {
         yield piece;
-        if (signal.aborted) return;
+        if (signal.aborted || (await refused())) return;
       }
       spoken = Date.now();
       wait = poll;

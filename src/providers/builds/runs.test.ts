@@ -24,6 +24,7 @@ const S = '11111111-2222-3333-4444-555555555555';
 const TEMPLATE = resourceId(S, 'g', imageTemplates.type, 'Web');
 const BASE = `https://localhost:8443${TEMPLATE}/providers/Kiln.Builds/runs`;
 const never = new AbortController().signal;
+const allowed = async () => true;
 
 let home: Home;
 let database: Database;
@@ -298,7 +299,7 @@ test('a log is followed to its end, as it grows', async () => {
   await deleteRuns();
   const id = await insertRun();
   await insertLines(id, 0, ['one', 'two\nwith an end', 'd\u0061ta: three']);
-  const followed = followLog(database.kysely, id, { from: 0, signal: never, poll: 5 });
+  const followed = followLog(database.kysely, id, { from: 0, signal: never, allowed, poll: 5 });
   let text = '';
   const upTo = async (pattern: RegExp) => {
     while (!pattern.test(text)) {
@@ -356,11 +357,28 @@ test('whoever comes again goes on where they were', async () => {
   );
 });
 
+test('a log ends for a reader who may not read it any more', async () => {
+  await deleteRuns();
+  const id = await insertRun();
+  await insertLines(id, 0, ['one']);
+  let may = true;
+  const options = { from: 0, signal: never, allowed: async () => may, poll: 5, ask: 0 };
+  const followed = followLog(database.kysely, id, options);
+  let text = '';
+  while (!/one/.test(text)) text += (await followed.next()).value;
+  await insertLines(id, 1, ['two']);
+  while (!/two/.test(text)) text += (await followed.next()).value;
+  may = false;
+  await insertLines(id, 2, ['three']);
+  for await (const piece of followed) text += piece;
+  assert.doesNotMatch(text, /three|event: end/);
+});
+
 test('a log that another worker begins anew is told from the beginning', async () => {
   await deleteRuns();
   const id = await insertRun();
   await insertLines(id, 0, ['old one', 'old two']);
-  const followed = followLog(database.kysely, id, { from: 0, signal: never, poll: 5 });
+  const followed = followLog(database.kysely, id, { from: 0, signal: never, allowed, poll: 5 });
   let text = '';
   while (!/old two/.test(text)) text += (await followed.next()).value;
   await database.kysely.deleteFrom('log_line').where('run_id', '=', id).execute();
@@ -379,7 +397,7 @@ test('readers that stand still hold neither connections nor more than a piece', 
     0,
     Array.from({ length: 2000 }, () => 'x'.repeat(1000)),
   );
-  const readers = Array.from({ length: 30 }, () => followLog(database.kysely, id, { from: 0, signal: never }));
+  const readers = Array.from({ length: 30 }, () => followLog(database.kysely, id, { from: 0, signal: never, allowed }));
   for (const reader of readers) {
     await reader.next();
     const { value } = await reader.next();
