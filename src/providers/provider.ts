@@ -3,6 +3,7 @@
  * api-versions, sign-in, roles, paging, 404s, envelopes, operation headers) happens once, in server/. What is left out here behaves as in life.ts.
  */
 import type { Kysely } from 'kysely';
+import type { Caller } from '../arm/caller.ts';
 import type { ResourceId } from '../arm/ids.ts';
 import type { Resource, ResourceType } from '../arm/resource-type.ts';
 import type { JsonObject } from '../arm/shape.ts';
@@ -13,17 +14,6 @@ import type { Home } from '../home.ts';
 import type { MachineFactory } from '../machines/machine.ts';
 import type { Conditions } from './conditions.ts';
 import type { StoredResource } from './store.ts';
-
-/** Who calls, as a token says. Nobody else gets this far. */
-export interface Caller {
-  /** The principal's object id: what role assignments name. */
-  readonly objectId: string;
-  /** The application (client) id; a user has that of the client it uses. */
-  readonly clientId: string;
-  readonly tenantId: string;
-  readonly type: 'ServicePrincipal' | 'User';
-  readonly displayName: string;
-}
 
 export interface ProviderEnvironment {
   readonly database: Kysely<Schema>;

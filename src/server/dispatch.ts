@@ -2,6 +2,7 @@
  * What a request to Resource Manager means: which resource, which verb, who may. Every type goes through here; what a type does itself stands in its provider.
  */
 import { checkApiVersion } from '../arm/api-versions.ts';
+import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
 import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
 import type { Resource } from '../arm/resource-type.ts';
@@ -12,14 +13,7 @@ import type { Roles } from '../providers/authorization/roles.ts';
 import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
 import type { ExtensionAnswer } from '../providers/extension.ts';
 import { notFoundError } from '../providers/life.ts';
-import type {
-  Answer,
-  Call,
-  Caller,
-  ProviderEnvironment,
-  ResourceCall,
-  ResourceProvider,
-} from '../providers/provider.ts';
+import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider } from '../providers/provider.ts';
 import { EXTENSIONS, findNamespace, PROVIDERS } from '../providers/registry.ts';
 import { getResource, listResources, type StoredResource } from '../providers/store.ts';
 import { page, pageRequest } from './paging.ts';
