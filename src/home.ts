@@ -113,10 +113,14 @@ async function checkVersion(root: string): Promise<void> {
     if (text === undefined) return await writeVersion(path);
     const version = Number(text.trim());
     if (!Number.isInteger(version) || version < 1)
-      throw new KilnError('StateUnwritable', `${path} does not hold the number of a layout: ${text.slice(0, 40)}`, {
-        target: path,
-        hint: 'Is this the state directory of Kiln? Choose another --home.',
-      });
+      throw new KilnError(
+        'StateUnwritable',
+        `${path} does not hold the number of a layout: ${JSON.stringify(text.trim().slice(0, 40))}.`,
+        {
+          target: path,
+          hint: 'Is this the state directory of Kiln? Choose another --home.',
+        },
+      );
     if (version > HOME_VERSION)
       throw new KilnError(
         'StateTooNew',

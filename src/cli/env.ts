@@ -27,7 +27,7 @@ interface EnvOptions {
 export function register(command: Command): void {
   command
     .addOption(new Option('--shell <name>', 'whose commands to print').choices(SHELLS).default('sh'))
-    .option('--credentials <file>', 'sign in with what `kiln principal create --json` printed (default: admin.json)')
+    .option('--credentials <file>', 'sign in with what `kiln principal create --out` wrote (default: admin.json)')
     .option('--identity <id>', 'instead, be a managed identity: its resource id, name or client id')
     .action(async (options: EnvOptions) => env(options, globalOptions(command)));
   examples(command, [
@@ -62,7 +62,7 @@ async function readCredentials(home: Home, file: string | undefined): Promise<Cr
   const text = await readIfThere(path);
   if (text === undefined)
     throw new KilnError('UsageError', `There are no credentials in ${path}.`, {
-      hint: 'kiln principal create NAME --role Owner --scope / --json > FILE  and then  kiln env --credentials FILE',
+      hint: 'kiln principal create NAME --role Owner --scope / --out FILE  and then  kiln env --credentials FILE',
     });
   try {
     const { appId, password, tenant, displayName } = JSON.parse(text);
@@ -71,7 +71,7 @@ async function readCredentials(home: Home, file: string | undefined): Promise<Cr
   } catch {
     // said below
   }
-  throw new KilnError('UsageError', `${path} does not hold what \`kiln principal create --json\` prints.`);
+  throw new KilnError('UsageError', `${path} does not hold what \`kiln principal create --out\` writes.`);
 }
 
 async function signIn(server: ServerClient, { appId, password }: Credentials): Promise<string> {

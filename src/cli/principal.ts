@@ -19,6 +19,7 @@ import { BUILT_IN_ROLES } from '../providers/authorization/built-in-roles.ts';
 import { scopeKey } from '../providers/authorization/grants.ts';
 import { requireScope } from '../providers/authorization/scope.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
+import { writeCredentials } from './credentials-file.ts';
 import { serviceLog } from './session.ts';
 import { printable, table } from './terminal.ts';
 
@@ -26,6 +27,7 @@ interface CreateOptions {
   readonly role?: string;
   readonly scope?: string;
   readonly expires?: string;
+  readonly out?: string;
 }
 
 export function register(command: Command): void {
@@ -35,19 +37,22 @@ export function register(command: Command): void {
     .argument('<name>', 'what people call it')
     .option('--role <role>', 'what it may do: Owner, Contributor, Reader …, or the name or id of a custom role')
     .option('--scope <id>', 'where: / for everything, or the id of a subscription, resource group or resource')
+    .option('--out <file>', 'where to write the secret, for this user alone; it is not printed then')
     .option('--expires <days>', 'days until the secret ends (default: never)')
     .action(async (name: string, options: CreateOptions) => {
       const global = globalOptions(create);
-      const credentials = await withDatabase(global, database => createWithRole(database, name, options));
-      if (global.json) print(credentials);
+      const made = await withDatabase(global, database => createWithRole(database, name, options));
+      const { displayName, appId, password, tenant } = made.credentials;
+      if (global.json)
+        print(made.file === undefined ? made.credentials : { displayName, appId, tenant, file: made.file });
       else
         process.stdout.write(
           `${table([
-            ['name', printable(credentials.displayName)],
-            ['client id', credentials.appId],
-            ['secret', credentials.password],
-            ['tenant', credentials.tenant],
-          ])}\nThe secret is shown only now.\n`,
+            ['name', printable(displayName)],
+            ['client id', appId],
+            made.file === undefined ? ['secret', password] : ['secret in', printable(made.file)],
+            ['tenant', tenant],
+          ])}\n${made.file === undefined ? 'The secret is shown only now.\n' : ''}`,
         );
     });
   const list = command
@@ -74,7 +79,7 @@ export function register(command: Command): void {
     });
   examples(command, [
     ['kiln principal create ci --role Contributor --scope /subscriptions/S', 'may do all but assign roles there'],
-    ['kiln principal create me --role Owner --scope / --json > me.json', 'for kiln env --credentials me.json'],
+    ['kiln principal create me --role Owner --scope / --out me.json', 'for kiln env --credentials me.json'],
     ['kiln principal list', 'who there is, and what they may do where'],
     ['kiln principal delete ID', 'refuse it from now on'],
   ]);
@@ -92,8 +97,8 @@ async function withDatabase<T>({ home }: GlobalOptions, use: (database: Kysely<S
 async function createWithRole(
   database: Kysely<Schema>,
   name: string,
-  { role, scope, expires }: CreateOptions,
-): Promise<Credentials> {
+  { role, scope, expires, out }: CreateOptions,
+): Promise<{ readonly credentials: Credentials; readonly file?: string }> {
   const displayName = name.trim();
   if (displayName === '' || displayName.length > 120 || printable(displayName) !== displayName)
     throw new KilnError('UsageError', 'The name of a principal has 1 to 120 printable characters.');
@@ -119,7 +124,9 @@ async function createWithRole(
         })
         .execute();
     }
-    return { displayName, appId: principal.client_id, password: secret, tenant: LOCAL_TENANT };
+    const credentials = { displayName, appId: principal.client_id, password: secret, tenant: LOCAL_TENANT };
+    // Before it is committed: a principal whose secret is lost would be of no use.
+    return { credentials, ...(out !== undefined && { file: await writeCredentials(out, credentials) }) };
   });
 }
 

@@ -236,16 +236,29 @@ test('the server ends gracefully, leaves nothing running, and comes back as it w
 });
 
 test('without its credentials kiln env says what to do, and takes others', async () => {
-  const made = await inHome('principal', 'create', 'me', '--role', 'Owner', '--scope', '/', '--json');
+  const file = join(home.path, 'me.json');
+  const made = await json('principal', 'create', 'me', '--role', 'Owner', '--scope', '/', '--out', file);
+  assert.deepEqual(Object.keys(made), ['displayName', 'appId', 'tenant', 'file']);
+  assert.equal((await stat(file)).mode & 0o777, 0o600);
+  const credentials = JSON.parse(await readFile(file, 'utf8'));
+  const again = await inHome('principal', 'create', 'again', '--out', file);
+  assert.equal(again.exitCode, 2, again.stderr);
+  assert.match(again.stderr, /me\.json cannot be made: it is there already/);
+  assert.match(
+    (await inHome('principal', 'create', 'again', '--out', join(file, 'x'))).stderr,
+    /^error: .* cannot be made/,
+  );
+  assert.ok(!(await json('principal', 'list')).some((one: { displayName: string }) => one.displayName === 'again'));
+
+  const before_ = (await json('env')).AZURE_CONFIG_DIR;
   await rm(join(home.path, 'admin.json'));
   const { exitCode, stderr } = await inHome('env');
   assert.equal(exitCode, 2);
   assert.match(stderr, /hint: kiln principal create/);
-  const file = join(home.path, 'me.json');
-  await writeFile(file, made.stdout);
   const variables = await json('env', '--credentials', file);
-  assert.equal(variables.AZURE_CLIENT_ID, JSON.parse(made.stdout).appId);
-  await writeFile(file, JSON.stringify({ ...JSON.parse(made.stdout), password: 'wrong' }));
+  assert.equal(variables.AZURE_CLIENT_ID, credentials.appId);
+  assert.notEqual(variables.AZURE_CONFIG_DIR, before_, 'az stays who it is in the other terminal');
+  await writeFile(file, JSON.stringify({ ...credentials, password: 'wrong' }));
   const refused = await inHome('env', '--credentials', file);
   assert.match(refused.stderr, /AADSTS7000215/);
 });
