@@ -20,6 +20,8 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal;
   /** Bytes so far, and of how many where the server says so. */
   readonly onProgress?: (done: number, total: number | undefined) => void;
+  /** Before each attempt to fetch it: the first is 1. */
+  readonly onAttempt?: (attempt: number, most: number) => void;
   /** Milliseconds without a byte after which the server counts as silent. Default: 30 s. */
   readonly idleTimeout?: number;
   /** Whether `file:` URLs are allowed: never for a URL that came over the network. */
@@ -101,6 +103,7 @@ async function copyLocal(url: URL, part: string, options: DownloadOptions): Prom
 
 async function fetchWithRetries(url: URL, part: string, options: DownloadOptions): Promise<Date | undefined> {
   for (let attempt = 1; ; attempt++) {
+    options.onAttempt?.(attempt, ATTEMPTS);
     try {
       return await fetchOnce(url, part, options);
     } catch (error) {

@@ -5,7 +5,7 @@
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { formatId, parentId, parseId, resourceGroupId, sameId, sameText, tryParseId } from '../../arm/ids.ts';
-import { isObject } from '../../arm/shape.ts';
+import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Schema } from '../../database/schema.ts';
 import { identityMay } from '../authorization/identity-may.ts';
 import type { Call } from '../provider.ts';
@@ -54,6 +54,31 @@ export function stagingLinks(group: string | undefined): Link[] {
   if (!named) return [];
   const action = 'Microsoft.Resources/subscriptions/resourceGroups/write';
   return [link('properties.stagingResourceGroup', action, resourceGroupId(named.subscription, named.name))];
+}
+
+/**
+ * Resource Manager reads what a body links to before the provider sees it. Untrusted body of a PUT or PATCH.
+ * Errors: LinkedInvalidPropertyId, for the first id that is not fully qualified; what is wrong with the others, the definition says.
+ */
+export function requireQualifiedIds(body: JsonObject): void {
+  const part = (value: unknown, name: string): unknown => (isObject(value) ? value[name] : undefined);
+  const profile = part(body.properties, 'vmProfile');
+  const network = part(profile, 'vnetConfig');
+  const identities = part(profile, 'userAssignedIdentities');
+  const own = part(body.identity, 'userAssignedIdentities');
+  const linked: [path: string, id: unknown][] = [
+    ...Object.keys(isObject(own) ? own : {}).map((id): [string, unknown] => ['identity.userAssignedIdentities', id]),
+    ...(Array.isArray(identities) ? identities : []).map((id, index): [string, unknown] => [
+      `properties.vmProfile.userAssignedIdentities[${index}]`,
+      id,
+    ]),
+    ...['subnetId', 'containerInstanceSubnetId'].map((name): [string, unknown] => [
+      `properties.vmProfile.vnetConfig.${name}`,
+      part(network, name),
+    ]),
+  ];
+  for (const [path, id] of linked)
+    if (typeof id === 'string' && id !== '' && !/^\/(subscriptions|providers)\/[^/]/i.test(id)) parseId(id, path);
 }
 
 /** What is read, written and joined by a build. The network comes first: so does the real service's complaint. */

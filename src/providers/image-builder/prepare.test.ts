@@ -18,11 +18,12 @@ const sum = (text: string): string => createHash('sha256').update(text).digest('
 
 let downloads = 0;
 /** A web of two pages. */
-const download: Download = async (url, { to, signal }) => {
+const download: Download = async (url, { to, signal, onAttempt }) => {
   downloads += 1;
   signal?.throwIfAborted();
   const content = CONTENT[url];
   await writeFile(to, content ?? 'half of it');
+  for (const attempt of [1, 2]) onAttempt?.(attempt, 3);
   if (content === undefined)
     throw new KilnError('DownloadFailed', 'The server answered 404.', { hint: 'Check the URL.' });
   return { sha256: sum(content), size: content.length };
@@ -94,7 +95,7 @@ test('what cannot be fetched is told with step and reason, and leaves nothing ha
       code: 'DownloadFailed',
       target: 'properties.customize[0].scriptUri',
       message:
-        'Downloading external file (https://h/none?…) for properties.customize[0] (Shell) failed: The server answered 404.',
+        /^Downloading external file \(https:\/\/h\/none\?…\) to local file \((\w{5}\.0\.customizer\.fp)\) \[attempt 2 of 3\] failed: Error downloading 'https:\/\/h\/none\?…' to '\1'\.\. It is for properties\.customize\[0\] \(Shell\): The server answered 404\.$/,
       hint: 'Check the URL.',
     },
   );

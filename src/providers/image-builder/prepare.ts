@@ -2,8 +2,9 @@
  * What creating a template does besides storing it: its scripts and files are fetched and kept under their SHA-256, and the checksums are filled in
  * (contract 1.5). A build uses the bytes of that moment, whatever the URL gives later.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { sync } from '../../disks/durable.ts';
@@ -18,6 +19,8 @@ export type Download = (
     readonly maxBytes?: number;
     readonly signal?: AbortSignal;
     readonly onProgress?: (progress: Progress) => void;
+    /** Before each attempt: the first is 1. */
+    readonly onAttempt?: (attempt: number, most: number) => void;
   },
 ) => Promise<{ readonly sha256: string; readonly size: number }>;
 
@@ -130,7 +133,8 @@ async function fetchOnce(url: string, step: Step, path: string, fetching: Fetchi
 async function fetchInto(url: string, step: Step, path: string, fetching: Fetching): Promise<Fetched> {
   const { files, incoming, signal, onProgress } = fetching;
   signal?.throwIfAborted();
-  const to = join(incoming, String(fetching.fetched.size));
+  const to = join(incoming, localName(path));
+  let attempts = '1 of 1';
   let result: Awaited<ReturnType<Download>>;
   try {
     result = await fetching.download(url, {
@@ -138,9 +142,12 @@ async function fetchInto(url: string, step: Step, path: string, fetching: Fetchi
       ...(step.sourceUri === undefined && { maxBytes: MAX_SCRIPT_BYTES }),
       ...(signal && { signal }),
       ...(onProgress && { onProgress }),
+      onAttempt(attempt, most) {
+        attempts = `${attempt} of ${most}`;
+      },
     });
   } catch (cause) {
-    throw fetchError(url, step, path, cause);
+    throw fetchError({ url, step, path, attempts, local: basename(to) }, cause);
   }
   const file = preparedFile(files, result.sha256);
   await sync(to);
@@ -152,14 +159,32 @@ async function fetchInto(url: string, step: Step, path: string, fetching: Fetchi
   return { ...result, file };
 }
 
-/** The service's sentence (contract 3.2), with the reason that it leaves out. */
-function fetchError(url: string, step: Step, path: string, thrown: unknown): KilnError {
+/** As the service calls them: `3f2a1.0.customizer.fp`. */
+function localName(path: string): string {
+  const index = /\[(\d+)\]$/.exec(path)?.[1] ?? '0';
+  const role = path.includes('inVMValidations') ? 'validator' : path.includes('optimize') ? 'workload' : 'customizer';
+  return `${randomBytes(3).toString('hex').slice(1)}.${index}.${role}.fp`;
+}
+
+interface Failed {
+  readonly url: string;
+  readonly step: Step;
+  readonly path: string;
+  /** `2 of 4` */
+  readonly attempts: string;
+  /** Name of the file that it should have become. */
+  readonly local: string;
+}
+
+/** The service's sentence (contract 3.2), then step and reason, which it leaves out. */
+function fetchError({ url, step, path, attempts, local }: Failed, thrown: unknown): KilnError {
   const error = asKilnError(thrown);
   if (error.code === 'Canceled' || error.code === 'DiskFull' || error.code === 'StateUnwritable') return error;
   const hint = url.startsWith('file:') ? 'Local paths are relative to the template file.' : error.hint;
+  const shown = shownUrl(url);
   return new KilnError(
     'DownloadFailed',
-    `Downloading external file (${shownUrl(url)}) for ${stepName(step, path)} failed: ${error.message}`,
+    `Downloading external file (${shown}) to local file (${local}) [attempt ${attempts}] failed: Error downloading '${shown}' to '${local}'.. It is for ${stepName(step, path)}: ${error.message}`,
     {
       target: `${path}.${step.scriptUri === undefined ? 'sourceUri' : 'scriptUri'}`,
       ...(hint !== undefined && { hint }),

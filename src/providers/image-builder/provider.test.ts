@@ -333,6 +333,30 @@ test('the caller may give the template only what is its own to give', async () =
   assert.equal(await getResource(store(), templateId('linked')), undefined);
 });
 
+test('an id that is not fully qualified is refused in the words of Resource Manager', async () => {
+  const sentence = (id: string, path: string) =>
+    `Property id '${id}' at path '${path}' is invalid. Expect fully qualified resource Id that start with '/subscriptions/{subscriptionId}' or '/providers/{resourceProviderNamespace}/'.`;
+  const strange = { identity: { type: 'UserAssigned', userAssignedIdentities: { builder: {} } } };
+  const cases: [JsonObject, string, string][] = [
+    [body({}, strange), 'builder', 'identity.userAssignedIdentities'],
+    [body({ vmProfile: { vnetConfig: { subnetId: 's1' } } }), 's1', 'properties.vmProfile.vnetConfig.subnetId'],
+    [
+      body({ vmProfile: { userAssignedIdentities: [identity, 'x/y'] } }),
+      'x/y',
+      'properties.vmProfile.userAssignedIdentities[1]',
+    ],
+  ];
+  for (const [whole, id, path] of cases) {
+    const refusal = refused('LinkedInvalidPropertyId', sentence(id, path));
+    await assert.rejects(provider.put!(call(templateId('unqualified')), whole), refusal);
+  }
+  const id = await made('qualified');
+  await assert.rejects(
+    provider.patch!(call(id), strange),
+    refused('LinkedInvalidPropertyId', sentence('builder', 'identity.userAssignedIdentities')),
+  );
+});
+
 test('an identity without rights: a template that says so, and cannot be built', async () => {
   const stranger = await makeIdentity('stranger');
   const envelope = { identity: { type: 'UserAssigned', userAssignedIdentities: { [stranger]: {} } } };
@@ -427,7 +451,9 @@ test('what a template publishes to, starts from and fetches has to be there', as
     [{ source: { ...SOURCE, offer: 'other' } }, /No image in the catalogue/, 'BadPIRSource'],
     [
       { source: { type: 'ManagedImage', imageId: imageId('none') } },
-      /No image was built here/,
+      new RegExp(
+        `^Build \\(Managed Image\\) step failed: Error getting Managed Image '${imageId('none')}': No image was built here`,
+      ),
       'BadManagedImageSource',
     ],
     [
@@ -765,7 +791,9 @@ test('cancel: 204 at once, Canceling, then Canceled; refused when idle or cancel
   await assert.rejects(cancel(), refused('OperationNotAllowed', sentence('none')));
   machines.hold();
   const answer = await provider.actions!.run!.run(call(id), undefined);
-  await until(async () => (await show(id)).properties.lastRunStatus?.runSubState === 'Building');
+  // Not while the source is still being looked up: such a run ends at once.
+  await until(async () => machines.held === 1);
+  assert.equal((await show(id)).properties.lastRunStatus?.runSubState, 'Building');
   assert.deepEqual(await cancel(), { status: 204 });
   const { startTime: _, ...status } = (await show(id)).properties.lastRunStatus!;
   assert.deepEqual(status, {

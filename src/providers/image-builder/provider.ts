@@ -11,7 +11,7 @@ import { putTemplate } from './create.ts';
 import { deleteTemplate } from './delete.ts';
 import { imageTemplates } from './image-templates.ts';
 import { type LastRun, lastRun, lastRuns } from './last-run.ts';
-import { buildLinks, handedLinks, identityIds, requireLinks, stagingLinks } from './links.ts';
+import { buildLinks, handedLinks, identityIds, requireLinks, requireQualifiedIds, stagingLinks } from './links.ts';
 import { ACTIVE, cancelRun, startRun } from './run.ts';
 import { PropertiesSchema, type TemplateIdentity } from './schema.ts';
 import { shownTemplate } from './shown-template.ts';
@@ -26,7 +26,7 @@ export const imageTemplatesProvider: ResourceProvider = Object.freeze({
   read,
   list,
   put,
-  patch: patchTemplate,
+  patch,
   remove: deleteTemplate,
   actions: Object.freeze({
     run: { permission: 'run/action', run },
@@ -60,7 +60,13 @@ async function list({ environment: { database }, scope, window }: ListCall): Pro
   return templates.map(template => withRun(template, runs.get(idKey(template.id))));
 }
 
-/** Errors: those of putTemplate; LinkedAuthorizationFailed. */
+/** Errors: those of patchTemplate; LinkedInvalidPropertyId. */
+async function patch(call: ResourceCall, body: JsonObject): Promise<Answer> {
+  requireQualifiedIds(body);
+  return await patchTemplate(call, body);
+}
+
+/** Errors: those of putTemplate; LinkedInvalidPropertyId, LinkedAuthorizationFailed. */
 async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
   const { environment, apiVersion } = call;
   const id = formatId(call.id);
@@ -69,6 +75,7 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
   const location = Object.entries(body).find(([name]) => name.toLowerCase() === 'location')?.[1];
   if (location === undefined || location === null || typeof location === 'string')
     requireRegion(location ?? undefined, imageTemplates.type);
+  requireQualifiedIds(body);
   await checkLinks(call, id, body);
   const { operation, resource, created } = await putTemplate(environment.engine, environment.database, {
     id,

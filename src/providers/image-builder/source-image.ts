@@ -35,9 +35,10 @@ export type TemplateSourceImage = BuildRequest['source'] & {
 export async function sourceOf(template: ImageTemplate, environment: SourceEnvironment): Promise<TemplateSourceImage> {
   const { source } = template.properties;
   if (source.type === 'PlatformImage') return await platformImage(source, environment);
+  const missing = source.type === 'ManagedImage' ? noManagedImage(source.imageId) : noVersion(source.imageVersionId);
   const id =
     source.type === 'ManagedImage' ? source.imageId : await versionId(source.imageVersionId, template, environment);
-  return builtImage(await requireImage(id, template.location, environment.home.root));
+  return builtImage(await requireImage(id, template.location, environment.home.root, missing));
 }
 
 async function platformImage(
@@ -117,6 +118,12 @@ export async function userCatalogue({
   return catalogue === undefined ? own : joinUserEntries(await readUserEntries(catalogue, { required: true }), own);
 }
 
+/** The service's sentences for a source that is not there (contract 3.2); Kiln's own follows. */
+const noManagedImage = (id: string): string =>
+  `Build (Managed Image) step failed: Error getting Managed Image '${id}':`;
+const noVersion = (id: string): string =>
+  `Build (Shared Image Version) step failed for Image Version '${id}': Error getting Image Version '${id}':`;
+
 /** `…/versions/latest` is what is newest now, in the template's region. */
 async function versionId(id: string, { location }: ImageTemplate, { database }: SourceEnvironment): Promise<string> {
   const { name } = parseId(id, 'properties.source.imageVersionId');
@@ -124,20 +131,22 @@ async function versionId(id: string, { location }: ImageTemplate, { database }: 
   const definition = id.replace(/\/versions\/[^/]+\/?$/i, '');
   const newest = latestVersion(await listResources(database, { parent: definition }), location);
   if (newest) return newest.id;
-  throw new KilnError('SourceNotFound', `${definition} has no version that is in ${location} and counts as latest.`, {
-    target: 'properties.source.imageVersionId',
-  });
+  throw new KilnError(
+    'SourceNotFound',
+    `${noVersion(id)} ${definition} has no version that is in ${location} and counts as latest.`,
+    { target: 'properties.source.imageVersionId' },
+  );
 }
 
-async function requireImage(id: string, location: string, home: string): Promise<StoredImage> {
+async function requireImage(id: string, location: string, home: string, missing: string): Promise<StoredImage> {
   const replicas = (await list(home)).filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());
   const here = replicas.find(({ manifest }) => manifest.location === location);
   if (here) return here;
   throw new KilnError(
     'SourceNotFound',
     replicas.length === 0
-      ? `No image was built here that is called ${id}.`
-      : `${id} is in ${replicas.map(({ manifest }) => manifest.location).join(', ')}, not in the template's region ${location}.`,
+      ? `${missing} No image was built here that is called ${id}.`
+      : `${missing} ${id} is in ${replicas.map(({ manifest }) => manifest.location).join(', ')}, not in the template's region ${location}.`,
     {
       target: 'properties.source',
       hint:
