@@ -12,12 +12,18 @@ import type { Machine, MachineFactory } from '../../src/machines/machine.ts';
 export interface GuestlessMachines extends MachineFactory {
   /** While held, machines begin to start and never finish; one that is to end waits for the release: what is seen of it meanwhile can be looked at. */
   hold(): void;
+  /** How many are held now. */
+  readonly held: number;
   release(): void;
 }
 
 export function guestlessMachines(): GuestlessMachines {
   let held: PromiseWithResolvers<void> | undefined;
+  let count = 0;
   return {
+    get held() {
+      return count;
+    },
     hold() {
       held ??= Promise.withResolvers();
     },
@@ -32,8 +38,13 @@ export function guestlessMachines(): GuestlessMachines {
       request.signal?.throwIfAborted();
       if (held) {
         const released = held.promise;
-        if (request.signal) await once(request.signal, 'abort');
-        await released;
+        count += 1;
+        try {
+          if (request.signal) await once(request.signal, 'abort');
+          await released;
+        } finally {
+          count -= 1;
+        }
         throw request.signal?.reason;
       }
       const { processors, memoryMiB, firmware } = request;
