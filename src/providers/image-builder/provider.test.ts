@@ -30,6 +30,8 @@ import { runOutputsProvider } from './run-outputs-provider.ts';
 import { triggersProvider } from './triggers.ts';
 
 delete process.env.DATABASE_URL;
+// The catalogue of this test is nobody else's.
+delete process.env.KILN_CACHE;
 
 const S = '11111111-2222-3333-4444-555555555555';
 const G = 'TemplateGroup';

@@ -24,6 +24,8 @@ import { imageTemplatesProvider as provider } from './provider.ts';
 import { updateHandler } from './update.ts';
 
 delete process.env.DATABASE_URL;
+// The catalogue of this test is nobody else's.
+delete process.env.KILN_CACHE;
 const S = '11111111-2222-3333-4444-555555555555';
 const G = 'Retried';
 /** The last one in which a template may be without an identity. */
