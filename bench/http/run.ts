@@ -46,8 +46,8 @@ try {
 Written by \`bench/http/run.ts\` on ${new Date().toISOString().slice(0, 10)}. ${cpus()[0]!.model.trim()}, ${cpus().length} processors, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.version};
 server, PostgreSQL and load generator (autocannon, ${CLIENTS} connections, TLS) share the machine.
 
-| | requests a second | p50, ms | p97.5, ms | p99, ms | errors |
-|---|---|---|---|---|---|
+| | requests a second | p50, ms | p97.5, ms | p99, ms | refused (429) | errors |
+|---|---|---|---|---|---|---|
 | GET of a template, as fast as it goes | ${row(one)} |
 | GET of a template, ${CLIENTS} clients, each 10 a second | ${paced} |
 | a page of 100 templates, as fast as it goes | ${row(page)} |
@@ -111,11 +111,16 @@ async function poll(server: Bench, { url, seconds, clients }: Load): Promise<str
   agent.destroy();
   times.sort((a, b) => a - b);
   const at = (share: number) => times[Math.floor(times.length * share)]!.toFixed(1);
-  return [(times.length / seconds).toFixed(0), at(0.5), at(0.975), at(0.99), errors].join(' | ');
+  return [(times.length / seconds).toFixed(0), at(0.5), at(0.975), at(0.99), 0, errors].join(' | ');
 }
 
-function row({ requests, latency, non2xx, errors }: autocannon.Result): string {
-  return [requests.average.toFixed(0), latency.p50, latency.p97_5, latency.p99, non2xx + errors].join(' | ');
+/** Its types do not know of the statuses. The server refuses with 429 what one caller sends beyond its limit. */
+function row(result: autocannon.Result): string {
+  const { requests, latency, non2xx, errors } = result;
+  const { statusCodeStats } = result as { statusCodeStats?: Readonly<Record<string, { readonly count: number }>> };
+  const refused = statusCodeStats?.['429']?.count ?? 0;
+  const times = [latency.p50, latency.p97_5, latency.p99];
+  return [requests.average.toFixed(0), ...times, refused, non2xx + errors - refused].join(' | ');
 }
 
 async function putAll(server: Bench) {
