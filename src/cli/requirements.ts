@@ -78,6 +78,8 @@ export const REQUIREMENTS: readonly Requirement[] = [
     commands: ['test'],
     why: 'is the client that the tests speak to the server with',
   },
+  { program: 'openssl', package: 'openssl', commands: ['test'], why: "judges the server's certificates in a test" },
+  { program: 'ps', package: 'procps', commands: ['test'], why: 'shows tests what is left running' },
   {
     program: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     package: 'ovmf',
