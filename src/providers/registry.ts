@@ -11,6 +11,7 @@ import type { ExtensionProvider } from './extension.ts';
 import { imageTemplatesProvider } from './image-builder/provider.ts';
 import { runOutputsProvider } from './image-builder/run-outputs-provider.ts';
 import { triggersProvider } from './image-builder/triggers.ts';
+import type { LocationRead } from './location-read.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/storage-accounts.ts';
@@ -32,6 +33,9 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
   roleDefinitions,
   runsExtension,
 ]);
+
+/** What a subscription reads in a region, beside resources. */
+export const LOCATION_READS: readonly LocationRead[] = Object.freeze([]);
 
 /** Namespaces in Azure's casing, those without types of their own here included. */
 export const NAMESPACES: readonly string[] = Object.freeze([

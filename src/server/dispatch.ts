@@ -5,6 +5,7 @@ import { checkApiVersion } from '../arm/api-versions.ts';
 import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
 import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
+import { requireRegion } from '../arm/locations.ts';
 import type { Resource } from '../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
 import { covers, scopeKey } from '../providers/authorization/grants.ts';
@@ -13,8 +14,9 @@ import type { Roles } from '../providers/authorization/roles.ts';
 import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
 import type { ExtensionAnswer } from '../providers/extension.ts';
 import { notFoundError } from '../providers/life.ts';
+import { locationType, matchPath } from '../providers/location-read.ts';
 import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider } from '../providers/provider.ts';
-import { EXTENSIONS, findNamespace, PROVIDERS } from '../providers/registry.ts';
+import { EXTENSIONS, findNamespace, LOCATION_READS, PROVIDERS } from '../providers/registry.ts';
 import { getResource, listResources, type StoredResource } from '../providers/store.ts';
 import { page, pageRequest } from './paging.ts';
 import type { ArmPath } from './request-path.ts';
@@ -78,6 +80,9 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
     return await extension.handle({ ...call(apiVersion), ...seen, scope, body, signal, accept, lastEventId });
   }
 
+  const located = await locationRead(namespace, request, call, roles);
+  if (located) return located;
+
   const found = findTarget(namespace, path);
   const { definition } = found.provider;
   const apiVersion = checkApiVersion(requiredVersion(request), definition.apiVersions, definition.type);
@@ -127,6 +132,34 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
     default:
       throw notAllowed(method, definition.type);
   }
+}
+
+/** `undefined`: the path is none of the registry's. */
+async function locationRead(
+  namespace: string,
+  request: ArmRequest,
+  call: (apiVersion: string) => Call,
+  roles: Roles,
+): Promise<Reply | undefined> {
+  const { path, method, caller } = request;
+  if (path.subscription === undefined || path.scope.split('/').length !== 3) return undefined;
+  const [locations = '', location, ...segments] = interleaved(path);
+  if (!sameText(locations, 'locations') || location === undefined) return undefined;
+  for (const one of LOCATION_READS) {
+    const names = sameText(one.namespace, namespace) ? matchPath(one.path, segments) : undefined;
+    if (!names) continue;
+    const type = `${one.namespace}/${locationType(one)}`;
+    const apiVersion = checkApiVersion(requiredVersion(request), one.apiVersions, type, location);
+    if (method !== 'GET') throw notAllowed(method, type);
+    await roles.require(caller, one.permission, path.scope);
+    const region = requireRegion(location, type);
+    const { subscription } = path;
+    return {
+      status: 200,
+      body: await one.read({ ...call(apiVersion), subscription, location: region.name, names }),
+    };
+  }
+  return undefined;
 }
 
 type Target =

@@ -5,7 +5,8 @@
 import { sameText } from '../arm/ids.ts';
 import { REGIONS } from '../arm/locations.ts';
 import type { JsonObject } from '../arm/shape.ts';
-import { EXTENSIONS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
+import { locationType } from '../providers/location-read.ts';
+import { EXTENSIONS, LOCATION_READS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
 import { FEATURES_API_VERSIONS, RESOURCES_API_VERSIONS } from '../providers/resources/api-versions.ts';
 import { registrationOf } from '../providers/resources/subscriptions.ts';
 
@@ -50,6 +51,12 @@ function typesOf(namespace: string): Type[] {
   if (types.length > 0)
     for (const resourceType of ['locations', 'locations/operations', 'operations'])
       types.push({ resourceType, apiVersions: versions, located: resourceType !== 'operations', tracked: false });
+  for (const one of LOCATION_READS) {
+    const resourceType = locationType(one);
+    // A list and what is in it are one type.
+    if (sameText(one.namespace, namespace) && !types.some(type => type.resourceType === resourceType))
+      types.push({ resourceType, apiVersions: one.apiVersions, located: true, tracked: false });
+  }
   for (const { namespace: space, type, apiVersions } of EXTENSIONS)
     if (sameText(space, namespace)) types.push({ resourceType: type, apiVersions, located: false, tracked: false });
   const core = Object.entries(CORE).find(([space]) => sameText(space, namespace))?.[1] ?? [];
