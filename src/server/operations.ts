@@ -1,6 +1,6 @@
 /** Polling: the status of an operation at the URL that Azure-AsyncOperation names, and its end at that of Location. */
 import type { Kysely } from 'kysely';
-import { KilnError } from '../arm/errors.ts';
+import { errorFromBody, KilnError } from '../arm/errors.ts';
 import { tryParseId } from '../arm/ids.ts';
 import type { OperationRow, Schema } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -8,8 +8,9 @@ import { isTerminal } from '../engine/operation.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { RUN_KIND } from '../providers/image-builder/run.ts';
 import type { Answer, ProviderEnvironment } from '../providers/provider.ts';
-import type { ArmRequest } from './dispatch.ts';
+import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { armError } from './envelope.ts';
+import { requireGet, requireVersion } from './request-checks.ts';
 
 /** Seconds between two looks: without it clients wait 30 (az-wire, 2). */
 export const RETRY_AFTER = '1';
@@ -89,4 +90,27 @@ function toError(body: NonNullable<OperationRow['error']>): KilnError {
     ...(body.hint !== undefined && { hint: body.hint }),
     details: (body.details ?? []).map(toError),
   });
+}
+
+/** A deletion is polled at its Location alone. */
+export function resultHeaders(request: ArmRequest, operation: string): Record<string, string> {
+  const version = encodeURIComponent(request.query.get('api-version') ?? '');
+  const location = `${request.origin}/subscriptions/${request.path.subscription}/operationresults/${operation}?api-version=${version}`;
+  return { location, 'retry-after': RETRY_AFTER };
+}
+
+/** The Location of a deletion: 202 until it is done, then 200, or why it failed. */
+export async function operationResult(dispatcher: Dispatcher, request: ArmRequest, id: string): Promise<Reply> {
+  requireGet(request);
+  requireVersion(request);
+  const { body } = await operationStatus(dispatcher, request, id);
+  const { status } = body as { status: string };
+  if (status === 'Succeeded') return { status: 200 };
+  if (status !== 'Failed' && status !== 'Canceled') return { status: 202, headers: resultHeaders(request, id) };
+  const row = await dispatcher.environment.database
+    .selectFrom('operation')
+    .select('error')
+    .where('id', '=', id.toLowerCase())
+    .executeTakeFirst();
+  throw row?.error ? errorFromBody(row.error) : new KilnError('InternalError', `The operation ${id} ended ${status}.`);
 }

@@ -8,7 +8,7 @@ import { deleteGroup } from '../providers/resources/delete-group.ts';
 import { listGroups, patchGroup, putGroup } from '../providers/resources/groups.ts';
 import { getResource, type StoredResource } from '../providers/store.ts';
 import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
-import { RETRY_AFTER } from './operations.ts';
+import { resultHeaders } from './operations.ts';
 import { page } from './paging.ts';
 import { anyTag } from './resource-list.ts';
 import { taggedBy } from './shown.ts';
@@ -55,13 +55,6 @@ export async function resourceGroup(
     default:
       throw new KilnError('MethodNotAllowed', `The verb ${method} is not supported for resource groups.`);
   }
-}
-
-/** A deletion is polled at its Location alone. */
-export function resultHeaders(request: ArmRequest, operation: string): Record<string, string> {
-  const version = encodeURIComponent(request.query.get('api-version') ?? '');
-  const location = `${request.origin}/subscriptions/${request.path.subscription}/operationresults/${operation}?api-version=${version}`;
-  return { location, 'retry-after': RETRY_AFTER };
 }
 
 /** `visible`: whether the caller may see anything in the group. */

@@ -6,8 +6,10 @@ import { findRegion } from '../arm/locations.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
 import { PROVIDERS } from '../providers/registry.ts';
 import type { Store } from '../providers/store.ts';
+import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
+import { page } from './paging.ts';
 
-export interface ListedResource {
+interface ListedResource {
   readonly id: string;
   readonly key: string;
   readonly type: string;
@@ -19,8 +21,23 @@ const TRACKED = PROVIDERS.filter(({ definition }) => definition.kind === 'tracke
   definition.type.toLowerCase(),
 );
 
+/** What the caller may read of it. */
+export async function resources({ environment, roles }: Dispatcher, request: ArmRequest): Promise<Reply> {
+  const { subscription, resourceGroup: group } = request.path;
+  const scope = { subscription: subscription!, ...(group !== undefined && { resourceGroup: group }) };
+  const may = await roles.view(request.caller);
+  const all = (await listedResources(environment.database, scope, request.query)).filter(({ type, key }) =>
+    may(`${type}/read`, key),
+  );
+  const { value, nextLink } = page(all, one => one.key, request.query, request.url.href);
+  return {
+    status: 200,
+    body: { value: value.map(({ body }) => body), ...(nextLink !== undefined && { nextLink }) },
+  };
+}
+
 /** Ordered by id. `expand`: createdTime, changedTime, provisioningState. Errors: InvalidFilterInQueryString. */
-export async function listedResources(
+async function listedResources(
   store: Store,
   scope: { readonly subscription: string; readonly resourceGroup?: string },
   query: URLSearchParams,
