@@ -15,6 +15,9 @@ export interface Resource<Properties = JsonObject> {
   readonly location?: string;
   readonly tags?: Readonly<Record<string, string>>;
   readonly identity?: JsonObject;
+  readonly sku?: JsonObject;
+  /** What a type that has several calls them: StorageV2. */
+  readonly kind?: string;
   readonly properties: Properties;
 }
 

@@ -45,6 +45,8 @@ export async function putResource(store: Store, resource: NewResource): Promise<
     location: resource.location ?? null,
     tags: resource.tags === undefined ? null : json(resource.tags as Record<string, string>),
     identity: resource.identity === undefined ? null : json<unknown>(resource.identity),
+    sku: resource.sku === undefined ? null : json<unknown>(resource.sku),
+    kind: resource.kind ?? null,
     properties: json<unknown>(resource.properties),
     api_version: resource.apiVersion,
     changed_at: now,
@@ -61,7 +63,6 @@ export async function putResource(store: Store, resource: NewResource): Promise<
       resource_group: id.resourceGroup?.toLowerCase() ?? null,
       parent_id: parentKey(id),
       created_at: now,
-      kind: null,
       ...content,
     })
     .onConflict(conflict => conflict.column('id').doUpdateSet(content))
@@ -152,6 +153,8 @@ function fromRow(row: ResourceRow): StoredResource {
     ...(row.location !== null && { location: row.location }),
     ...(row.tags !== null && { tags: row.tags }),
     ...(row.identity !== null && { identity: row.identity as JsonObject }),
+    ...(row.sku !== null && { sku: row.sku as JsonObject }),
+    ...(row.kind !== null && { kind: row.kind }),
     properties: row.properties as JsonObject,
     ...(row.api_version !== null && { apiVersion: row.api_version }),
     createdAt: row.created_at,
