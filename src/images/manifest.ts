@@ -22,10 +22,18 @@ export const ImageManifest = Type.Object({
   sha256: SHA256,
   /** ISO 8601, UTC. */
   createdAt: Type.String(),
-  runId: Type.String(),
+  /** Of an image that was built: by which run, of which template, under which name. */
+  runId: Type.Optional(Type.String()),
   runOutputName: Type.Optional(Type.String()),
-  templateId: Type.String(),
-  source: Type.Object({ name: Type.String(), sha256: SHA256, exactVersion: Type.String() }),
+  templateId: Type.Optional(Type.String()),
+  /** Of an image that was imported or copied: the operation that did it. */
+  operationId: Type.Optional(Type.String()),
+  /** What it was made from: an image, or the URL of a VHD. The checksum is that of the source's file, the version one of an image. */
+  source: Type.Object({
+    name: Type.String(),
+    sha256: Type.Optional(SHA256),
+    exactVersion: Type.Optional(Type.String()),
+  }),
   osType: Type.Union([Type.Literal('Linux'), Type.Literal('Windows')]),
   hyperVGeneration: Type.Union([Type.Literal('V1'), Type.Literal('V2')]),
   firmware: Type.Union([Type.Literal('bios'), Type.Literal('uefi')]),
@@ -39,8 +47,15 @@ export type ImageKind = ImageManifest['kind'];
 export function parseManifest(text: string): ImageManifest | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return Value.Check(ImageManifest, value) ? value : undefined;
+    return Value.Check(ImageManifest, value) && (value.runId ?? value.operationId) !== undefined ? value : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** The run or operation that made it: every image has one. */
+export function makerOf({ runId, operationId }: Pick<ImageManifest, 'runId' | 'operationId'>): string {
+  const maker = runId ?? operationId;
+  if (maker === undefined) throw new Error('an image that nobody made');
+  return maker;
 }

@@ -8,7 +8,18 @@ import fc from 'fast-check';
 import { readFooter } from '../disks/vhd.ts';
 import { run } from '../processes/process.ts';
 import { type ImageManifest, parseManifest } from './manifest.ts';
-import { exportImage, find, list, publish, remove, type StoredImage, stage, sweepStaged, unstage } from './store.ts';
+import {
+  exportImage,
+  find,
+  list,
+  publish,
+  remove,
+  type StoredImage,
+  stage,
+  supersede,
+  sweepStaged,
+  unstage,
+} from './store.ts';
 
 let home: string;
 beforeEach(async () => {
@@ -153,4 +164,19 @@ test('a disk is exported as what people want', async () => {
   }
   assert.deepEqual((await readFooter(join(home, 'out.vhd'))).violations, []);
   await assert.rejects(exportImage(image, { format: 'vhd', to: join(home, 'missing/out.vhd') }));
+});
+
+test('an image that nobody built names the operation that made it; one that names neither is none', async () => {
+  const { runId: _run, templateId: _template, runOutputName: _output, ...rest } = manifest('imported');
+  const imported = { ...rest, operationId: 'operation1', source: { name: 'https://a.blob.localhost/vhds/a.vhd' } };
+  assert.deepEqual(parseManifest(JSON.stringify(imported)), imported);
+  assert.equal(parseManifest(JSON.stringify(rest)), undefined);
+  const staged = await stage(home, imported.location, 'operation1');
+  await writeFile(join(staged.directory, imported.file), 'imported');
+  const image = await publish(home, staged, imported);
+  // Built earlier, in its place: it goes when the new one is recorded.
+  await put('imported', 'built');
+  assert.equal((await list(home)).length, 2);
+  await supersede(home, image);
+  assert.deepEqual(await list(home), [image]);
 });

@@ -9,7 +9,7 @@ import { KilnError } from '../arm/errors.ts';
 import { cloneOrCopy } from '../disks/copy.ts';
 import { moveDurably, sync } from '../disks/durable.ts';
 import { convertDisk, type DiskFormat } from '../disks/qemu-img.ts';
-import { type ImageKind, type ImageManifest, parseManifest } from './manifest.ts';
+import { type ImageKind, type ImageManifest, makerOf, parseManifest } from './manifest.ts';
 
 /** A finished image and where its disk lies. */
 export interface StoredImage {
@@ -52,7 +52,7 @@ export function regionsDirectory(home: string): string {
   return join(resolve(home), 'regions');
 }
 
-/** Makes a private directory in a region. `owner` (a run's id) must be fit for a file name and hold no `+`. */
+/** Makes a private directory in a region. `owner` (the id of a run or operation) must be fit for a file name and hold no `+`. */
 export async function stage(home: string, location: string, owner: string): Promise<Staged> {
   if (!/^[a-z0-9]+$/.test(location) || !/^[A-Za-z0-9._-]+$/.test(owner))
     throw new Error(`${location} or ${owner} is not fit for a file name`);
@@ -63,7 +63,7 @@ export async function stage(home: string, location: string, owner: string): Prom
 
 /**
  * Publishes what was put together: writes the manifest, flushes everything and gives it its place with one rename. Another
- * run's image of the same resource id stays beside it until `supersede`, so that a run that fails to say what it published has destroyed
+ * maker's image of the same resource id stays beside it until `supersede`, so that one that fails to say what it published has destroyed
  * nothing. The staged directory becomes the image's.
  */
 export async function publish(home: string, staged: Staged, manifest: ImageManifest): Promise<StoredImage> {
@@ -97,10 +97,10 @@ export async function publish(home: string, staged: Staged, manifest: ImageManif
 
 /**
  * Publishes a finished disk: `from`, which is never written again, gets a second name where the file system can (and stays), else it is
- * copied. `manifest.runId` owns what is staged meanwhile.
+ * copied. The manifest's maker owns what is staged meanwhile.
  */
 export async function addImage(home: string, from: string, manifest: ImageManifest): Promise<StoredImage> {
-  const staged = await stage(home, manifest.location, manifest.runId);
+  const staged = await stage(home, manifest.location, makerOf(manifest));
   try {
     await chmod(from, 0o444);
     const to = join(staged.directory, manifest.file);
@@ -115,10 +115,10 @@ export async function addImage(home: string, from: string, manifest: ImageManife
   }
 }
 
-/** Removes what an image takes the place of: other runs' images of the same resource id, where it is. Call it when the image is recorded. */
+/** Removes what an image takes the place of: other makers' images of the same resource id, where it is. Call it when the image is recorded. */
 export async function supersede(home: string, { manifest }: StoredImage): Promise<void> {
   for (const other of await list(home, { location: manifest.location }))
-    if (sameImage(other.manifest, manifest) && other.manifest.runId !== manifest.runId) await remove(other);
+    if (sameImage(other.manifest, manifest) && makerOf(other.manifest) !== makerOf(manifest)) await remove(other);
 }
 
 /** Gives up what was put together. */
@@ -186,7 +186,10 @@ const sameImage = (a: ImageManifest, b: ImageManifest): boolean =>
 /** Whether the newer image is meant when both answer to a name: replicas of one image, and what the same distributor made earlier. */
 const stands = (newer: ImageManifest, other: ImageManifest): boolean =>
   sameImage(newer, other) ||
-  (newer.kind === other.kind && newer.templateId === other.templateId && newer.runOutputName === other.runOutputName);
+  (newer.kind === other.kind &&
+    newer.templateId !== undefined &&
+    newer.templateId === other.templateId &&
+    newer.runOutputName === other.runOutputName);
 
 /** Removes an image. Removing what is gone already is no error. */
 export async function remove(image: StoredImage): Promise<void> {
@@ -238,9 +241,13 @@ export async function sweepStaged(home: string, isAlive: (owner: string) => bool
   }
 }
 
-/** A directory name for any resource id and run: readable in front, unique by its hash. */
-function imageDirectory(home: string, { id, kind, name, location, runId }: ImageManifest): string {
-  const hash = createHash('sha256').update(`${id.toLowerCase()}\n${runId}`).digest('hex').slice(0, 16);
+/** A directory name for any resource id and maker: readable in front, unique by its hash. */
+function imageDirectory(home: string, manifest: ImageManifest): string {
+  const { id, kind, name, location } = manifest;
+  const hash = createHash('sha256')
+    .update(`${id.toLowerCase()}\n${makerOf(manifest)}`)
+    .digest('hex')
+    .slice(0, 16);
   const readable = name
     .toLowerCase()
     .replace(/[^a-z0-9._-]/g, '-')
