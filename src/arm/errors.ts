@@ -238,6 +238,12 @@ export const ERRORS = Object.freeze({
     'Another role has the name.',
     'Choose another name, or change that role.',
   ),
+  InvalidActionOrNotAction: entry(
+    'usage',
+    400,
+    'A role lists something that is no action.',
+    'Write it like Microsoft.Compute/images/read, Microsoft.Compute/* or */read.',
+  ),
   RoleDefinitionHasAssignments: entry(
     'usage',
     400,

@@ -18,6 +18,7 @@ import type { ExtensionCall, ExtensionProvider } from '../extension.ts';
 import { deleteResource, putValidated } from '../life.ts';
 import type { Answer, ProviderEnvironment } from '../provider.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
+import { ensureSubscription } from '../resources/subscriptions.ts';
 import { compilePermissions } from './actions.ts';
 import { BUILT_IN_ROLES } from './built-in-roles.ts';
 import { identityMay } from './identity-may.ts';
@@ -41,6 +42,7 @@ before(async () => {
   // Nothing but a notification makes it forget.
   roles = await openRoles(database, undefined, Number.POSITIVE_INFINITY);
   await assign(admin.objectId, OWNER, '/');
+  await ensureSubscription(database.kysely, S);
   for (const name of ['Web', 'Webshop'])
     await putValidated(database.kysely, resourceGroups, {
       id: resourceGroupId(S, name),
@@ -381,7 +383,6 @@ test('role definitions that mean nothing are refused', async () => {
     { roleName: 7 },
     { permissions: [] },
     { permissions: [{ actions: [] }] },
-    { permissions: [{ actions: ['read everything'] }] },
     { permissions: [{ actions: 'x/read' }] },
     { permissions: null },
     { assignableScopes: [] },
@@ -391,6 +392,13 @@ test('role definitions that mean nothing are refused', async () => {
     { assignableScopes: [3] },
   ])
     await assert.rejects(put(properties), { code: 'InvalidParameter' }, JSON.stringify(properties));
+  await assert.rejects(put({ permissions: [{ actions: ['read everything'] }] }), {
+    code: 'InvalidActionOrNotAction',
+    message: "'read everything' does not match any of the actions supported by the providers.",
+    target: 'properties.permissions[0].actions[0]',
+  });
+  await assert.rejects(put({ assignableScopes: [resourceGroupId(S, 'Nowhere')] }), { code: 'ResourceGroupNotFound' });
+  await assert.rejects(put({ assignableScopes: [`/subscriptions/${randomUUID()}`] }), { code: 'SubscriptionNotFound' });
   assert.equal((await put({ roleName: 'Taken' })).status, 201);
   await assert.rejects(put({ roleName: 'TAKEN' }), { code: 'RoleDefinitionWithSameNameExists' });
   await assert.rejects(put({ roleName: 'contributor' }), { code: 'RoleDefinitionWithSameNameExists' });

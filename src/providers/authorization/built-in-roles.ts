@@ -1,41 +1,18 @@
 /** The roles that every directory has, with Azure's ids and permissions (contract 2.5; learn.microsoft.com, "Azure built-in roles"). */
-import {
-  CONTRIBUTOR,
-  MANAGED_IDENTITY_OPERATOR,
-  OWNER,
-  READER,
-  STORAGE_BLOB_DATA_CONTRIBUTOR,
-  STORAGE_BLOB_DATA_READER,
-  USER_ACCESS_ADMINISTRATOR,
-} from '../../arm/role-ids.ts';
-import type { Permission } from '../../database/schema.ts';
+import { CONTRIBUTOR, OWNER, READER, USER_ACCESS_ADMINISTRATOR } from '../../arm/role-ids.ts';
+import { RESOURCE_ROLES } from './resource-roles.ts';
+import { type RoleDefinition, roleOf } from './role.ts';
 
-export interface RoleDefinition {
-  /** A GUID in lower case. */
-  readonly id: string;
-  readonly name: string;
-  readonly description: string;
-  readonly permissions: readonly Permission[];
-}
-
-const role = (id: string, name: string, description: string, permission: Partial<Permission>): RoleDefinition =>
-  Object.freeze({
-    id,
-    name,
-    description,
-    permissions: [{ actions: [], notActions: [], dataActions: [], notDataActions: [], ...permission }],
-  });
-
-const BLOBS = 'Microsoft.Storage/storageAccounts/blobServices/containers';
+export type { RoleDefinition } from './role.ts';
 
 export const BUILT_IN_ROLES: readonly RoleDefinition[] = Object.freeze([
-  role(
+  roleOf(
     OWNER,
     'Owner',
     'Grants full access to manage all resources, including the ability to assign roles in Azure RBAC.',
     { actions: ['*'] },
   ),
-  role(
+  roleOf(
     CONTRIBUTOR,
     'Contributor',
     'Grants full access to manage all resources, but does not allow you to assign roles in Azure RBAC, manage assignments in Azure Blueprints, or share image galleries.',
@@ -56,50 +33,48 @@ export const BUILT_IN_ROLES: readonly RoleDefinition[] = Object.freeze([
       ],
     },
   ),
-  role(READER, 'Reader', 'View all resources, but does not allow you to make any changes.', { actions: ['*/read'] }),
-  role(USER_ACCESS_ADMINISTRATOR, 'User Access Administrator', 'Lets you manage user access to Azure resources.', {
+  roleOf(READER, 'Reader', 'View all resources, but does not allow you to make any changes.', { actions: ['*/read'] }),
+  roleOf(USER_ACCESS_ADMINISTRATOR, 'User Access Administrator', 'Lets you manage user access to Azure resources.', {
     actions: ['*/read', 'Microsoft.Authorization/*', 'Microsoft.Support/*'],
   }),
-  role(MANAGED_IDENTITY_OPERATOR, 'Managed Identity Operator', 'Read and Assign User Assigned Identity', {
-    actions: [
-      'Microsoft.ManagedIdentity/userAssignedIdentities/*/read',
-      'Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action',
-      'Microsoft.Authorization/*/read',
-      'Microsoft.Insights/alertRules/*',
-      'Microsoft.Resources/subscriptions/resourceGroups/read',
-      'Microsoft.Resources/deployments/*',
-      'Microsoft.Support/*',
-    ],
-  }),
-  role(
-    STORAGE_BLOB_DATA_READER,
-    'Storage Blob Data Reader',
-    'Allows for read access to Azure Storage blob containers and data',
-    {
-      actions: [`${BLOBS}/read`, 'Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action'],
-      dataActions: [`${BLOBS}/blobs/read`],
-    },
-  ),
-  role(
-    STORAGE_BLOB_DATA_CONTRIBUTOR,
-    'Storage Blob Data Contributor',
-    'Allows for read, write and delete access to Azure Storage blob containers and data',
+  roleOf(
+    'f58310d9-a9f6-439a-9e8d-f62e7b41a168',
+    'Role Based Access Control Administrator',
+    'Manage access to Azure resources by assigning roles using Azure RBAC. This role does not allow you to manage access using other ways, such as Azure Policy.',
     {
       actions: [
-        `${BLOBS}/delete`,
-        `${BLOBS}/read`,
-        `${BLOBS}/write`,
-        'Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action',
-      ],
-      dataActions: [
-        `${BLOBS}/blobs/delete`,
-        `${BLOBS}/blobs/read`,
-        `${BLOBS}/blobs/write`,
-        `${BLOBS}/blobs/move/action`,
-        `${BLOBS}/blobs/add/action`,
+        'Microsoft.Authorization/roleAssignments/write',
+        'Microsoft.Authorization/roleAssignments/delete',
+        '*/read',
+        'Microsoft.Support/*',
       ],
     },
   ),
+  roleOf(
+    '4a9ae827-6dc8-4573-8ac7-8239d42aa03f',
+    'Tag Contributor',
+    'Lets you manage tags on entities, without providing access to the entities themselves.',
+    {
+      actions: [
+        'Microsoft.Authorization/*/read',
+        'Microsoft.Insights/alertRules/*',
+        'Microsoft.Resources/deployments/*',
+        'Microsoft.Resources/subscriptions/resourceGroups/read',
+        'Microsoft.Resources/subscriptions/resourceGroups/resources/read',
+        'Microsoft.Resources/subscriptions/resources/read',
+        'Microsoft.Resources/tags/*',
+        'Microsoft.Support/*',
+      ],
+    },
+  ),
+  roleOf('28bf596f-4eb7-45ce-b5bc-6cf482fec137', 'Locks Contributor', 'Can Manage Locks Operations.', {
+    actions: [
+      'Microsoft.Authorization/locks/read',
+      'Microsoft.Authorization/locks/write',
+      'Microsoft.Authorization/locks/delete',
+    ],
+  }),
+  ...RESOURCE_ROLES,
 ]);
 
 export function builtInRole(id: string): RoleDefinition | undefined {

@@ -1,54 +1,39 @@
 /** Microsoft.Authorization/roleAssignments: who has which role where (az-wire 5, contract 2.5). */
 import type { Selectable } from 'kysely';
+import { isSince } from '../../arm/api-versions.ts';
 import { KilnError } from '../../arm/errors.ts';
 import { matches, parseFilter, unknownInFilter } from '../../arm/filter.ts';
-import { isObject, type JsonObject } from '../../arm/shape.ts';
+import type { JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
-import { text } from '../../database/json.ts';
 import type { RoleAssignmentTable } from '../../database/schema.ts';
-import type { ExtensionCall, ExtensionProvider } from '../extension.ts';
+import type { ExtensionCall } from '../extension.ts';
 import type { Answer } from '../provider.ts';
 import { builtInRole } from './built-in-roles.ts';
 import { covers, scopeKey } from './grants.ts';
+import { namedItems } from './named-items.ts';
+import { readAssignment, type WantedAssignment } from './role-assignment-body.ts';
 import { AUTHORIZATION, GUID, requireScope, roleDefinitionId } from './scope.ts';
 
 type Assignment = Selectable<RoleAssignmentTable>;
 
 const TYPE = `${AUTHORIZATION}/roleAssignments`;
-const PRINCIPAL_TYPES = ['ServicePrincipal', 'User', 'Group', 'ForeignGroup', 'Device'];
 
-export const roleAssignments: ExtensionProvider = {
-  namespace: AUTHORIZATION,
+export const roleAssignments = namedItems({
   type: 'roleAssignments',
   apiVersions: Object.freeze([
     ...['2022-04-01', '2020-10-01-preview', '2020-08-01-preview', '2020-04-01-preview', '2020-03-01-preview'],
     ...['2019-04-01-preview', '2018-12-01-preview', '2018-09-01-preview', '2018-07-01', '2018-01-01-preview'],
     ...['2017-10-01-preview', '2016-07-01', '2015-07-01', '2015-06-01'],
   ]),
-  permission: ({ method }) => (method === 'PUT' ? 'write' : method === 'DELETE' ? 'delete' : 'read'),
-  async handle(call) {
-    const [name, ...more] = call.segments;
-    if (more.length > 0) throw new KilnError('NotFound', `There is nothing below a role assignment.`);
-    if (name === undefined) {
-      if (call.method !== 'GET') throw notAllowed(call.method);
-      return await list(call);
-    }
-    switch (call.method) {
-      case 'GET':
-      case 'HEAD': {
-        const found = await find(call, name);
-        if (!found) throw new KilnError('RoleAssignmentNotFound', `The role assignment '${name}' is not found.`);
-        return call.method === 'HEAD' ? { status: 204 } : { status: 200, body: shown(found, call.scope) };
-      }
-      case 'PUT':
-        return await put(call, name);
-      case 'DELETE':
-        return await remove(call, name);
-      default:
-        throw notAllowed(call.method);
-    }
+  list,
+  async get(call, name) {
+    const found = await find(call, name);
+    if (found) return shown(found, call.scope);
+    throw new KilnError('RoleAssignmentNotFound', `The role assignment '${name}' is not found.`);
   },
-};
+  put,
+  remove,
+});
 
 /** The one of that name at this scope and no other: rights on a scope are none on another's assignments. */
 async function find(call: ExtensionCall, name: string): Promise<Assignment | undefined> {
@@ -62,14 +47,14 @@ async function find(call: ExtensionCall, name: string): Promise<Assignment | und
 }
 
 /** At the scope, above and below it; `atScope()` leaves out those below. */
-async function list(call: ExtensionCall): Promise<Answer> {
+async function list(call: ExtensionCall): Promise<JsonObject[]> {
   await requireScope(call.environment.database, call.scope);
   const at = scopeKey(call.scope);
   const given = call.query.get('$filter');
   const filter = given === null ? undefined : parseFilter(given);
   const known = ['atScope()', 'principalId', 'assignedTo()', 'roleDefinitionId'];
   const rows = await call.environment.database.selectFrom('role_assignment').selectAll().orderBy('id').execute();
-  const value = rows
+  return rows
     .filter(row => covers(row.scope, at) || covers(at, row.scope))
     .filter(
       row =>
@@ -89,14 +74,6 @@ async function list(call: ExtensionCall): Promise<Answer> {
         }),
     )
     .map(row => shown(row, call.scope));
-  return { status: 200, body: { value } };
-}
-
-interface Wanted {
-  readonly role: string;
-  readonly principal: string;
-  readonly principalType: string | undefined;
-  readonly description: string | null;
 }
 
 async function put(call: ExtensionCall, name: string): Promise<Answer> {
@@ -106,7 +83,7 @@ async function put(call: ExtensionCall, name: string): Promise<Answer> {
       `The role assignment ID '${name}' is not valid. The role assignment ID must be a GUID.`,
       { target: 'roleAssignmentName' },
     );
-  const wanted = read(call.body);
+  const wanted = readAssignment(call.body);
   const scope = scopeKey(call.scope);
   try {
     return await call.environment.database.transaction().execute(async trx => {
@@ -131,7 +108,9 @@ async function put(call: ExtensionCall, name: string): Promise<Answer> {
           );
         const { description } = wanted;
         await trx.updateTable('role_assignment').set({ description }).where('id', '=', name).execute();
-        return { status: 200, body: shown({ ...existing, description }, call.scope) };
+        // Older clients take nothing but 201, for a change as well.
+        const status = isSince(call.apiVersion, '2022-04-01') ? 200 : 201;
+        return { status, body: shown({ ...existing, description }, call.scope) };
       }
       const row = await trx
         .insertInto('role_assignment')
@@ -155,49 +134,6 @@ async function put(call: ExtensionCall, name: string): Promise<Answer> {
   }
 }
 
-function read(body: unknown): Wanted {
-  // Older clients send the properties without their envelope.
-  const given = isObject(body) ? (isObject(body.properties) ? body.properties : body) : {};
-  const role = field(given, 'roleDefinitionId');
-  const [, id] =
-    /\/providers\/Microsoft\.Authorization\/roleDefinitions\/([^/]+)$/i.exec(role) ??
-    (GUID.test(role) ? [role, role] : []);
-  if (id === undefined || !GUID.test(id))
-    throw new KilnError('InvalidParameter', `The role definition ID '${role}' is not valid.`, {
-      target: 'properties.roleDefinitionId',
-    });
-  const principal = field(given, 'principalId');
-  if (!GUID.test(principal))
-    throw new KilnError('InvalidParameter', `The principal ID '${principal}' is not valid. It must be a GUID.`, {
-      target: 'properties.principalId',
-    });
-  const type = given.principalType ?? undefined;
-  const principalType = PRINCIPAL_TYPES.find(one => one.toLowerCase() === String(type).toLowerCase());
-  if (type !== undefined && principalType === undefined)
-    throw new KilnError('InvalidParameter', `The principal type '${String(type)}' is not valid.`, {
-      target: 'properties.principalType',
-      hint: `It is one of ${PRINCIPAL_TYPES.join(', ')}.`,
-    });
-  if (typeof given.condition === 'string' && given.condition !== '')
-    throw new KilnError('NotSupported', 'Conditions of role assignments are not supported.', {
-      target: 'properties.condition',
-    });
-  return {
-    role: id.toLowerCase(),
-    principal: principal.toLowerCase(),
-    principalType,
-    description: typeof given.description === 'string' ? text(given.description.slice(0, 1024)) : null,
-  };
-}
-
-function field(given: JsonObject, name: string): string {
-  const value = given[name];
-  if (typeof value === 'string' && value !== '') return value;
-  throw new KilnError('InvalidRequestContent', `The request content was invalid: properties.${name} is missing.`, {
-    target: `properties.${name}`,
-  });
-}
-
 /** The role must be there, and assignable on the scope. It stays until the transaction ends. */
 async function requireRole(trx: Transacting, role: string, scope: string): Promise<void> {
   if (builtInRole(role)) return;
@@ -219,7 +155,7 @@ async function requireRole(trx: Transacting, role: string, scope: string): Promi
 /** A principal that is not there is taken when its type is given: so does Azure, for identities that were made a moment ago. */
 async function principalTypeOf(
   trx: Transacting,
-  { principal, principalType }: Wanted,
+  { principal, principalType }: WantedAssignment,
   tenant: string,
 ): Promise<string> {
   const row = await trx.selectFrom('principal').select('type').where('object_id', '=', principal).executeTakeFirst();
@@ -271,8 +207,4 @@ function shown(row: Assignment, seenFrom: string): JsonObject {
     type: TYPE,
     name: row.id,
   };
-}
-
-function notAllowed(method: string): KilnError {
-  return new KilnError('MethodNotAllowed', `The verb ${method} is not supported for '${TYPE}'.`);
 }

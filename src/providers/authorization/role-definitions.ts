@@ -2,26 +2,23 @@
 import type { Selectable } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { matches, parseFilter, unknownInFilter } from '../../arm/filter.ts';
-import { RESOURCE_GROUP_TYPE, SUBSCRIPTION_TYPE } from '../../arm/ids.ts';
-import { isObject, type JsonObject } from '../../arm/shape.ts';
-import { json, text } from '../../database/json.ts';
-import type { Permission, RoleDefinitionTable } from '../../database/schema.ts';
-import type { ExtensionCall, ExtensionProvider } from '../extension.ts';
+import type { JsonObject } from '../../arm/shape.ts';
+import { json } from '../../database/json.ts';
+import type { RoleDefinitionTable } from '../../database/schema.ts';
+import type { ExtensionCall } from '../extension.ts';
 import type { Answer } from '../provider.ts';
 import { BUILT_IN_ROLES, builtInRole, type RoleDefinition } from './built-in-roles.ts';
 import { covers, scopeKey } from './grants.ts';
+import { namedItems } from './named-items.ts';
 import { authorizationFailed } from './open-roles.ts';
-import { AUTHORIZATION, GUID, parseScope, requireScope, roleDefinitionId } from './scope.ts';
+import { readRole } from './role-definition-body.ts';
+import { AUTHORIZATION, GUID, requireScope, roleDefinitionId } from './scope.ts';
 
 type CustomRole = Selectable<RoleDefinitionTable>;
 
 const TYPE = `${AUTHORIZATION}/roleDefinitions`;
-/** Azure's own limits. */
-const MOST_ACTIONS = 2048;
-const LONGEST_NAME = 512;
 
-export const roleDefinitions: ExtensionProvider = {
-  namespace: AUTHORIZATION,
+export const roleDefinitions = namedItems({
   type: 'roleDefinitions',
   apiVersions: Object.freeze([
     ...[
@@ -34,32 +31,17 @@ export const roleDefinitions: ExtensionProvider = {
       '2015-06-01',
     ],
   ]),
-  permission: ({ method }) => (method === 'PUT' ? 'write' : method === 'DELETE' ? 'delete' : 'read'),
-  async handle(call) {
-    const [name, ...more] = call.segments;
-    if (more.length > 0) throw new KilnError('NotFound', 'There is nothing below a role definition.');
-    if (name === undefined) {
-      if (call.method !== 'GET') throw notAllowed(call.method);
-      return await list(call);
-    }
-    switch (call.method) {
-      case 'GET':
-      case 'HEAD': {
-        const builtIn = builtInRole(name);
-        const custom = builtIn ? undefined : await find(call, name);
-        if (!builtIn && !custom) throw doesNotExist(name);
-        if (call.method === 'HEAD') return { status: 204 };
-        return { status: 200, body: builtIn ? shownBuiltIn(builtIn, call.scope) : shownCustom(custom!, call.scope) };
-      }
-      case 'PUT':
-        return await put(call, name);
-      case 'DELETE':
-        return await remove(call, name);
-      default:
-        throw notAllowed(call.method);
-    }
+  list,
+  async get(call, name) {
+    const builtIn = builtInRole(name);
+    if (builtIn) return shownBuiltIn(builtIn, call.scope);
+    const custom = await find(call, name);
+    if (custom) return shownCustom(custom, call.scope);
+    throw doesNotExist(name);
   },
-};
+  put,
+  remove,
+});
 
 async function find(call: ExtensionCall, name: string): Promise<CustomRole | undefined> {
   if (!GUID.test(name)) return undefined;
@@ -73,7 +55,7 @@ function isNear(row: CustomRole, at: string): boolean {
   return row.assignable_scopes.some(scope => covers(scopeKey(scope), at) || covers(at, scopeKey(scope)));
 }
 
-async function list(call: ExtensionCall): Promise<Answer> {
+async function list(call: ExtensionCall): Promise<JsonObject[]> {
   await requireScope(call.environment.database, call.scope);
   const at = scopeKey(call.scope);
   const given = call.query.get('$filter');
@@ -112,18 +94,19 @@ async function list(call: ExtensionCall): Promise<Answer> {
         },
       }),
   );
-  return { status: 200, body: { value: wanted.map(({ body }) => body) } };
+  return wanted.map(({ body }) => body);
 }
 
 /** 201 for a change as well: az takes nothing else. */
 async function put(call: ExtensionCall, name: string): Promise<Answer> {
   if (!GUID.test(name)) throw invalid(`The role definition ID '${name}' is not valid. It must be a GUID.`, 'name');
   if (builtInRole(name)) throw new KilnError('Conflict', 'A built-in role cannot be changed.', { target: name });
-  const wanted = read(call.body);
+  const wanted = readRole(call.body);
   if (BUILT_IN_ROLES.some(one => one.name.toLowerCase() === wanted.name.toLowerCase())) throw sameName();
   const { database } = call.environment;
   const known = await database.selectFrom('role_definition').selectAll().where('id', '=', name).executeTakeFirst();
   await requireRights(call, [...wanted.assignableScopes, ...(known?.assignable_scopes ?? [])]);
+  for (const scope of wanted.assignableScopes) await requireScope(database, scope);
   const now = new Date();
   const content = {
     name: wanted.name,
@@ -192,69 +175,6 @@ async function remove(call: ExtensionCall, name: string): Promise<Answer> {
   return { status: 200, body: shownCustom(found, call.scope) };
 }
 
-interface Wanted {
-  readonly name: string;
-  readonly description: string;
-  readonly permissions: readonly Permission[];
-  readonly assignableScopes: readonly string[];
-}
-
-function read(body: unknown): Wanted {
-  const given = isObject(body) ? (isObject(body.properties) ? body.properties : body) : {};
-  const name = given.roleName;
-  if (typeof name !== 'string' || name.trim() === '' || name.length > LONGEST_NAME)
-    throw invalid(`The role needs a name of at most ${LONGEST_NAME} characters.`, 'properties.roleName');
-  const description = given.description ?? '';
-  if (typeof description !== 'string' || description.length > 1024)
-    throw invalid('The description is a text of at most 1024 characters.', 'properties.description');
-  if (!Array.isArray(given.permissions) || given.permissions.length === 0)
-    throw invalid('The role needs permissions.', 'properties.permissions');
-  const permissions = given.permissions.map((one: unknown, index): Permission => {
-    const path = `properties.permissions[${index}]`;
-    if (!isObject(one)) throw invalid('A permission is an object.', path);
-    return {
-      actions: patterns(one, 'actions', path),
-      notActions: patterns(one, 'notActions', path),
-      dataActions: patterns(one, 'dataActions', path),
-      notDataActions: patterns(one, 'notDataActions', path),
-    };
-  });
-  if (permissions.flatMap(one => [...one.actions, ...one.dataActions]).length === 0)
-    throw invalid('The role allows nothing: it has neither actions nor dataActions.', 'properties.permissions');
-  if (permissions.flatMap(one => Object.values(one).flat()).length > MOST_ACTIONS)
-    throw invalid(`The role has more than ${MOST_ACTIONS} actions.`, 'properties.permissions');
-  const scopes = given.assignableScopes;
-  if (!Array.isArray(scopes) || scopes.length === 0 || scopes.length > MOST_ACTIONS)
-    throw invalid('The role needs assignableScopes.', 'properties.assignableScopes');
-  return {
-    name: text(name),
-    description: text(description),
-    permissions,
-    assignableScopes: scopes.map((scope: unknown, index) => {
-      const path = `properties.assignableScopes[${index}]`;
-      if (typeof scope !== 'string') throw invalid('An assignable scope is a text.', path);
-      const { type } = parseScope(scope.replace(/\/+$/, ''));
-      if (type !== SUBSCRIPTION_TYPE && type !== RESOURCE_GROUP_TYPE)
-        throw invalid(`The assignable scope '${scope}' is no subscription and no resource group.`, path);
-      return scope.replace(/\/+$/, '');
-    }),
-  };
-}
-
-function patterns(permission: JsonObject, name: keyof Permission, path: string): string[] {
-  const list = permission[name] ?? [];
-  if (!Array.isArray(list)) throw invalid(`${name} is a list.`, `${path}.${name}`);
-  return list.map((pattern: unknown, index) => {
-    if (typeof pattern === 'string' && pattern.length <= 512 && /^(\*|[\w.*-]+(\/[\w.*-]+)+)$/.test(pattern))
-      return pattern;
-    throw invalid(
-      `'${String(pattern).slice(0, 200)}' is no action.`,
-      `${path}.${name}[${index}]`,
-      'Write it like Microsoft.Compute/images/read, Microsoft.Compute/* or */read.',
-    );
-  });
-}
-
 function shownBuiltIn({ id, name, description, permissions }: RoleDefinition, seenFrom: string): JsonObject {
   return {
     properties: {
@@ -305,8 +225,4 @@ function doesNotExist(name: string): KilnError {
     'RoleDefinitionDoesNotExist',
     `The specified role definition with ID '${name.replaceAll('-', '')}' does not exist.`,
   );
-}
-
-function notAllowed(method: string): KilnError {
-  return new KilnError('MethodNotAllowed', `The verb ${method} is not supported for '${TYPE}'.`);
 }
