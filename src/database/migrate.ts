@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import * as foundation from './migrations/0001-foundation.ts';
 import * as frontDoor from './migrations/0002-front-door.ts';
+import * as storageKeys from './migrations/0004-storage-keys.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
@@ -13,6 +14,7 @@ export const SCHEMA_NAME = 'kiln';
 const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0001-foundation': foundation,
   '0002-front-door': frontDoor,
+  '0004-storage-keys': storageKeys,
 });
 
 const LOCK_DEADLINE = 60_000;

@@ -197,6 +197,17 @@ export interface TriggerStateTable {
   last_run_id: Generated<string | null>;
 }
 
+export interface StorageKeyTable {
+  /** Of the storage account, in lower case. */
+  account_id: string;
+  name: 'key1' | 'key2' | 'delegation';
+  /** Encrypted. */
+  sealed: Buffer;
+  /** Id of the key that it was encrypted with. */
+  wrapped_by: string;
+  created_at: Time;
+}
+
 export interface Schema {
   resource: ResourceTable;
   operation: OperationTable;
@@ -210,6 +221,7 @@ export interface Schema {
   role_definition: RoleDefinitionTable;
   role_assignment: RoleAssignmentTable;
   trigger_state: TriggerStateTable;
+  storage_key: StorageKeyTable;
 }
 
 export type ResourceRow = Selectable<ResourceTable>;
