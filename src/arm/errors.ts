@@ -172,6 +172,132 @@ export const ERRORS = Object.freeze({
     'Register it: `az provider register -n NAMESPACE`.',
   ),
 
+  ScopeLocked: entry(
+    'conflict',
+    409,
+    'A lock on the resource, on what it lies in or, for a deletion, on something in it forbids the change.',
+    'The message names the scopes; `az lock list` shows their locks, `az lock delete` takes one away.',
+  ),
+  LockNotFound: entry('usage', 404, 'A lock does not exist on the scope.', 'See `az lock list`.'),
+
+  // Networks
+  InvalidResourceName: entry(
+    'usage',
+    400,
+    'A name breaks the rule for names of its type.',
+    'The message says which characters it may have.',
+  ),
+  InvalidRequestFormat: entry(
+    'usage',
+    400,
+    'The body of a request to a network resource has a part that cannot be read.',
+    'Each detail names the place.',
+  ),
+  InvalidAddressPrefixFormat: entry(
+    'usage',
+    400,
+    'An address prefix is no CIDR notation.',
+    'Write it like 10.0.0.0/24.',
+  ),
+  InvalidCIDRNotation: entry(
+    'usage',
+    400,
+    'An address prefix has bits behind its length.',
+    'Take the prefix that the message names.',
+  ),
+  NetcfgInvalidIPAddressPrefix: entry(
+    'usage',
+    400,
+    'A range of addresses cannot be used by a virtual network.',
+    'Take a private range, such as 10.0.0.0/16.',
+  ),
+  NetcfgInvalidVirtualNetworkSite: entry(
+    'usage',
+    400,
+    'The address space of a virtual network contradicts itself.',
+    'Its prefixes must not overlap.',
+  ),
+  NetcfgInvalidSubnet: entry(
+    'usage',
+    400,
+    'A subnet does not fit into its virtual network, or is too small.',
+    'Take a prefix of /2 to /29 inside of the address space.',
+  ),
+  NetcfgSubnetRangeOutsideVnet: entry(
+    'usage',
+    400,
+    "A subnet's range is outside of the address space of its virtual network.",
+    'Take a range inside of it, or add one to the address space.',
+  ),
+  NetcfgSubnetRangesOverlap: entry(
+    'usage',
+    400,
+    "A subnet's range overlaps with that of another subnet.",
+    'Take a range that is free.',
+  ),
+  InvalidResourceReference: entry(
+    'usage',
+    400,
+    'A network resource names another one that is not there, or is in another region or subscription.',
+    'Make it first, in the same region.',
+  ),
+  InUseSubnetCannotBeDeleted: entry(
+    'conflict',
+    400,
+    'An image template builds in the subnet.',
+    'Delete the template, or give it another subnet.',
+  ),
+  InUseNetworkSecurityGroupCannotBeDeleted: entry(
+    'conflict',
+    400,
+    'A subnet has the network security group.',
+    'Take it off the subnet first.',
+  ),
+  SecurityRuleConflict: entry(
+    'usage',
+    400,
+    'Two security rules have one priority and direction.',
+    'Give one of them another priority.',
+  ),
+  SecurityRuleInvalidPriority: entry(
+    'usage',
+    400,
+    'The priority of a security rule is none.',
+    'Take a number from 100 to 4096.',
+  ),
+  SecurityRuleInvalidPortRange: entry(
+    'usage',
+    400,
+    'A port range of a security rule cannot be read.',
+    'Write 22, 8000-8100 or *.',
+  ),
+  SecurityRuleInvalidAddressPrefix: entry(
+    'usage',
+    400,
+    'An address prefix of a security rule cannot be read.',
+    'Write CIDR notation, an address, a service tag or *.',
+  ),
+  PrivateLinkServiceCannotBeCreatedInSubnetThatHasNetworkPoliciesEnabled: entry(
+    'usage',
+    400,
+    "The subnet of an image template applies network policies to private link services, which the service's build would need one of.",
+    'az network vnet subnet update --disable-private-link-service-network-policies true',
+  ),
+  SubnetMissingRequiredDelegation: entry(
+    'usage',
+    400,
+    'The subnet for containers of an image template is not delegated to them.',
+    'az network vnet subnet update --delegations Microsoft.ContainerInstance/containerGroups',
+  ),
+
+  // What Kiln keeps without knowing it
+  ResourceQuotaExceeded: entry(
+    'conflict',
+    409,
+    'There are too many resources of types that Kiln keeps without knowing them, or one is too large.',
+    'Delete some that are not needed.',
+  ),
+
   // Who calls, and may
   AuthenticationFailed: entry('denied', 401, 'A request carries no token.', 'Sign in: `az login`.'),
   InvalidAuthenticationToken: entry(

@@ -2,7 +2,7 @@
  * What a resource type is: data and a few pure functions. Ids, casing, api-versions, parents, read-only properties, storage and (later) HTTP, roles and
  * locks happen once for all types, from this definition. Nothing here does I/O.
  */
-import { KilnError } from './errors.ts';
+import { type ErrorCode, KilnError } from './errors.ts';
 import { MOST_FINDINGS } from './findings.ts';
 import type { ResourceId } from './ids.ts';
 import type { JsonObject } from './shape.ts';
@@ -31,7 +31,8 @@ export interface Violation {
   readonly code?: ViolationCode;
 }
 
-export type ViolationCode = 'ValidationFailed' | 'InvalidParameter' | 'PropertyChangeNotAllowed' | 'Conflict';
+/** Network has a code for each of its rules. */
+export type ViolationCode = ErrorCode;
 
 export interface ValidationContext {
   readonly id: ResourceId;
