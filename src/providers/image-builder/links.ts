@@ -4,12 +4,12 @@
  */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { formatId, parentId, parseId, resourceGroupId, sameId, sameText, tryParseId } from '../../arm/ids.ts';
+import { formatId, parentId, parseId, resourceGroupId, sameId, tryParseId } from '../../arm/ids.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Schema } from '../../database/schema.ts';
 import { identityMay } from '../authorization/identity-may.ts';
+import { requireLinkedAccess } from '../linked-access.ts';
 import type { Call } from '../provider.ts';
-import { findSubscription } from '../resources/subscriptions.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
@@ -138,23 +138,7 @@ const link = (path: string, action: string, scope: string): Link => ({ path, act
 
 /** Errors: LinkedAuthorizationFailed, for the first link that the caller may not use, or that leads to a subscription of nobody here. */
 export async function requireLinks(call: Call, templateId: string, links: readonly Link[]): Promise<void> {
-  const own = parseId(templateId).subscription;
-  for (const { action, scope, path } of links) {
-    const { clientId, objectId, tenantId } = call.caller;
-    const { subscription } = parseId(scope, path);
-    if (!sameText(subscription, own) && !(await findSubscription(call.environment.database, subscription)))
-      throw new KilnError(
-        'LinkedAuthorizationFailed',
-        `The client has permission to perform action '${action}' on scope '${templateId}', however the current tenant '${tenantId}' is not authorized to access linked subscription '${subscription}'.`,
-        { target: path },
-      );
-    if (await call.may(action, scope)) continue;
-    throw new KilnError(
-      'LinkedAuthorizationFailed',
-      `The client '${clientId}' with object id '${objectId}' has permission to perform action '${TEMPLATE_TYPE}/write' on scope '${templateId}'; however, it does not have permission to perform action '${action}' on the linked scope(s) '${scope}' or the linked scope(s) are invalid.`,
-      { target: path },
-    );
-  }
+  await requireLinkedAccess(call, { action: `${TEMPLATE_TYPE}/write`, scope: templateId }, links);
 }
 
 /** A template's identity as it is now. */
