@@ -1,5 +1,7 @@
 /** All resource types that the front door answers for. Adding one is adding its file and a line here. */
 
+import { classicAdministrators, denyAssignments } from './authorization/nobody.ts';
+import { permissions } from './authorization/permissions.ts';
 import { roleAssignments } from './authorization/role-assignments.ts';
 import { roleDefinitions } from './authorization/role-definitions.ts';
 import { runsExtension } from './builds/runs.ts';
@@ -12,6 +14,7 @@ import { imageTemplatesProvider } from './image-builder/provider.ts';
 import { runOutputsProvider } from './image-builder/run-outputs-provider.ts';
 import { triggersProvider } from './image-builder/triggers.ts';
 import type { LocationRead } from './location-read.ts';
+import { federatedIdentityCredentialsProvider } from './managed-identity/federated-identity-credentials.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/storage-accounts.ts';
@@ -21,6 +24,7 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   runOutputsProvider,
   triggersProvider,
   userAssignedIdentitiesProvider,
+  federatedIdentityCredentialsProvider,
   { definition: galleries },
   { definition: galleryImages },
   { definition: galleryImageVersions },
@@ -31,6 +35,9 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
 export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
   roleAssignments,
   roleDefinitions,
+  permissions,
+  denyAssignments,
+  classicAdministrators,
   runsExtension,
 ]);
 

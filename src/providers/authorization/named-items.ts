@@ -24,7 +24,10 @@ export function namedItems(items: NamedItems): ExtensionProvider {
     namespace: AUTHORIZATION,
     type,
     apiVersions,
-    permission: ({ method }) => (method === 'PUT' ? 'write' : method === 'DELETE' ? 'delete' : 'read'),
+    permission({ method }) {
+      if (method === 'PUT' && items.put) return 'write';
+      return method === 'DELETE' && items.remove ? 'delete' : 'read';
+    },
     async handle(call) {
       const [name, ...more] = call.segments;
       if (more.length > 0) throw new KilnError('NotFound', `There is nothing below ${whole}/${name}.`);

@@ -1,6 +1,8 @@
 /** Microsoft.ManagedIdentity/userAssignedIdentities through the API. */
 import { formatId } from '../../arm/ids.ts';
+import { deleteResource } from '../life.ts';
 import type { ResourceProvider } from '../provider.ts';
+import { listResources, lockResource } from '../store.ts';
 import { putIdentity } from './identity-principal.ts';
 import { userAssignedIdentities } from './user-assigned-identities.ts';
 
@@ -15,5 +17,14 @@ export const userAssignedIdentitiesProvider: ResourceProvider = Object.freeze({
     const location = resource.id.replace('/resourceGroups/', '/resourcegroups/');
     // Recorded: the id itself, relative. It is nothing to poll; the resource is complete.
     return { status: created ? 201 : 200, resource, headers: created ? { location } : {} };
+  },
+  /** With the credentials below it, as in Azure. Its principal and roles go with the row, and its tokens with the principal. */
+  async remove({ environment, id, conditions }) {
+    const removed = await environment.database.transaction().execute(async trx => {
+      await lockResource(trx, id);
+      for (const below of await listResources(trx, { parent: id })) await deleteResource(trx, below.id);
+      return await deleteResource(trx, formatId(id), conditions);
+    });
+    return { status: removed ? 200 : 204 };
   },
 } satisfies ResourceProvider);

@@ -4,8 +4,10 @@ import { LOCAL_TENANT } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import { readTracked } from '../tracked.ts';
 
+export const IDENTITY_TYPE = 'Microsoft.ManagedIdentity/userAssignedIdentities';
+
 export const userAssignedIdentities: ResourceType = Object.freeze({
-  type: 'Microsoft.ManagedIdentity/userAssignedIdentities',
+  type: IDENTITY_TYPE,
   apiVersions: Object.freeze([
     '2025-05-31-preview',
     '2024-11-30',
