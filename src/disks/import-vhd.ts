@@ -1,0 +1,39 @@
+/** A VHD from outside becomes a disk of Kiln's own: sparse qcow2, which QEMU takes as a backing file. */
+import { rm } from 'node:fs/promises';
+import { type FilePart, joinParts, wholeFile } from './file-parts.ts';
+import { sha256File } from './hash.ts';
+import { convertDisk } from './qemu-img.ts';
+
+export interface ImportOptions {
+  /** The file to make, in a directory that is the caller's: what is on the way lies beside it. */
+  readonly to: string;
+  readonly signal: AbortSignal;
+  /** Fraction done, 0 to 1. */
+  readonly onProgress?: (fraction: number) => void;
+}
+
+export interface ImportedDisk {
+  readonly path: string;
+  readonly format: 'qcow2';
+  readonly virtualSize: number;
+  readonly allocatedSize: number;
+  /** Of the file. */
+  readonly sha256: string;
+}
+
+/** For what `readForeignVhd` found to be one. Complete under `to`, or not there. Errors: those of qemu-img and the file system; the signal's reason. */
+export async function importVhd(parts: readonly FilePart[], options: ImportOptions): Promise<ImportedDisk> {
+  const { to, signal, onProgress } = options;
+  const joined = `${to}.vhd`;
+  try {
+    const whole = await wholeFile(parts);
+    if (whole === undefined) await joinParts(parts, joined, signal);
+    const { virtualSize, allocatedSize } = await convertDisk(
+      { path: whole ?? joined, format: 'vhd' },
+      { to, format: 'qcow2', signal, ...(onProgress && { onProgress }) },
+    );
+    return { path: to, format: 'qcow2', virtualSize, allocatedSize, sha256: await sha256File(to, { signal }) };
+  } finally {
+    await rm(joined, { force: true });
+  }
+}
