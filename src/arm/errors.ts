@@ -193,6 +193,12 @@ export const ERRORS = Object.freeze({
     'The body of a request to a network resource has a part that cannot be read.',
     'Each detail names the place.',
   ),
+  AddressPrefixStringCannotBeNullOrEmpty: entry(
+    'usage',
+    400,
+    'A network or a subnet has no address prefix.',
+    'Write one like 10.0.0.0/24.',
+  ),
   InvalidAddressPrefixFormat: entry(
     'usage',
     400,
@@ -384,6 +390,37 @@ export const ERRORS = Object.freeze({
     404,
     'No catalogue entry or image stands behind the source.',
     'See `kiln catalogue list`.',
+  ),
+  ImageBlobNotFound: entry(
+    'source',
+    404,
+    'A VHD is not where its URL says.',
+    'Upload it; check account, container and name.',
+  ),
+  IncorrectImageBlobType: entry(
+    'source',
+    400,
+    'A blob is of a type that can be no disk.',
+    'Upload the VHD as a page blob or a block blob.',
+  ),
+  InvalidVhd: entry(
+    'source',
+    400,
+    'A blob is no VHD that can be taken.',
+    'Make a fixed one of whole MiB: qemu-img convert -O vpc -o subformat=fixed,force_size=on DISK NEW.vhd.',
+  ),
+  VHDSizeInvalid: entry(
+    'source',
+    400,
+    'A VHD is too small or too large for a disk.',
+    'Resize the disk before converting it.',
+  ),
+  StorageAccountNotFound: entry('source', 404, 'A storage account does not exist.', 'See `az storage account list`.'),
+  StorageAccountLocationMismatch: entry(
+    'source',
+    400,
+    'A VHD lies in a storage account of another region.',
+    'Copy it to an account in the region of the image.',
   ),
   SourceUnusable: entry(
     'source',
