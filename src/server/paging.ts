@@ -40,7 +40,8 @@ export function page<Item>(
   const value = rest.slice(0, size);
   if (value.length === rest.length) return { value };
   const next = new URL(url);
-  next.searchParams.delete('$skiptoken');
+  for (const name of [...next.searchParams.keys()])
+    if (name.toLowerCase() === '$skiptoken') next.searchParams.delete(name);
   next.searchParams.set('$skipToken', Buffer.from(key(value.at(-1)!)).toString('base64url'));
   return { value, nextLink: next.href };
 }
