@@ -21,7 +21,16 @@ test('a new home has its version and its directories, and opens again', async t 
   const root = join(await temporary(t), 'new', 'home');
   const home = await openHome({ home: root, env });
   assert.equal(await readFile(join(root, 'version'), 'utf8'), `${HOME_VERSION}\n`);
-  assert.deepEqual((await readdir(root)).sort(), ['cache', 'files', 'logs', 'regions', 'runs', 'sockets', 'version']);
+  assert.deepEqual((await readdir(root)).sort(), [
+    'blobs',
+    'cache',
+    'files',
+    'logs',
+    'regions',
+    'runs',
+    'sockets',
+    'version',
+  ]);
   assert.equal((await stat(home.files)).mode & 0o777, 0o700);
   assert.equal((await stat(home.runs)).mode & 0o777, isRoot ? 0o711 : 0o700);
   assert.deepEqual(await openHome({ home: root, env }), home);

@@ -27,6 +27,8 @@ export interface Home {
   readonly runs: string;
   readonly logs: string;
   readonly regions: string;
+  /** Bytes of what users put into storage accounts. */
+  readonly blobs: string;
   readonly catalogueFile: string;
   /** Short enough that a Unix socket in it, or in a directory of it, has a legal path. */
   readonly sockets: string;
@@ -61,6 +63,7 @@ export async function openHome(options: HomeOptions = {}): Promise<Home> {
     runs: join(root, 'runs'),
     logs: join(root, 'logs'),
     regions: join(root, 'regions'),
+    blobs: join(root, 'blobs'),
     catalogueFile: join(root, 'catalogue.json'),
     sockets: socketsPath(root),
   });
@@ -72,6 +75,7 @@ export async function openHome(options: HomeOptions = {}): Promise<Home> {
   await directory(home.runs, passable);
   await directory(home.logs, 0o700);
   await directory(home.regions, 0o700);
+  await directory(home.blobs, 0o700);
   await directory(home.sockets, passable);
   await checkSockets(home);
   return home;

@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import * as foundation from './migrations/0001-foundation.ts';
 import * as frontDoor from './migrations/0002-front-door.ts';
+import * as blobs from './migrations/0003-blobs.ts';
 import * as storageKeys from './migrations/0004-storage-keys.ts';
 import type { Schema } from './schema.ts';
 
@@ -14,6 +15,7 @@ export const SCHEMA_NAME = 'kiln';
 const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0001-foundation': foundation,
   '0002-front-door': frontDoor,
+  '0003-blobs': blobs,
   '0004-storage-keys': storageKeys,
 });
 

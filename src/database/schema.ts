@@ -208,6 +208,110 @@ export interface StorageKeyTable {
   created_at: Time;
 }
 
+export interface BlobContainerTable {
+  id: Generated<number>;
+  /** Name of the storage account, in lower case. */
+  account: string;
+  name: string;
+  etag: string;
+  metadata: Json<Readonly<Record<string, string>>>;
+  /** Stored access policies, as they were set. */
+  policies: Json<readonly AccessPolicy[]>;
+  lease: OptionalJson<Lease>;
+  created_at: Time;
+  modified_at: Time;
+}
+
+/** What signatures can refer to by its id. Times are ISO 8601, as they were written. */
+export interface AccessPolicy {
+  readonly id: string;
+  readonly start?: string;
+  readonly expiry?: string;
+  readonly permission?: string;
+}
+
+export interface Lease {
+  readonly id: string;
+  /** -1: without end. */
+  readonly seconds: number;
+  /** ISO 8601; null: never. */
+  readonly expiresAt: string | null;
+  /** Set when it was broken: from then on it is. */
+  readonly breaksAt: string | null;
+}
+
+export type BlobType = 'BlockBlob' | 'PageBlob' | 'AppendBlob';
+
+/** HTTP headers that a blob is served with. `contentMd5` is Base64. */
+export interface BlobHeaders {
+  readonly contentType?: string;
+  readonly contentEncoding?: string;
+  readonly contentLanguage?: string;
+  readonly contentDisposition?: string;
+  readonly cacheControl?: string;
+  readonly contentMd5?: string;
+}
+
+/** How a blob came to be a copy. */
+export interface BlobCopy {
+  readonly id: string;
+  readonly source: string;
+  readonly completedAt: string;
+}
+
+export interface BlobTable {
+  id: Generated<number>;
+  container_id: number;
+  name: string;
+  type: BlobType;
+  size: number;
+  etag: string;
+  headers: Json<BlobHeaders>;
+  metadata: Json<Readonly<Record<string, string>>>;
+  tags: Json<Readonly<Record<string, string>>>;
+  /** Of page blobs. */
+  sequence_number: Generated<number>;
+  /** null: the account's. */
+  tier: string | null;
+  lease: OptionalJson<Lease>;
+  copy: OptionalJson<BlobCopy>;
+  created_at: Time;
+  modified_at: Time;
+}
+
+/** Where a part of a blob lies. What no row of a page blob tells is zeros. */
+export interface BlobExtentTable {
+  blob_id: number;
+  start: number;
+  length: number;
+  /** Below the state directory's `blobs`. */
+  file: string;
+  file_offset: number;
+  /** Base64, of a committed block. */
+  block_id: string | null;
+}
+
+/** A block that waits for the list which makes it part of its blob. */
+export interface BlobBlockTable {
+  container_id: number;
+  name: string;
+  block_id: string;
+  file: string;
+  size: number;
+  staged_at: Time;
+}
+
+/** Files that a row has named and does no more. */
+export interface BlobGarbageTable {
+  file: string;
+  since: Time;
+}
+
+export interface BlobServiceTable {
+  account: string;
+  properties: Json<Readonly<Record<string, unknown>>>;
+}
+
 export interface Schema {
   resource: ResourceTable;
   operation: OperationTable;
@@ -221,6 +325,12 @@ export interface Schema {
   role_definition: RoleDefinitionTable;
   role_assignment: RoleAssignmentTable;
   trigger_state: TriggerStateTable;
+  blob_container: BlobContainerTable;
+  blob: BlobTable;
+  blob_extent: BlobExtentTable;
+  blob_block: BlobBlockTable;
+  blob_garbage: BlobGarbageTable;
+  blob_service: BlobServiceTable;
   storage_key: StorageKeyTable;
 }
 
@@ -234,5 +344,8 @@ export type PhaseRow = Selectable<PhaseTable>;
 export type NewPhase = Insertable<PhaseTable>;
 export type LogLineRow = Selectable<LogLineTable>;
 export type RunOutputRow = Selectable<RunOutputTable>;
+export type BlobContainerRow = Selectable<BlobContainerTable>;
+export type BlobRow = Selectable<BlobTable>;
+export type BlobExtentRow = Selectable<BlobExtentTable>;
 export type NewRunOutput = Insertable<RunOutputTable>;
 export type WorkerRow = Selectable<WorkerTable>;

@@ -1,19 +1,9 @@
 /** Errors of the blob service: XML, with codes of their own. */
 import { asKilnError, ERRORS } from '../arm/errors.ts';
+import { BlobError } from '../blobs/blob-error.ts';
 import { xml } from './xml.ts';
 
-export class BlobError extends Error {
-  readonly status: number;
-  readonly code: string;
-  readonly headers: Readonly<Record<string, string>>;
-
-  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
-    super(message);
-    this.status = status;
-    this.code = code;
-    this.headers = headers;
-  }
-}
+export { BlobError };
 
 /** Sign-in and limits speak in the words of Kiln's catalogue; here are the blob service's. */
 export function blobError(thrown: unknown): BlobError {
@@ -28,6 +18,8 @@ export function blobError(thrown: unknown): BlobError {
     );
   if (status === 401) return new BlobError(401, 'InvalidAuthenticationInfo', error.message);
   if (error.code === 'TooManyRequests') return new BlobError(503, 'ServerBusy', error.message);
+  if (error.code === 'DiskFull')
+    return new BlobError(507, 'InsufficientStorage', 'The disk that holds the blobs is full. Nothing was written.');
   if (status >= 500) return new BlobError(500, 'InternalError', 'Kiln itself failed; its service log says why.');
   return new BlobError(status, error.code, error.message);
 }

@@ -2,25 +2,21 @@
  * The logs and VHDs of builds where clients of Azure look for them: as blobs in the containers `packerlogs` and `vhds` of a staging group's storage account,
  * path-style (`/ACCOUNT/packerlogs/RUN/customization.log`, `/ACCOUNT/vhds/RUN/OUTPUT.vhd`). Read-only, for tokens of the storage audience; the rest of the data plane is not here.
  */
-import { createHash } from 'node:crypto';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Directory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
-import { logFile } from '../providers/builds/run-log.ts';
 import {
-  findLogAccount,
   LOG_CONTAINER,
-  LOG_NAMES,
-  type LogAccount,
-  type LoggedRun,
-  loggedRuns,
-  stagedVhd,
+  type StagedBlob,
+  stagedBlob,
+  stagedBlobs,
   VHD_CONTAINER,
 } from '../providers/image-builder/staged-blobs.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
+import { findAccount, type StorageAccount } from '../providers/storage/find-account.ts';
 import { BlobError, blobError, errorXml } from './blob-errors.ts';
-import { type ListedBlob, listBlobs, listQuery, listXml } from './blob-list.ts';
+import { listBlobs, listQuery, listXml } from './blob-list.ts';
 import { byteRange } from './byte-range.ts';
 
 export interface BlobOptions {
@@ -36,8 +32,6 @@ const READ_ACCOUNT = 'Microsoft.Storage/storageAccounts/read';
 const LIST_KEYS = 'Microsoft.Storage/storageAccounts/listKeys/action';
 /** Of the answers, where the client names none. */
 const VERSION = '2021-12-02';
-const ACCOUNT = /^[a-z0-9]{3,24}$/;
-const GUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Promise<void> {
   const { directory, environment } = options;
@@ -65,72 +59,34 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
   const config = { config: { rateLimit: {} } };
   const method = ['GET', 'HEAD'];
   app.route({ method, url: `/:account/${LOG_CONTAINER}`, ...config, handler: container });
-  app.route({ method, url: `/:account/${LOG_CONTAINER}/:run/:name`, ...config, handler: blob });
-  app.route({ method, url: `/:account/${VHD_CONTAINER}/:run/:name`, ...config, handler: vhd });
+  const url = `/:account/:container(^${LOG_CONTAINER}|${VHD_CONTAINER}$)/:run/:name`;
+  app.route({ method, url, ...config, handler: blob });
 
   async function container(request: FastifyRequest, reply: FastifyReply) {
     const query = new URL(request.url, 'https://localhost').searchParams;
     if (query.get('restype') !== 'container' || query.get('comp') !== 'list' || request.method !== 'GET')
       throw new BlobError(400, 'InvalidQueryParameterValue', 'Only ?restype=container&comp=list is answered here.');
-    const account = await requireAccount(request);
+    const account = await requireAccount(request, LOG_CONTAINER);
     const wanted = listQuery(query);
-    const last = wanted.marker.split('/')[0]!;
-    const runs = await loggedRuns(environment.database, account, GUID.test(last) ? { from: last.toLowerCase() } : {});
-    const found = await listBlobs(blobsOf(runs), wanted);
+    const found = await listBlobs(stagedBlobs(environment, account, LOG_CONTAINER, { from: wanted.marker }), wanted);
     return await reply
       .header('content-type', 'application/xml')
       .send(listXml(found, wanted, `${options.origin()}/${accountName(request)}/`, LOG_CONTAINER));
   }
 
-  /** Files that are there; only those that the list gets to are looked at. */
-  async function* blobsOf(runs: readonly LoggedRun[]): AsyncGenerator<ListedBlob> {
-    for (const run of runs)
-      for (const name of LOG_NAMES) {
-        const file = await stat(logFile(environment.home.logs, run.id, name)).catch(missing);
-        if (file?.isFile())
-          yield {
-            name: `${run.id}/${name}`,
-            size: file.size,
-            modified: file.mtime,
-            created: run.created_at,
-            etag: etagOf(file),
-          };
-      }
-  }
-
   async function blob(request: FastifyRequest, reply: FastifyReply) {
-    const { run: runId, name } = request.params as { run: string; name: string };
-    const account = await requireAccount(request);
-    const known = LOG_NAMES.find(one => one === name);
-    const [run] = GUID.test(runId) ? await loggedRuns(environment.database, account, { id: runId.toLowerCase() }) : [];
-    const file = run && known ? await open(logFile(environment.home.logs, run.id, known)).catch(missing) : undefined;
-    if (!run || !file) throw new BlobError(404, 'BlobNotFound', 'The specified blob does not exist.');
-    return await send(file, { ...LOG_BLOB, created: run.created_at }, request, reply).catch(async error => {
-      await file.close();
-      throw error;
-    });
-  }
-
-  /** Ranges of a sparse file: what was never written is read as zeros, and nothing is held in memory. */
-  async function vhd(request: FastifyRequest, reply: FastifyReply) {
-    const { run: runId, name } = request.params as { run: string; name: string };
-    const account = await requireAccount(request, VHD_CONTAINER);
-    const found = GUID.test(runId)
-      ? await stagedVhd(environment.database, account, runId.toLowerCase(), name)
-      : undefined;
-    const file = found && (await open(found.path).catch(missing));
-    if (!file) throw new BlobError(404, 'BlobNotFound', 'The specified blob does not exist.');
-    return await send(file, { ...VHD_BLOB, created: found.created_at }, request, reply).catch(async error => {
-      await file.close();
-      throw error;
-    });
+    const { container, run, name } = request.params as { container: string; run: string; name: string };
+    const account = await requireAccount(request, container.toLowerCase());
+    const found = await stagedBlob(environment, account, container.toLowerCase(), `${run.toLowerCase()}/${name}`);
+    if (!found) throw new BlobError(404, 'BlobNotFound', 'The specified blob does not exist.');
+    return await send(found, request, reply);
   }
 
   /** Errors: AuthorizationPermissionMismatch, ResourceNotFound. */
-  async function requireAccount(request: FastifyRequest, of: string = LOG_CONTAINER): Promise<LogAccount> {
+  async function requireAccount(request: FastifyRequest, of: string): Promise<StorageAccount> {
     const name = accountName(request);
-    const account = ACCOUNT.test(name) ? await findLogAccount(environment.database, name) : undefined;
-    if (!account) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
+    const account = await findAccount(environment.database, name);
+    if (!account?.template) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
     const caller = request.caller!;
     const scope = `${account.id}/blobServices/default/containers/${of}`.toLowerCase();
     if (await options.roles.mayData(caller, READ_BLOBS, scope)) return account;
@@ -147,25 +103,14 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
 
 const accountName = (request: FastifyRequest): string => (request.params as { account: string }).account.toLowerCase();
 
-interface Blob {
-  readonly type: 'BlockBlob' | 'PageBlob';
-  readonly contentType: string;
-  readonly created: Date;
-}
-
-const LOG_BLOB = { type: 'BlockBlob', contentType: 'text/plain; charset=utf-8' } as const;
-/** Azure keeps disks as page blobs. */
-const VHD_BLOB = { type: 'PageBlob', contentType: 'application/octet-stream' } as const;
-
-/** The file as it is now: what is appended meanwhile belongs to another ETag. Closes it, but for errors. */
-async function send(file: FileHandle, blob: Blob, request: FastifyRequest, reply: FastifyReply) {
-  const found = await file.stat();
-  const etag = etagOf(found);
+async function send(blob: StagedBlob, request: FastifyRequest, reply: FastifyReply) {
+  const { size } = blob;
+  const etag = `"${blob.etag}"`;
   reply.headers({
     'content-type': blob.contentType,
     'accept-ranges': 'bytes',
     etag,
-    'last-modified': found.mtime.toUTCString(),
+    'last-modified': blob.modified.toUTCString(),
     'x-ms-creation-time': blob.created.toUTCString(),
     'x-ms-blob-type': blob.type,
     'x-ms-lease-status': 'unlocked',
@@ -174,20 +119,16 @@ async function send(file: FileHandle, blob: Blob, request: FastifyRequest, reply
   checkConditions(request, etag);
   // A HEAD asks for the properties of the whole.
   const range =
-    request.method === 'GET'
-      ? byteRange(header(request, 'x-ms-range') ?? header(request, 'range'), found.size)
-      : undefined;
+    request.method === 'GET' ? byteRange(header(request, 'x-ms-range') ?? header(request, 'range'), size) : undefined;
   if (range === 'unsatisfiable')
     throw new BlobError(416, 'InvalidRange', 'The range specified is invalid for the current size of the resource.', {
-      'content-range': `bytes */${found.size}`,
+      'content-range': `bytes */${size}`,
     });
-  const { start, end } = range ?? { start: 0, end: found.size - 1 };
-  if (range) reply.status(206).header('content-range', `bytes ${start}-${end}/${found.size}`);
+  const { start, end } = range ?? { start: 0, end: size - 1 };
+  if (range) reply.status(206).header('content-range', `bytes ${start}-${end}/${size}`);
   reply.header('content-length', end - start + 1);
-  if (request.method === 'HEAD' || found.size === 0) {
-    await file.close();
-    return await reply.send();
-  }
+  if (request.method === 'HEAD' || size === 0) return await reply.send();
+  const file = await open(blob.path);
   return await reply.send(file.createReadStream({ start, end }));
 }
 
@@ -204,13 +145,4 @@ function checkConditions(request: FastifyRequest, etag: string): void {
 function header(request: FastifyRequest, name: string): string | undefined {
   const value = request.headers[name];
   return typeof value === 'string' ? value : undefined;
-}
-
-function etagOf({ size, mtimeMs }: { readonly size: number; readonly mtimeMs: number }): string {
-  return `"0x${createHash('sha256').update(`${size} ${mtimeMs}`).digest('hex').slice(0, 15).toUpperCase()}"`;
-}
-
-function missing(error: NodeJS.ErrnoException): undefined {
-  if (error.code === 'ENOENT') return undefined;
-  throw error;
 }

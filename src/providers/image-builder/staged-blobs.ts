@@ -2,14 +2,17 @@
  * What runs leave in the storage account of their template's staging group, as blobs (contract 3.4): logs in the container `packerlogs`, a folder for each
  * run, and VHDs in the container `vhds`.
  */
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
-import { idKey, parseId, resourceGroupId, sameId } from '../../arm/ids.ts';
+import { idKey } from '../../arm/ids.ts';
 import type { Schema } from '../../database/schema.ts';
-import { storageAccounts } from '../storage/storage-accounts.ts';
-import { getResource, type StoredResource } from '../store.ts';
+import { logFile } from '../builds/run-log.ts';
+import type { ProviderEnvironment } from '../provider.ts';
+import type { StorageAccount } from '../storage/find-account.ts';
+import type { StoredResource } from '../store.ts';
 import { stagingOf } from './staging.ts';
-import { TEMPLATE_TYPE } from './validate.ts';
 
 export const LOG_CONTAINER = 'packerlogs';
 export const LOG_NAMES = Object.freeze(['customization.log', 'validation.log'] as const);
@@ -42,68 +45,139 @@ export function vhdLocation(
   return staging && `/${staging.account}/${VHD_CONTAINER}/${output.run_id}/${output.name}.vhd`;
 }
 
-/** The file of a VHD, as its run left it; undefined when it is none of this account's. Both names are untrusted. */
-export async function stagedVhd(
-  database: Kysely<Schema>,
-  { template }: LogAccount,
-  runId: string,
-  file: string,
-): Promise<{ readonly path: string; readonly created_at: Date } | undefined> {
-  if (!file.endsWith('.vhd')) return undefined;
-  const row = await database
-    .selectFrom('run_output')
-    .select(['path', 'created_at'])
-    .where('template_id', '=', idKey(template.id))
-    .where('run_id', '=', runId)
-    .where('name', '=', file.slice(0, -'.vhd'.length))
-    .where('artifact_uri', 'is not', null)
-    .executeTakeFirst();
-  return row?.path ? { path: row.path, created_at: row.created_at } : undefined;
+/** A blob of a run: a file that users cannot change. */
+export interface StagedBlob {
+  readonly name: string;
+  /** Azure keeps disks as page blobs. */
+  readonly type: 'BlockBlob' | 'PageBlob';
+  readonly contentType: string;
+  readonly path: string;
+  readonly size: number;
+  readonly etag: string;
+  readonly created: Date;
+  readonly modified: Date;
+  /** It does not change any more. */
+  readonly final: boolean;
 }
 
-export interface LogAccount {
-  /** Of the storage account. */
-  readonly id: string;
-  readonly template: StoredResource;
-}
+export type StagedEnvironment = Pick<ProviderEnvironment, 'database' | 'home'>;
 
-/** The account with this name (untrusted), if it is one of a template's. */
-export async function findLogAccount(database: Kysely<Schema>, name: string): Promise<LogAccount | undefined> {
-  const rows = await database
-    .selectFrom('resource')
-    .select('display_id')
-    .where(({ fn }) => fn<string>('lower', ['type']), '=', storageAccounts.type.toLowerCase())
-    .where('name', '=', name.toLowerCase())
-    .execute();
-  for (const { display_id: id } of rows) {
-    const { subscription, resourceGroup } = parseId(id);
-    const group = resourceGroupId(subscription, resourceGroup!);
-    // A staging group is in its template's subscription, and one template's.
-    const owners = await database
-      .selectFrom('resource')
-      .select('id')
-      .where(({ fn }) => fn<string>('lower', ['type']), '=', TEMPLATE_TYPE.toLowerCase())
-      .where('subscription', '=', subscription.toLowerCase())
-      .where(sql<boolean>`properties -> 'staging' ->> 'account' = ${name.toLowerCase()}`)
-      .execute();
-    for (const owner of owners) {
-      const template = await getResource(database, owner.id);
-      const staging = template && stagingOf(template);
-      if (staging && sameId(staging.group, group)) return { id, template };
-    }
+/** The containers that a template's account has from the beginning. */
+export const STAGED_CONTAINERS: readonly string[] = Object.freeze([LOG_CONTAINER, VHD_CONTAINER]);
+
+/** Undefined when it is none of this account's. Names are untrusted. */
+export async function stagedBlob(
+  environment: StagedEnvironment,
+  { template }: Pick<StorageAccount, 'template'>,
+  container: string,
+  blob: string,
+): Promise<StagedBlob | undefined> {
+  if (!template || !STAGED_CONTAINERS.includes(container)) return undefined;
+  const [runId = '', file = '', ...more] = blob.split('/');
+  if (more.length > 0 || !RUN_ID.test(runId)) return undefined;
+  if (container === VHD_CONTAINER) {
+    const [output] = await vhdsOf(environment.database, template, { runId, file });
+    return output && (await vhdBlob(output));
   }
-  return undefined;
+  const name = LOG_NAMES.find(one => one === file);
+  const [run] = name ? await loggedRuns(environment.database, template, { id: runId }) : [];
+  return run && name && (await logBlob(environment, run, name));
 }
 
-export interface LoggedRun {
+/** Those of a container that are there, by name; only what is asked for is looked at. */
+export async function* stagedBlobs(
+  environment: StagedEnvironment,
+  { template }: Pick<StorageAccount, 'template'>,
+  container: string,
+  options: { /** Names from here on. */ readonly from?: string } = {},
+): AsyncGenerator<StagedBlob> {
+  if (!template) return;
+  const first = options.from?.split('/')[0] ?? '';
+  const from = RUN_ID.test(first) ? { from: first } : {};
+  if (container === LOG_CONTAINER)
+    for (const run of await loggedRuns(environment.database, template, from))
+      for (const name of LOG_NAMES) {
+        const found = await logBlob(environment, run, name);
+        if (found) yield found;
+      }
+  if (container === VHD_CONTAINER)
+    for (const output of await vhdsOf(environment.database, template, from)) {
+      const found = await vhdBlob(output);
+      if (found) yield found;
+    }
+}
+
+const RUN_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+async function logBlob(
+  { home }: StagedEnvironment,
+  run: LoggedRun,
+  name: (typeof LOG_NAMES)[number],
+): Promise<StagedBlob | undefined> {
+  const path = logFile(home.logs, run.id, name);
+  const about = { name: `${run.id}/${name}`, type: 'BlockBlob', contentType: 'text/plain; charset=utf-8' } as const;
+  return await fileBlob(path, { ...about, created: run.created_at, final: false });
+}
+
+async function vhdBlob(output: StagedVhd): Promise<StagedBlob | undefined> {
+  const name = `${output.run_id}/${output.name}.vhd`;
+  const about = { name, type: 'PageBlob', contentType: 'application/octet-stream' } as const;
+  return await fileBlob(output.path, { ...about, created: output.created_at, final: true });
+}
+
+async function fileBlob(
+  path: string,
+  about: Omit<StagedBlob, 'path' | 'size' | 'etag' | 'modified'>,
+): Promise<StagedBlob | undefined> {
+  const file = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (!file?.isFile()) return undefined;
+  return { ...about, path, size: file.size, etag: fileEtag(file), modified: file.mtime };
+}
+
+/** What is appended to a log meanwhile belongs to another one. */
+export function fileEtag({ size, mtimeMs }: { readonly size: number; readonly mtimeMs: number }): string {
+  return `0x${createHash('sha256').update(`${size} ${mtimeMs}`).digest('hex').slice(0, 15).toUpperCase()}`;
+}
+
+interface StagedVhd {
+  readonly name: string;
+  readonly run_id: string;
+  readonly path: string;
+  readonly created_at: Date;
+}
+
+async function vhdsOf(
+  database: Kysely<Schema>,
+  template: StoredResource,
+  { runId, file, from }: { readonly runId?: string; readonly file?: string; readonly from?: string },
+): Promise<StagedVhd[]> {
+  if (file !== undefined && !file.endsWith('.vhd')) return [];
+  const rows = await database
+    .selectFrom('run_output')
+    .select(['name', 'run_id', 'path', 'created_at'])
+    .where('template_id', '=', idKey(template.id))
+    .where('artifact_uri', 'is not', null)
+    .where('path', 'is not', null)
+    .$if(runId !== undefined, query => query.where('run_id', '=', runId!))
+    .$if(file !== undefined, query => query.where('name', '=', file!.slice(0, -'.vhd'.length)))
+    .$if(from !== undefined, query => query.where(sql<boolean>`run_id::text >= ${from!}`))
+    .orderBy(sql`run_id::text collate "C", name || '.vhd' collate "C"`)
+    .execute();
+  return rows.flatMap(row => (row.path === null ? [] : [{ ...row, path: row.path }]));
+}
+
+interface LoggedRun {
   readonly id: string;
   readonly created_at: Date;
 }
 
 /** In the order of their ids. Runs of a deleted template with the same name are not this one's. */
-export async function loggedRuns(
+async function loggedRuns(
   database: Kysely<Schema>,
-  { template }: LogAccount,
+  template: StoredResource,
   options: { readonly id?: string; readonly from?: string } = {},
 ): Promise<LoggedRun[]> {
   const { id, from } = options;
@@ -114,6 +188,6 @@ export async function loggedRuns(
     .where('created_at', '>=', template.createdAt)
     .$if(id !== undefined, query => query.where('id', '=', id!))
     .$if(from !== undefined, query => query.where(sql<boolean>`id::text >= ${from!}`))
-    .orderBy(sql`id::text`)
+    .orderBy(sql`id::text collate "C"`)
     .execute();
 }
