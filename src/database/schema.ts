@@ -184,6 +184,21 @@ export interface RoleAssignmentTable {
   created_by: Generated<string | null>;
 }
 
+export interface ManagementLockTable {
+  /** In lower case. */
+  id: string;
+  scope: string;
+  display_scope: string;
+  name: string;
+  level: 'CanNotDelete' | 'ReadOnly';
+  notes: Generated<string | null>;
+  owners: OptionalJson<readonly { readonly applicationId: string }[]>;
+  created_at: Time;
+  created_by: Generated<string | null>;
+  changed_at: Time;
+  changed_by: Generated<string | null>;
+}
+
 export interface TriggerStateTable {
   /** Of the trigger resource, in lower case. */
   id: string;
@@ -331,6 +346,7 @@ export interface Schema {
   blob_block: BlobBlockTable;
   blob_garbage: BlobGarbageTable;
   blob_service: BlobServiceTable;
+  management_lock: ManagementLockTable;
   storage_key: StorageKeyTable;
 }
 

@@ -13,6 +13,8 @@ export interface ExtensionCall extends Call {
   /** The headers that choose a form of the answer, and where a stream of events goes on. */
   readonly accept?: string | undefined;
   readonly lastEventId?: string | undefined;
+  /** Errors: ResourceNotFound, ResourceGroupNotFound, InvalidResourceType, where there is nothing at the scope. */
+  requireScope(): Promise<void>;
 }
 
 /** An answer may also be a stream, for logs that are followed. */
@@ -26,6 +28,8 @@ export interface ExtensionProvider {
   readonly type: string;
   /** Newest first. */
   readonly apiVersions: readonly string[];
+  /** Locks do not hold what is done with it: the locks themselves. */
+  readonly beyondLocks?: true;
   /** What roles have to allow, on the scope; without the namespace and type: `read`, `write`, `delete`. */
   permission(call: Pick<ExtensionCall, 'method' | 'segments'>): string;
   handle(call: ExtensionCall): Promise<ExtensionAnswer>;

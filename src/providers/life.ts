@@ -16,6 +16,7 @@ import {
 import { findRegion } from '../arm/locations.ts';
 import { type ResourceType, violationError } from '../arm/resource-type.ts';
 import type { JsonObject } from '../arm/shape.ts';
+import { requireUnlocked } from './authorization/locked-scopes.ts';
 import { type Conditions, requireConditions } from './conditions.ts';
 import {
   getResource,
@@ -51,7 +52,7 @@ export interface PutResult {
 /**
  * Validates and stores a resource. Call it in a transaction when other changes belong to it; else it has one of its own. For a type whose `create` is an
  * operation, the caller starts that.
- * Errors: those of ids, api-versions and locations; ResourceGroupNotFound, ParentResourceNotFound, InvalidResourceLocation, Conflict, PreconditionFailed, the definition's violations.
+ * Errors: those of ids, api-versions and locations; ResourceGroupNotFound, ParentResourceNotFound, InvalidResourceLocation, Conflict, PreconditionFailed, ScopeLocked, the definition's violations.
  */
 export async function putValidated(store: Store, definition: ResourceType, request: PutRequest): Promise<PutResult> {
   if (!store.isTransaction) return await store.transaction().execute(own => putValidated(own, definition, request));
@@ -60,6 +61,7 @@ export async function putValidated(store: Store, definition: ResourceType, reque
   const apiVersion = checkApiVersion(request.apiVersion, definition.apiVersions, definition.type);
   const named = definition.checkName(id.name);
   if (named) throw violationError(definition.violationCode, [named]);
+  await requireUnlocked(store, formatId(id), 'write');
   const { parent, existing } = await beginChange(store, id);
   requireConditions(request.conditions, id, existing);
   if (existing && definition.refuseUpdate !== undefined && !request.revise)
@@ -165,10 +167,11 @@ export function groupBeingDeleted(name: string): KilnError {
 const sameLocation = (a: string | undefined, b: string | undefined): boolean =>
   a === undefined || b === undefined || findRegion(a)?.name === findRegion(b)?.name;
 
-/** Deletes a resource that has nothing below it; false when it was not there. Errors: CannotDeleteResource, PreconditionFailed. */
+/** Deletes a resource that has nothing below it; false when it was not there. Errors: CannotDeleteResource, PreconditionFailed, ScopeLocked. */
 export async function deleteResource(store: Store, id: string, conditions?: Conditions): Promise<boolean> {
   if (!store.isTransaction) return await store.transaction().execute(own => deleteResource(own, id, conditions));
   const parsed = parseId(id);
+  await requireUnlocked(store, formatId(parsed), 'delete');
   // Nothing gets below it from now on.
   await lockResource(store, parsed);
   const existing = await getResource(store, parsed);

@@ -1,5 +1,6 @@
 /** All resource types that the front door answers for. Adding one is adding its file and a line here. */
 
+import { locks } from './authorization/locks.ts';
 import { classicAdministrators, denyAssignments } from './authorization/nobody.ts';
 import { permissions } from './authorization/permissions.ts';
 import { roleAssignments } from './authorization/role-assignments.ts';
@@ -38,6 +39,7 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
   permissions,
   denyAssignments,
   classicAdministrators,
+  locks,
   runsExtension,
 ]);
 

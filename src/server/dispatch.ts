@@ -4,11 +4,12 @@
 import { checkApiVersion } from '../arm/api-versions.ts';
 import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
-import { idKey, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
+import { formatId, idKey, parseId, type ResourceId, resourceGroupId, sameText } from '../arm/ids.ts';
 import { requireRegion } from '../arm/locations.ts';
 import type { Resource } from '../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
 import { covers, scopeKey } from '../providers/authorization/grants.ts';
+import { type Change, unlocked } from '../providers/authorization/locked-scopes.ts';
 import { authorizationFailed } from '../providers/authorization/open-roles.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { defaultPatch, defaultPut, defaultRemove } from '../providers/default-life.ts';
@@ -19,7 +20,7 @@ import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider 
 import { EXTENSIONS, findNamespace, LOCATION_READS, PROVIDERS } from '../providers/registry.ts';
 import { getResource, listResources, type StoredResource } from '../providers/store.ts';
 import { page, pageRequest } from './paging.ts';
-import type { ArmPath } from './request-path.ts';
+import { type ArmPath, parsePath } from './request-path.ts';
 import { shown, taggedBy } from './shown.ts';
 
 export interface ArmRequest {
@@ -77,7 +78,20 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
     await roles.require(caller, `${namespace}/${extension.type}/${extension.permission(seen)}`, path.scope || '/');
     const { scope } = path;
     const { body, signal, accept, lastEventId } = request;
-    return await extension.handle({ ...call(apiVersion), ...seen, scope, body, signal, accept, lastEventId });
+    const change = changeOf(seen.method);
+    const held = change !== undefined && !extension.beyondLocks;
+    const id = [scope, 'providers', namespace, extension.type, ...segments].join('/');
+    return await extension.handle({
+      ...call(apiVersion),
+      ...(held && { environment: await unlocked(environment, id, change) }),
+      ...seen,
+      scope,
+      body,
+      signal,
+      accept,
+      lastEventId,
+      requireScope: () => requireAt(scope, call),
+    });
   }
 
   const located = await locationRead(namespace, request, call, roles);
@@ -97,12 +111,17 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
   const { ifMatch, ifNoneMatch } = request;
   const resourceCall: ResourceCall = { ...call(apiVersion), id, conditions: { ifMatch, ifNoneMatch } };
   const key = idKey(id);
+  /** For what changes something; to be asked after roles: who may not do it is not told of locks. */
+  const changing = async (change: Change): Promise<ResourceCall> => ({
+    ...resourceCall,
+    environment: await unlocked(environment, formatId(id), change),
+  });
   if (found.kind === 'action') {
     const actions = new Map(Object.entries(found.provider.actions ?? {}));
     const action = actions.get(found.action.toLowerCase());
     if (!action || method !== (action.method ?? 'POST')) throw notAllowed(method, `${definition.type}/${found.action}`);
     await permission(action.permission, key);
-    return await action.run(resourceCall, request.body);
+    return await action.run(method === 'POST' ? await changing('write') : resourceCall, request.body);
   }
   switch (method) {
     case 'GET':
@@ -115,23 +134,44 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
     }
     case 'PUT': {
       await permission('write', key);
-      const answer = await (found.provider.put ?? defaultPut(found.provider))(resourceCall, bodyOf(request));
+      const held = await changing('write');
+      const answer = await (found.provider.put ?? defaultPut(found.provider))(held, bodyOf(request));
       return await withBody(answer, found.provider, resourceCall);
     }
     case 'PATCH': {
       await permission('write', key);
+      const held = await changing('write');
       await requireThere(found.provider, resourceCall);
-      const answer = await (found.provider.patch ?? defaultPatch(found.provider))(resourceCall, bodyOf(request));
+      const answer = await (found.provider.patch ?? defaultPatch(found.provider))(held, bodyOf(request));
       return await withBody(answer, found.provider, resourceCall);
     }
     case 'DELETE': {
       await permission('delete', key);
+      const held = await changing('delete');
       if (!(await readResource(found.provider, resourceCall))) return { status: 204 };
-      return await (found.provider.remove ?? defaultRemove(found.provider))(resourceCall);
+      return await (found.provider.remove ?? defaultRemove(found.provider))(held);
     }
     default:
       throw notAllowed(method, definition.type);
   }
+}
+
+/** What an extension hangs on has to be there. Subscriptions are: core.ts has looked. */
+async function requireAt(scope: string, call: (apiVersion: string) => Call): Promise<void> {
+  const path = parsePath(scope);
+  if (path === undefined) return;
+  const { subscription, resourceGroup } = path;
+  if (path.namespace === undefined) {
+    if (resourceGroup === undefined) return;
+    const id = parseId(resourceGroupId(subscription!, resourceGroup));
+    const { database } = call('').environment;
+    if (!(await getResource(database, id))) throw await notFoundError(database, id);
+    return;
+  }
+  const { kind, provider, ...target } = findTarget(findNamespace(path.namespace) ?? path.namespace, path);
+  if (kind !== 'resource' || !('id' in target))
+    throw new KilnError('InvalidParameter', `The scope '${scope}' is no subscription, resource group or resource.`);
+  await requireThere(provider, { ...call(provider.definition.apiVersions[0]!), id: target.id });
 }
 
 /** `undefined`: the path is none of the registry's. */
@@ -307,6 +347,9 @@ function requiredVersion({ query }: ArmRequest): string {
 
 const VERBS = ['GET', 'HEAD', 'PUT', 'PATCH', 'POST', 'DELETE'] as const;
 type Verb = (typeof VERBS)[number];
+
+const changeOf = (verb: Verb): Change | undefined =>
+  verb === 'GET' || verb === 'HEAD' ? undefined : verb === 'DELETE' ? 'delete' : 'write';
 
 function verbOf(method: string): Verb {
   const verb = VERBS.find(one => one === method);

@@ -2,6 +2,7 @@
 import { KilnError } from '../arm/errors.ts';
 import { sameText } from '../arm/ids.ts';
 import type { JsonObject } from '../arm/shape.ts';
+import { unlocked } from '../providers/authorization/locked-scopes.ts';
 import { NAMESPACES } from '../providers/registry.ts';
 import { FEATURES_API_VERSIONS } from '../providers/resources/api-versions.ts';
 import { featureOf, type Registration, register, subscriptionId } from '../providers/resources/subscriptions.ts';
@@ -90,6 +91,7 @@ export async function feature(
   if (!/^[\w.-]{1,100}$/.test(name))
     throw new KilnError('InvalidParameter', `'${name}' is no name of a feature.`, { target: 'featureName' });
   const state = verb === 'register' ? 'Registered' : 'Unregistered';
-  const changed = await register(database, request.path.subscription!, 'features', `${namespace}/${name}`, state);
+  const held = await unlocked(environment, id, 'write');
+  const changed = await register(held.database, request.path.subscription!, 'features', `${namespace}/${name}`, state);
   return { status: 200, body: featureDocument(changed, namespace!, name) };
 }

@@ -2,6 +2,7 @@
 import { KilnError } from '../arm/errors.ts';
 import { idKey, resourceGroupId } from '../arm/ids.ts';
 import type { JsonObject } from '../arm/shape.ts';
+import { unlocked } from '../providers/authorization/locked-scopes.ts';
 import { groupBeingDeleted } from '../providers/life.ts';
 import { findNamespace } from '../providers/registry.ts';
 import { RESOURCES_API_VERSIONS } from '../providers/resources/api-versions.ts';
@@ -17,10 +18,10 @@ export async function registerProvider(
   namespace: string,
   registered: boolean,
 ): Promise<Reply> {
-  const { database } = environment;
   const id = subscriptionId(request.path.subscription!);
   requireVersion(request, RESOURCES_API_VERSIONS);
   await roles.require(request.caller, `${namespace}/${registered ? 'register' : 'unregister'}/action`, id);
+  const { database } = await unlocked(environment, id, 'write');
   if (isRegistrationFree(namespace))
     return { status: 200, body: providerDocument(namespace, (await getResource(database, id))!) };
   if (!registered) {

@@ -3,6 +3,7 @@ import { KilnError } from '../arm/errors.ts';
 import { matches, parseFilter, unknownInFilter } from '../arm/filter.ts';
 import { idKey, parseId, resourceGroupId } from '../arm/ids.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
+import { unlocked } from '../providers/authorization/locked-scopes.ts';
 import { notFoundError } from '../providers/life.ts';
 import { deleteGroup } from '../providers/resources/delete-group.ts';
 import { listGroups, patchGroup, putGroup } from '../providers/resources/groups.ts';
@@ -39,12 +40,14 @@ export async function resourceGroup(
     case 'PUT': {
       await allowed('write');
       const body = objectOf(request.body);
-      const { resource, created } = await putGroup(database, { id, body, apiVersion, conditions });
+      const held = await unlocked(environment, id, 'write');
+      const { resource, created } = await putGroup(held.database, { id, body, apiVersion, conditions });
       return { status: created ? 201 : 200, body: shownGroup(resource), headers: taggedBy(resource) };
     }
     case 'PATCH': {
       await allowed('write');
-      const group = await patchGroup(database, id, objectOf(request.body), conditions);
+      const held = await unlocked(environment, id, 'write');
+      const group = await patchGroup(held.database, id, objectOf(request.body), conditions);
       return { status: 200, body: shownGroup(group), headers: taggedBy(group) };
     }
     case 'DELETE': {

@@ -123,6 +123,7 @@ async function send(
     segments,
     body: options.body,
     signal: new AbortController().signal,
+    requireScope: async () => undefined,
   })) as Answer as { status: number; body: Wire & { value: Wire[] } };
 }
 

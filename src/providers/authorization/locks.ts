@@ -3,7 +3,7 @@ import { type Selectable, sql } from 'kysely';
 import { isSince } from '../../arm/api-versions.ts';
 import { KilnError } from '../../arm/errors.ts';
 import { matches, parseFilter, unknownInFilter } from '../../arm/filter.ts';
-import { parseId, resourceGroupId } from '../../arm/ids.ts';
+import { formatId, parseId, resourceGroupId } from '../../arm/ids.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
@@ -78,12 +78,7 @@ async function list(call: ExtensionCall): Promise<Answer> {
   const rows = await call.environment.database
     .selectFrom('management_lock')
     .selectAll()
-    .where(where =>
-      where.or([
-        sql<boolean>`starts_with(${at}, scope || '/')`,
-        sql<boolean>`starts_with(scope, ${at})`,
-      ]),
-    )
+    .where(where => where.or([sql<boolean>`starts_with(${at}, scope || '/')`, sql<boolean>`starts_with(scope, ${at})`]))
     .orderBy('id')
     .execute();
   const value = rows
@@ -136,7 +131,15 @@ async function put(call: ExtensionCall, name: string): Promise<Answer> {
     const existing = await trx.selectFrom('management_lock').select('id').where('id', '=', id).executeTakeFirst();
     const row = await trx
       .insertInto('management_lock')
-      .values({ id, scope, display_scope: call.scope, name, created_at: now, created_by: by, ...content })
+      .values({
+        id,
+        scope,
+        display_scope: before?.id ?? formatId(parseId(call.scope)),
+        name,
+        created_at: now,
+        created_by: by,
+        ...content,
+      })
       .onConflict(conflict => conflict.column('id').doUpdateSet(content))
       .returningAll()
       .executeTakeFirstOrThrow();
@@ -190,7 +193,10 @@ function read(body: unknown): Wanted {
   const { level: given, notes, owners } = properties;
   const level = LEVELS.find(one => typeof given === 'string' && one.toLowerCase() === given.toLowerCase());
   if (!level)
-    throw bad('level', `The lock level '${String(given ?? '').slice(0, 100)}' is invalid. The supported levels are '${LEVELS.join(', ')}'.`);
+    throw bad(
+      'level',
+      `The lock level '${String(given ?? '').slice(0, 100)}' is invalid. The supported levels are '${LEVELS.join(', ')}'.`,
+    );
   if (notes !== undefined && notes !== null && (typeof notes !== 'string' || notes.length > NOTES_LENGTH))
     throw bad('notes', `The notes of a lock are a text of at most ${NOTES_LENGTH} characters.`);
   return { level, notes: typeof notes === 'string' ? notes : null, owners: readOwners(owners) };

@@ -118,6 +118,7 @@ async function get(segments: readonly string[] = [], query = '', more: Partial<E
     },
     may: async () => true,
     ...{ method: 'GET', scope: TEMPLATE, segments, body: undefined, signal: never },
+    requireScope: async () => undefined,
     ...more,
   });
 }

@@ -11,7 +11,7 @@ import { removeImages } from '../resources/group-images.ts';
 import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
 import { lastRun } from './last-run.ts';
 import { lockTemplate } from './lock.ts';
-import { removeTemplate, requireIdleStaging } from './remove.ts';
+import { removeTemplate, requireIdleStaging, requireUnlockedStaging } from './remove.ts';
 import { ACTIVE } from './run.ts';
 import { stagingOf } from './staging.ts';
 import { deletionNotAllowed, notAllowed, provisioningState } from './states.ts';
@@ -26,7 +26,7 @@ interface DeleteInput {
   readonly staging?: string;
 }
 
-/** DELETE. Errors: OperationNotAllowed while it is made, changed or built; Conflict while a template in its staging group is built. */
+/** DELETE. Errors: OperationNotAllowed while it is made, changed or built; ScopeLocked; Conflict while a template in its staging group is built. */
 export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
   const { database, engine } = call.environment;
   return await database.transaction().execute(async trx => {
@@ -44,6 +44,7 @@ export async function deleteTemplate(call: ResourceCall): Promise<Answer> {
     const run = await lastRun(trx, template);
     if (run && ACTIVE.includes(run.state))
       throw notAllowed('delete', template, run.state, `Run ${run.id} has to end first; cancel it, or wait.`);
+    await requireUnlockedStaging(trx, template);
     await requireIdleStaging(trx, template);
     await patchProperties(trx, call.id, { provisioningState: 'Deleting' });
     const staging = stagingOf(template);

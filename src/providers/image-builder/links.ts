@@ -8,6 +8,7 @@ import { formatId, parentId, parseId, resourceGroupId, sameId, tryParseId } from
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Schema } from '../../database/schema.ts';
 import { identityMay } from '../authorization/identity-may.ts';
+import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { requireLinkedAccess } from '../linked-access.ts';
 import type { Call } from '../provider.ts';
 import { getResource, type StoredResource } from '../store.ts';
@@ -212,11 +213,35 @@ export async function requireBuildRights(
   );
 }
 
-/** Everything that a template publishes to is there. Errors: ResourceGroupNotFound, ResourceNotFound, with the distributor as target. */
+/** Nobody has locked what a template publishes to. Errors: ScopeLocked, with the distributor as target. */
+export async function requireUnlockedTargets(
+  database: Kysely<Schema>,
+  distribute: Linking['distribute'],
+): Promise<void> {
+  for (const [index, distributor] of distribute.entries()) {
+    if (distributor.type === 'VHD') continue;
+    const [field, id] =
+      distributor.type === 'ManagedImage'
+        ? ['imageId', distributor.imageId]
+        : ['galleryImageId', parseGalleryImageId(distributor.galleryImageId)!.definitionId];
+    await requireUnlocked(database, id, 'write').catch(error => {
+      if (!(error instanceof KilnError) || error.code !== 'ScopeLocked') throw error;
+      const { message, hint } = error;
+      const target = `properties.distribute[${index}].${field}`;
+      throw new KilnError('ScopeLocked', message, { target, ...(hint !== undefined && { hint }) });
+    });
+  }
+}
+
+/**
+ * Everything that a template publishes to is there and may be written. Errors: ResourceGroupNotFound, ResourceNotFound, ScopeLocked, with the distributor as
+ * target.
+ */
 export async function requireTargets(
   database: Kysely<Schema>,
   distribute: Linking['distribute'],
 ): Promise<ReadonlyMap<number, StoredResource>> {
+  await requireUnlockedTargets(database, distribute);
   const definitions = new Map<number, StoredResource>();
   for (const [index, distributor] of distribute.entries()) {
     const target = `properties.distribute[${index}]`;

@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId } from '../../arm/ids.ts';
 import type { Transacting } from '../../database/connection.ts';
+import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { getResource, listResources, putResource, removeResource, type StoredResource } from '../store.ts';
 import { lockTemplate } from './lock.ts';
 import { ACTIVE } from './run.ts';
@@ -12,13 +13,14 @@ import { TEMPLATE_TYPE } from './validate.ts';
 /**
  * With its staging group, in the caller's transaction. Rows of its runs stay: they are history. Nothing happens when it was not there.
  * @returns the resource groups that went with it: the images in them are for the caller to remove, after the transaction.
- * Errors: Conflict, while it is being built or a template in its staging group is.
+ * Errors: ScopeLocked; Conflict, while it is being built or a template in its staging group is.
  */
 export async function removeTemplate(trx: Transacting, id: string): Promise<readonly string[]> {
   await lockTemplate(trx, id);
   const template = await getResource(trx, id);
   if (!template) return [];
   await requireIdle(trx, id, `The image template '${template.name}'`);
+  await requireUnlockedStaging(trx, template);
   const groups = await removeStaging(trx, template);
   await trx.deleteFrom('run_output').where('template_id', '=', idKey(id)).execute();
   await removeResource(trx, template.id);
@@ -30,6 +32,16 @@ export async function requireIdleStaging(trx: Transacting, template: StoredResou
   const staging = stagingOf(template);
   if (staging?.made)
     await requireIdle(trx, staging.group, `The image template '${template.name}', with its staging resource group,`);
+}
+
+/** Locks hold what goes with a template as if its owner deleted it: a group that Kiln made, or what Kiln put into another one. Errors: ScopeLocked. */
+export async function requireUnlockedStaging(trx: Transacting, template: StoredResource): Promise<void> {
+  const staging = stagingOf(template);
+  if (!staging || !(await getResource(trx, staging.group))) return;
+  if (staging.made) return await requireUnlocked(trx, staging.group, 'delete');
+  await requireUnlocked(trx, accountId(staging.group, staging.account), 'delete');
+  // Its tags are the owner's again.
+  await requireUnlocked(trx, staging.group, 'write');
 }
 
 /** Of a template, or of those in a resource group. */

@@ -24,7 +24,7 @@ import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
-import { requireBuildRights } from './links.ts';
+import { requireBuildRights, requireUnlockedTargets } from './links.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
@@ -194,6 +194,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           .execute();
         let phases: readonly Phase[] = [];
         outcome = await build(
+        await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
           request,
           {
             directory: join(home.runs, context.id),

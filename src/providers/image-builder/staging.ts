@@ -10,6 +10,7 @@ import { CONTRIBUTOR } from '../../arm/role-ids.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
+import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { groupBeingDeleted, putValidated, requireResource } from '../life.ts';
 import { isDeleting } from '../resources/groups.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
@@ -48,7 +49,7 @@ export function stagingOf(template: StoredResource): (Staging & { readonly group
 /**
  * Makes or adopts the group, with the storage account, the tags and the identity's role on it; what an earlier attempt has made is taken up. One transaction.
  * @returns the template as it is then. Errors, all about the property stagingResourceGroup: Conflict (in use, not empty, elsewhere),
- * ResourceGroupBeingDeleted, Unauthorized; and those of requireResource.
+ * ResourceGroupBeingDeleted, Unauthorized, ScopeLocked; and those of requireResource.
  */
 export async function openStaging(
   database: Kysely<Schema>,
@@ -74,6 +75,7 @@ export async function openStaging(
     if (existing && !known && acting)
       await requireRights(trx, acting, [{ path: PATH, action: STAGE, scope: group, shown: group }]);
     if (existing && !known) await requireFree(trx, existing, template);
+    if (existing) await requireUnlocked(trx, group, 'write');
     const made = known ? known.made : !existing;
     const managed = template.properties.managedResourceTags as Tags | undefined;
     const ofTemplate = { imageTemplateName: id.name, imageTemplateResourceGroupName: id.resourceGroup! };

@@ -10,13 +10,22 @@ import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
+import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
-import { removeTemplate } from '../image-builder/remove.ts';
+import { removeTemplate, requireUnlockedStaging } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { forgetStaging } from '../image-builder/staging.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
-import { getResource, lockResource, patchProperties, removeResource, waitsFor, writeOperation } from '../store.ts';
+import {
+  getResource,
+  listResources,
+  lockResource,
+  patchProperties,
+  removeResource,
+  waitsFor,
+  writeOperation,
+} from '../store.ts';
 import { removeImages } from './group-images.ts';
 import { isDeleting } from './groups.ts';
 
@@ -26,7 +35,7 @@ interface DeleteInput {
   readonly groupId: string;
 }
 
-/** Begins it, or finds it going on. @returns the operation's id. Errors: ResourceGroupNotFound, Conflict while something in it is being built. */
+/** Begins it, or finds it going on. @returns the operation's id. Errors: ResourceGroupNotFound, ScopeLocked, Conflict while something in it is being built. */
 export async function deleteGroup(
   { database, engine }: { readonly database: Kysely<Schema>; readonly engine: Engine },
   id: string,
@@ -43,6 +52,7 @@ export async function deleteGroup(
       const open = await openDeletion(trx, key);
       if (open !== undefined) return open;
     }
+    await requireContentUnlocked(trx, group.id);
     await refuseWhileBuilding(trx, key, group.name);
     await patchProperties(trx, key, { provisioningState: 'Deleting' });
     const input: DeleteInput = { groupId: group.id };
@@ -51,6 +61,14 @@ export async function deleteGroup(
     await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
     return operation;
   });
+}
+
+/** All that goes with the group: what is in it, and the staging groups of its templates. Errors: ScopeLocked. */
+async function requireContentUnlocked(trx: Transacting, groupId: string): Promise<void> {
+  await requireUnlocked(trx, groupId, 'delete');
+  const { subscription, resourceGroup } = parseId(groupId);
+  const templates = await listResources(trx, { type: TEMPLATE_TYPE, subscription, resourceGroup: resourceGroup! });
+  for (const template of templates) await requireUnlockedStaging(trx, template);
 }
 
 async function openDeletion(trx: Transacting, key: string): Promise<string | undefined> {
