@@ -232,6 +232,8 @@ export interface BlobContainerTable {
   metadata: Json<Readonly<Record<string, string>>>;
   /** Stored access policies, as they were set. */
   policies: Json<readonly AccessPolicy[]>;
+  /** What may be read without a key: the blobs, or their list as well. null: nothing. */
+  public_access: Generated<'blob' | 'container' | null>;
   lease: OptionalJson<Lease>;
   created_at: Time;
   modified_at: Time;

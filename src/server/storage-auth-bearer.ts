@@ -2,7 +2,7 @@
 import type { Caller } from '../arm/caller.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { LOG_CONTAINER } from '../providers/image-builder/staged-blobs.ts';
-import type { StorageAccount } from '../providers/storage/find-account.ts';
+import { allowsKeys, type StorageAccount } from '../providers/storage/find-account.ts';
 import type { BlobAction, BlobGrant, BlobTarget } from './storage-auth.ts';
 
 const ACCOUNT = 'Microsoft.Storage/storageAccounts';
@@ -10,7 +10,11 @@ const SERVICE = `${ACCOUNT}/blobServices`;
 const CONTAINERS = `${SERVICE}/containers`;
 const BLOBS = `${CONTAINERS}/blobs`;
 
-export function bearerGrant(caller: Caller, account: StorageAccount, roles: Pick<Roles, 'may' | 'mayData'>): BlobGrant {
+export function bearerGrant(
+  caller: Pick<Caller, 'objectId'>,
+  account: StorageAccount,
+  roles: Pick<Roles, 'may' | 'mayData'>,
+): BlobGrant {
   const id = account.id.toLowerCase();
   return {
     principal: caller.objectId,
@@ -20,7 +24,7 @@ export function bearerGrant(caller: Caller, account: StorageAccount, roles: Pick
       for (const { name, data } of actionsFor(action, on))
         if (await (data ? roles.mayData(caller, name, scope) : roles.may(caller, name, scope))) return true;
       // Whoever may list an account's keys can do with them whatever a key can.
-      if (keysCount(account) && (await roles.may(caller, `${ACCOUNT}/listKeys/action`, id))) return true;
+      if (allowsKeys(account) && (await roles.may(caller, `${ACCOUNT}/listKeys/action`, id))) return true;
       // Logs are shown to those who may read the account.
       return isLogRead(account, action, on) && (await roles.may(caller, `${ACCOUNT}/read`, id));
     },
@@ -40,9 +44,6 @@ function actionsFor(action: BlobAction, on: BlobTarget): readonly { readonly nam
 }
 
 const verb = (action: BlobAction): string => (action === 'read' || action === 'delete' ? action : 'write');
-
-export const keysCount = (account: StorageAccount): boolean =>
-  account.resource.properties.allowSharedKeyAccess !== false;
 
 /** As an image template's account shows them. */
 function isLogRead(account: StorageAccount, action: BlobAction, on: BlobTarget): boolean {

@@ -1,11 +1,18 @@
 /** Who may do what with blobs: what a request proves about its caller, as a grant that each operation asks. */
+import type { TLSSocket } from 'node:tls';
 import type { FastifyRequest } from 'fastify';
 import type { Directory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import type { StorageAccount } from '../providers/storage/find-account.ts';
+import { decoded, splitTarget } from '../providers/storage/request-parts.ts';
 import { BlobError } from './blob-errors.ts';
+import { anonymousGrant } from './storage-auth-anonymous.ts';
 import { bearerGrant } from './storage-auth-bearer.ts';
+import { permissionMismatch } from './storage-auth-errors.ts';
+import { sasGrant } from './storage-auth-sas.ts';
+import { sharedKeyGrant } from './storage-auth-shared-key.ts';
+import { requireReachable } from './storage-network.ts';
 
 export interface StorageAuthOptions {
   readonly environment: Pick<ProviderEnvironment, 'database' | 'home' | 'log'>;
@@ -13,6 +20,8 @@ export interface StorageAuthOptions {
   readonly roles: Pick<Roles, 'may' | 'mayData'>;
   /** What clients call the server; known when it listens. */
   readonly origin: () => string;
+  /** For tests. */
+  readonly now?: () => Date;
 }
 
 export type BlobAction = 'read' | 'write' | 'create' | 'add' | 'delete' | 'list' | 'tags';
@@ -37,24 +46,43 @@ export interface BlobGrant {
 
 /**
  * `account`: the one that the request's path names, undefined when there is none of that name: callers learn that only when they have said who they are.
- * Sets `request.caller` for bearer tokens. Errors: BlobError.
+ * Sets `request.caller` for bearer tokens. Errors: BlobError, and those of sign-in.
  */
 export async function authorizeBlobRequest(
   request: FastifyRequest,
   account: StorageAccount | undefined,
   options: StorageAuthOptions,
 ): Promise<BlobGrant> {
-  request.caller = await options.directory.authenticate(request.headers.authorization, 'storage');
-  if (!account) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
-  return bearerGrant(request.caller, account, options.roles);
+  const { authorization } = request.headers;
+  const now = options.now?.() ?? new Date();
+  const parts = { method: request.method, headers: request.headers, ...splitTarget(request.originalUrl) };
+  const named = namedBy(request.url);
+  const grant = async (): Promise<BlobGrant> => {
+    if (authorization !== undefined && /^SharedKey/i.test(authorization))
+      return await sharedKeyGrant(parts, authorization, account, options, now);
+    if (authorization !== undefined) {
+      request.caller = await options.directory.authenticate(authorization, 'storage');
+      if (!account) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
+      return bearerGrant(request.caller, account, options.roles);
+    }
+    const signed = await sasGrant({ ...parts, ...named, address: request.ip }, account, options, now);
+    return signed ?? (await anonymousGrant(account, named.container, options));
+  };
+  const granted = await grant();
+  requireReachable(account!, request.ip, (request.raw.socket as Partial<TLSSocket>).getProtocol?.() ?? undefined);
+  return granted;
+}
+
+/** What a path-style address names, decoded: `/account/container/folder/blob`. */
+function namedBy(url: string): { readonly container?: string; readonly blob?: string } {
+  const [, container = '', ...blob] = splitTarget(url).path.replace(/^\/+/, '').split('/');
+  return {
+    ...(container !== '' && { container: decoded(container) }),
+    ...(blob.length > 0 && { blob: decoded(blob.join('/')) }),
+  };
 }
 
 /** Errors: AuthorizationPermissionMismatch. */
 export async function requireAllowed(grant: BlobGrant, action: BlobAction, on: BlobTarget): Promise<void> {
-  if (await grant.allows(action, on)) return;
-  throw new BlobError(
-    403,
-    'AuthorizationPermissionMismatch',
-    'This request is not authorized to perform this operation using this permission.',
-  );
+  if (!(await grant.allows(action, on))) throw permissionMismatch();
 }

@@ -1,4 +1,4 @@
-/** Keys of storage accounts, and one name for one account. */
+/** Keys of storage accounts, one name for one account, and the end of what lies in an account that is deleted. */
 import { type Kysely, sql } from 'kysely';
 
 export async function up(database: Kysely<unknown>): Promise<void> {
@@ -17,4 +17,17 @@ const STATEMENTS = [
   )`,
   // Accounts are found by their names alone, in all subscriptions.
   `create unique index resource_storage_account on resource (lower(name)) where lower(type) = 'microsoft.storage/storageaccounts'`,
+
+  // Who may read without a key: nobody, when it is null.
+  `alter table blob_container add column public_access text check (public_access in ('blob', 'container'))`,
+
+  // What lies in an account goes with it, however that is removed: alone, with its group, with its template.
+  `create function storage_account_removed() returns trigger language plpgsql as $$
+    begin
+      delete from blob_container where account = lower(old.name);
+      delete from blob_service where account = lower(old.name);
+      return null;
+    end $$`,
+  `create trigger storage_account_removed after delete on resource
+    for each row when (lower(old.type) = 'microsoft.storage/storageaccounts') execute function storage_account_removed()`,
 ];

@@ -35,6 +35,14 @@ export async function findAccount(database: Kysely<Schema>, name: string): Promi
   return { id: resource.id, name: wanted, resource, ...(template && { template }) };
 }
 
+/** Whether keys and what is signed with them are taken. Azure's default: yes. */
+export const allowsKeys = (account: Pick<StorageAccount, 'resource'>): boolean =>
+  account.resource.properties.allowSharedKeyAccess !== false;
+
+/** Whether containers may be readable by everybody. Azure's default: no. */
+export const allowsPublicAccess = (account: Pick<StorageAccount, 'resource'>): boolean =>
+  account.resource.properties.allowBlobPublicAccess === true;
+
 /** A staging group is in its template's subscription, and one template's. */
 export async function templateOf(
   database: Kysely<Schema>,

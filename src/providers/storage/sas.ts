@@ -13,7 +13,21 @@ const PARAMETERS = [
   ...(['sv', 'sp', 'st', 'se', 'sip', 'spr', 'sig', 'ses'] as const),
   ...(['ss', 'srt'] as const),
   ...(['sr', 'si', 'sdd', 'rscc', 'rscd', 'rsce', 'rscl', 'rsct'] as const),
-  ...(['skoid', 'sktid', 'skt', 'ske', 'sks', 'skv', 'saoid', 'suoid', 'scid', 'skdutid', 'sduoid', 'srh', 'srq'] as const),
+  ...([
+    'skoid',
+    'sktid',
+    'skt',
+    'ske',
+    'sks',
+    'skv',
+    'saoid',
+    'suoid',
+    'scid',
+    'skdutid',
+    'sduoid',
+    'srh',
+    'srq',
+  ] as const),
 ] as const;
 export type SasParameter = (typeof PARAMETERS)[number];
 
@@ -39,7 +53,8 @@ export function readSas(
     if (sr !== '' || skoid !== '') return { broken: 'Either sr or srt can be specified, not both' };
     return { kind: 'account', parameters };
   }
-  if (!['c', 'b', 'bs', 'bv'].includes(sr)) return { broken: `sr ${sr === '' ? 'is mandatory. Cannot be empty' : 'is invalid'}` };
+  if (!['c', 'b', 'bs', 'bv'].includes(sr))
+    return { broken: `sr ${sr === '' ? 'is mandatory. Cannot be empty' : 'is invalid'}` };
   return { kind: skoid === '' ? 'service' : 'delegation', parameters };
 }
 

@@ -65,7 +65,12 @@ function headerLines(request: RequestParts, order: Order): string {
   return Object.keys(request.headers)
     .filter(name => name.startsWith('x-ms-'))
     .sort(order)
-    .map(name => `${name}:${headerOf(request, name).trim().replaceAll(/\r\n\s+/g, ' ')}\n`)
+    .map(
+      name =>
+        `${name}:${headerOf(request, name)
+          .trim()
+          .replaceAll(/\r\n\s+/g, ' ')}\n`,
+    )
     .join('');
 }
 
@@ -76,7 +81,9 @@ function wholeResource({ path, query }: RequestParts, account: string): string {
     const key = name.toLowerCase();
     values.set(key, [...(values.get(key) ?? []), value]);
   }
-  const lines = [...values].sort(([a], [b]) => plain(a, b)).map(([name, all]) => `\n${name}:${all.sort(plain).join(',')}`);
+  const lines = [...values]
+    .sort(([a], [b]) => plain(a, b))
+    .map(([name, all]) => `\n${name}:${all.sort(plain).join(',')}`);
   return `/${account}${path}${lines.join('')}`;
 }
 
