@@ -42,6 +42,25 @@ export const SAMPLES: Readonly<Record<string, Sample>> = Object.freeze({
   },
   'Microsoft.Compute/galleries/images/versions': { name: '1.0.0', elsewhere: 'a version is made of an image' },
   'Microsoft.Compute/images': { elsewhere: 'a managed image is made of a disk' },
+  'Microsoft.Network/virtualNetworks': {
+    body: () => ({ location: LOCATION, properties: { addressSpace: { addressPrefixes: ['10.0.0.0/16'] } } }),
+  },
+  'Microsoft.Network/virtualNetworks/subnets': { body: () => ({ properties: { addressPrefix: '10.0.0.0/24' } }) },
+  'Microsoft.Network/networkSecurityGroups': { body: place },
+  'Microsoft.Network/networkSecurityGroups/securityRules': {
+    body: () => ({
+      properties: {
+        priority: 100,
+        direction: 'Inbound',
+        access: 'Allow',
+        protocol: 'Tcp',
+        sourceAddressPrefix: '*',
+        sourcePortRange: '*',
+        destinationAddressPrefix: '*',
+        destinationPortRange: '22',
+      },
+    }),
+  },
   'Microsoft.Storage/storageAccounts': {
     name: 'sample1',
     body: () => ({ location: LOCATION, kind: 'StorageV2', sku: { name: 'Standard_LRS' } }),
@@ -59,6 +78,9 @@ export function sampleOf({ definition, put }: ResourceProvider): Sample & { read
   );
   return { ...sample, writable: writable && sample.body !== undefined };
 }
+
+/** Types that tests can go through; that there is one for each is a test of its own (casing.test.ts). */
+export const SAMPLED: readonly ResourceProvider[] = PROVIDERS.filter(({ definition }) => SAMPLES[definition.type]);
 
 export function providerOf(type: string): ResourceProvider {
   const found = PROVIDERS.find(({ definition }) => definition.type === type);
