@@ -215,6 +215,14 @@ function targetOf({ raw }: FastifyRequest): string {
   return (raw.url ?? '/').replace(/^https?:\/\/[^/?]*/i, '');
 }
 
+/** Azure's own parameters have names without case. */
+function parameters(url: URL): URLSearchParams {
+  const entries = [...url.searchParams];
+  return new URLSearchParams(
+    entries.map(([name, value]) => [/^(api-version|\$[a-z]+)$/i.test(name) ? name.toLowerCase() : name, value]),
+  );
+}
+
 function armRequest(request: FastifyRequest, reply: FastifyReply, origin: string, closing: AbortSignal): ArmRequest {
   const raw = targetOf(request);
   const path = parsePath(raw.split('?')[0]!);
@@ -233,7 +241,7 @@ function armRequest(request: FastifyRequest, reply: FastifyReply, origin: string
     method: request.method,
     path,
     url,
-    query: url.searchParams,
+    query: parameters(url),
     body: request.body,
     ifMatch: header('if-match'),
     ifNoneMatch: header('if-none-match'),
