@@ -90,6 +90,8 @@ export interface ResourceProvider {
   readonly groupSegment?: 'resourcegroups' | 'resourceGroups';
   /** Answers have no ETag header: those of the real service have none. */
   readonly untagged?: true;
+  /** The ETag header is a weak one, as Network writes it. */
+  readonly weakTags?: true;
   /** Default: the row in the store. */
   read?(call: ResourceCall): Promise<Resource | undefined>;
   /** Ordered by id. Default: the rows of the store. */

@@ -17,6 +17,10 @@ import { triggersProvider } from './image-builder/triggers.ts';
 import type { LocationRead } from './location-read.ts';
 import { federatedIdentityCredentialsProvider } from './managed-identity/federated-identity-credentials.ts';
 import { userAssignedIdentitiesProvider } from './managed-identity/provider.ts';
+import { networkSecurityGroupsProvider } from './network/network-security-groups.ts';
+import { securityRulesProvider } from './network/security-rules.ts';
+import { subnetsProvider } from './network/subnets.ts';
+import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/storage-accounts.ts';
 
@@ -31,6 +35,10 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   { definition: galleryImageVersions },
   { definition: images },
   storageAccountsProvider,
+  virtualNetworksProvider,
+  subnetsProvider,
+  networkSecurityGroupsProvider,
+  securityRulesProvider,
 ]);
 
 export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([

@@ -317,7 +317,7 @@ async function withBody(answer: Answer, provider: ResourceProvider, call: Resour
 }
 
 const tagOf = (provider: ResourceProvider, resource: Resource | StoredResource): Record<string, string> =>
-  provider.untagged || !('etag' in resource) ? {} : taggedBy(resource);
+  provider.untagged || !('etag' in resource) ? {} : taggedBy(resource, provider.weakTags);
 
 async function readResource(provider: ResourceProvider, call: ResourceCall) {
   if (provider.read) return await provider.read(call);

@@ -4,8 +4,8 @@ import type { JsonObject } from '../arm/shape.ts';
 import type { Call, ResourceProvider } from '../providers/provider.ts';
 
 /** What a client sends back in If-Match. */
-export const taggedBy = (resource: { readonly etag?: string }): Record<string, string> =>
-  resource.etag === undefined ? {} : { etag: `"${resource.etag}"` };
+export const taggedBy = (resource: { readonly etag?: string }, weak = false): Record<string, string> =>
+  resource.etag === undefined ? {} : { etag: `${weak ? 'W/' : ''}"${resource.etag}"` };
 
 export async function shown(provider: ResourceProvider, resource: Resource, call: Call): Promise<JsonObject> {
   const body: JsonObject = provider.show
