@@ -178,6 +178,15 @@ export const ERRORS = Object.freeze({
     'A lock on the resource, on what it lies in or, for a deletion, on something in it forbids the change.',
     'The message names the scopes; `az lock list` shows their locks, `az lock delete` takes one away.',
   ),
+  InvalidTagCount: entry('usage', 400, 'Something has more tags than there may be.', 'Take some away: 50 are allowed.'),
+  InvalidTagNameCharacters: entry(
+    'usage',
+    400,
+    'The name of a tag has characters that names cannot have.',
+    'Leave out < > % & \\ ? / and control characters.',
+  ),
+  InvalidTagName: entry('usage', 400, 'The name of a tag is too long.', 'Shorten it to 512 characters.'),
+  InvalidTagValueLength: entry('usage', 400, 'The value of a tag is too long.', 'Shorten it to 256 characters.'),
   LockNotFound: entry('usage', 404, 'A lock does not exist on the scope.', 'See `az lock list`.'),
 
   // Networks
@@ -415,6 +424,19 @@ export const ERRORS = Object.freeze({
     'A VHD is too small or too large for a disk.',
     'Resize the disk before converting it.',
   ),
+  AccountNameInvalid: entry(
+    'usage',
+    400,
+    'The name of a storage account breaks its rule.',
+    'Take 3 to 24 digits and lower-case letters.',
+  ),
+  StorageAccountAlreadyTaken: entry(
+    'conflict',
+    409,
+    'Another storage account has the name; one name is one account’s, in all subscriptions.',
+    'Choose another name: `az storage account check-name`.',
+  ),
+  ReservedResourceName: entry('usage', 400, 'The server itself has a use for the name.', 'Choose another name.'),
   StorageAccountNotFound: entry('source', 404, 'A storage account does not exist.', 'See `az storage account list`.'),
   StorageAccountLocationMismatch: entry(
     'source',

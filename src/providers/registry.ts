@@ -22,7 +22,7 @@ import { securityRulesProvider } from './network/security-rules.ts';
 import { subnetsProvider } from './network/subnets.ts';
 import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
-import { storageAccountsProvider } from './storage/storage-accounts.ts';
+import { storageAccountsProvider } from './storage/accounts-provider.ts';
 
 export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   imageTemplatesProvider,

@@ -14,7 +14,7 @@ import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { groupBeingDeleted, putValidated, requireResource } from '../life.ts';
 import { isDeleting } from '../resources/groups.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
-import { randomAccountName, storageAccounts } from '../storage/storage-accounts.ts';
+import { PLAIN_ACCOUNT, randomAccountName, storageAccounts } from '../storage/storage-accounts.ts';
 import { getResource, listResources, patchProperties, putResource, type StoredResource } from '../store.ts';
 import { type Acting, requireRights } from './links.ts';
 import { lockTemplate } from './lock.ts';
@@ -215,7 +215,7 @@ async function makeAccount(
   const name = randomAccountName();
   await putValidated(trx, storageAccounts, {
     id: accountId(group, name),
-    body: { location, tags },
+    body: { ...PLAIN_ACCOUNT, location, tags },
     apiVersion: storageAccounts.apiVersions[0]!,
   });
   return name;

@@ -31,6 +31,11 @@ const PARAMETERS = [
 ] as const;
 export type SasParameter = (typeof PARAMETERS)[number];
 
+/** Those that are given, with the others empty. */
+export function sasParameters(given: Partial<SasParameters>): SasParameters {
+  return Object.fromEntries(PARAMETERS.map(name => [name, given[name] ?? ''])) as SasParameters;
+}
+
 const OLDEST = '2015-04-05';
 
 /** Undefined for a query without a signature; `broken` for one that cannot be judged: it says why. */
@@ -45,7 +50,7 @@ export function readSas(
     given.set(known, value);
   }
   if (!given.get('sig')) return undefined;
-  const parameters = Object.fromEntries(PARAMETERS.map(name => [name, given.get(name) ?? ''])) as SasParameters;
+  const parameters = sasParameters(Object.fromEntries(given));
   const { sv, sr, ss, srt, skoid } = parameters;
   if (!/^\d{4}-\d\d-\d\d$/.test(sv)) return { broken: 'sv is mandatory. Cannot be empty' };
   if (sv < OLDEST) return { broken: `sv is older than ${OLDEST}` };
