@@ -10,6 +10,7 @@ import { galleries } from './compute/galleries.ts';
 import { galleryImageVersions } from './compute/gallery-image-versions.ts';
 import { galleryImages } from './compute/gallery-images.ts';
 import { images } from './compute/images.ts';
+import { platformImageReads } from './compute/platform-images.ts';
 import type { ExtensionProvider } from './extension.ts';
 import { imageTemplatesProvider } from './image-builder/provider.ts';
 import { runOutputsProvider } from './image-builder/run-outputs-provider.ts';
@@ -52,7 +53,7 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
 ]);
 
 /** What a subscription reads in a region, beside resources. */
-export const LOCATION_READS: readonly LocationRead[] = Object.freeze([]);
+export const LOCATION_READS: readonly LocationRead[] = Object.freeze([...platformImageReads]);
 
 /** Namespaces in Azure's casing, those without types of their own here included. */
 export const NAMESPACES: readonly string[] = Object.freeze([

@@ -114,7 +114,7 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
       return cached;
     }
   }
-  const offered = offeredVersion(origin, publication);
+  const offered = offeredVersion(origin, publication) ?? (await nextOf(origin, there));
   if (version !== 'latest' && version !== offered) throw noSuchVersion(entry, version, there, offered);
 
   return makeOnce(options.cacheDirectory, entry, options, async now => {
@@ -136,6 +136,26 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
 function offeredVersion(origin: Origin, publication: Publication | undefined): string | undefined {
   if (publication) return publication.version;
   return 'version' in origin ? origin.version : undefined;
+}
+
+/**
+ * The version that a disk without one of its own would get if it were made now: of a bootstrapped image that is not there yet, and of a local file that has
+ * changed. undefined where nothing new would be made, or nobody knows.
+ */
+export async function nextOf(origin: Origin, there: readonly CachedSource[]): Promise<string | undefined> {
+  if (origin.kind === 'bootstrap' && there.length === 0) return nextVersion(`0.${compactDay(new Date())}`, there);
+  if (origin.kind !== 'file' || origin.version !== undefined) return undefined;
+  const file = await stat(origin.path).catch(() => undefined);
+  if (!file || there.some(({ manifest }) => manifest.from === fileOrigin(origin, file))) return undefined;
+  return nextVersion(`0.${compactDay(new Date(file.mtimeMs))}`, there);
+}
+
+/** What tells one state of a file from another. */
+function fileOrigin(
+  { path, sha256 }: Origin & { kind: 'file' },
+  { size, mtimeMs, ino }: { readonly size: number; readonly mtimeMs: number; readonly ino: number },
+): string {
+  return `file ${path} ${size} ${mtimeMs} ${ino} ${sha256 ?? ''}`.trimEnd();
 }
 
 /** A publisher replaced its disk twice on one day: 22.04.20260301 is followed by 22.04.202603012, 0.20260301.0 by 0.20260301.1. */
@@ -169,11 +189,11 @@ async function copyOf(
 ): Promise<CachedSource | Making> {
   const { path, sha256: expected } = origin;
   const info = await inspectUntrusted(path, undefined, options.signal);
-  const { size, mtimeMs, ino } = await stat(path);
-  const from = `file ${path} ${size} ${mtimeMs} ${ino} ${expected ?? ''}`.trimEnd();
+  const file = await stat(path);
+  const from = fileOrigin(origin, file);
   const same = there.find(({ manifest }) => manifest.from === from);
   if (same) return same;
-  const version = origin.version ?? nextVersion(`0.${compactDay(new Date(mtimeMs))}`, there);
+  const version = origin.version ?? nextVersion(`0.${compactDay(new Date(file.mtimeMs))}`, there);
   const signal = options.signal && { signal: options.signal };
   const { onProgress } = options;
   return {
