@@ -24,7 +24,10 @@ export function blobError(thrown: unknown): BlobError {
   return new BlobError(status, error.code, error.message);
 }
 
-export function errorXml({ code, message }: BlobError, requestId: string, now: Date): string {
+/** `detail`: why somebody could not be authenticated. */
+export function errorXml(error: BlobError & { readonly detail?: string }, requestId: string, now: Date): string {
+  const { code, message, detail } = error;
   const text = `${message}\nRequestId:${requestId}\nTime:${now.toISOString()}`;
-  return xml`<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${text}</Message></Error>`;
+  const more = detail === undefined ? '' : xml`<AuthenticationErrorDetail>${detail}</AuthenticationErrorDetail>`;
+  return `${xml`<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>${text}</Message>`}${more}</Error>`;
 }

@@ -84,8 +84,11 @@ async function openAuthority(path: string, now: Date): Promise<Pair> {
 function wantedNames(hosts: readonly string[]): string[] {
   const given = [...hosts, hostname()].map(host => host.toLowerCase().replace(/^\[|\]$/g, ''));
   const sound = given.filter(host => isIP(host) !== 0 || DNS_NAME.test(host));
+  const accounts = sound.filter(host => isIP(host) === 0 && !host.startsWith('*.')).map(host => `*.blob.${host}`);
   // The addresses that mean "all of this host's" are nobody's.
-  return [...new Set([...LOCAL_NAMES, ...sound])].filter(name => name !== '0.0.0.0' && name !== '::');
+  return [...new Set([...LOCAL_NAMES, ...sound, ...accounts.filter(name => DNS_NAME.test(name))])].filter(
+    name => name !== '0.0.0.0' && name !== '::',
+  );
 }
 
 const lasts = (certificate: X509Certificate, now: Date): boolean =>

@@ -9,6 +9,7 @@ import type { ServiceLog } from '../database/service-log.ts';
 import type { Directory, SignInDirectory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
+import { pathStyle } from './account-hosts.ts';
 import { blobRoutes } from './blobs.ts';
 import { watchConnections } from './connections.ts';
 import { core } from './core.ts';
@@ -96,6 +97,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       maxParamLength: 8192,
     },
     genReqId: () => randomUUID(),
+    rewriteUrl: request => pathStyle(request, origin),
     clientErrorHandler: answerUnreadable,
     // Of a path that cannot be decoded; no hook has seen the request then.
     frameworkErrors(error, request, reply) {
