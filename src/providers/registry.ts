@@ -24,6 +24,8 @@ import { subnetsProvider } from './network/subnets.ts';
 import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/accounts-provider.ts';
+import { checkNameAvailability } from './storage/check-name.ts';
+import type { SubscriptionAction } from './subscription-action.ts';
 
 export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   imageTemplatesProvider,
@@ -54,6 +56,9 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
 
 /** What a subscription reads in a region, beside resources. */
 export const LOCATION_READS: readonly LocationRead[] = Object.freeze([...platformImageReads]);
+
+/** What a subscription is asked to do, beside resources. */
+export const SUBSCRIPTION_ACTIONS: readonly SubscriptionAction[] = Object.freeze([checkNameAvailability]);
 
 /** Namespaces in Azure's casing, those without types of their own here included. */
 export const NAMESPACES: readonly string[] = Object.freeze([

@@ -17,7 +17,7 @@ import type { ExtensionAnswer } from '../providers/extension.ts';
 import { notFoundError } from '../providers/life.ts';
 import { locationType, matchPath } from '../providers/location-read.ts';
 import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider } from '../providers/provider.ts';
-import { EXTENSIONS, findNamespace, LOCATION_READS, PROVIDERS } from '../providers/registry.ts';
+import { EXTENSIONS, findNamespace, LOCATION_READS, PROVIDERS, SUBSCRIPTION_ACTIONS } from '../providers/registry.ts';
 import { getResource, listResources, type StoredResource } from '../providers/store.ts';
 import { page, pageRequest } from './paging.ts';
 import { type ArmPath, parsePath } from './request-path.ts';
@@ -96,6 +96,8 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
 
   const located = await locationRead(namespace, request, call, roles);
   if (located) return located;
+  const acted = await subscriptionAction(namespace, request, call, roles);
+  if (acted) return acted;
 
   const found = findTarget(namespace, path);
   const { definition } = found.provider;
@@ -202,6 +204,26 @@ async function locationRead(
   return undefined;
 }
 
+/** `undefined`: the path is none of the registry's. */
+async function subscriptionAction(
+  namespace: string,
+  request: ArmRequest,
+  call: (apiVersion: string) => Call,
+  roles: Roles,
+): Promise<Reply | undefined> {
+  const { path, method, caller, body } = request;
+  const { subscription, types, names, scope } = path;
+  if (subscription === undefined || scope.split('/').length !== 3 || types.length !== 1 || names.length > 0)
+    return undefined;
+  const found = SUBSCRIPTION_ACTIONS.find(one => sameText(one.namespace, namespace) && sameText(one.name, types[0]!));
+  if (!found) return undefined;
+  const type = `${found.namespace}/${found.name}`;
+  const apiVersion = checkApiVersion(requiredVersion(request), found.apiVersions, type);
+  if (method !== 'POST') throw notAllowed(method, type);
+  await roles.require(caller, found.permission, scope);
+  return await found.run({ ...call(apiVersion), subscription }, body);
+}
+
 type Target =
   | { readonly kind: 'resource'; readonly provider: ResourceProvider; readonly id: ResourceId }
   | { readonly kind: 'collection'; readonly provider: ResourceProvider; readonly scope: string }
@@ -280,7 +302,7 @@ async function list(
           name: names.at(-1)!,
         }
       : undefined;
-  if (parent && !(await getResource(database, parent))) throw await notFoundError(database, parent);
+  if (parent) await requireParent(parent, call);
   const scope = {
     subscription: subscription!,
     ...(resourceGroup !== undefined && { resourceGroup }),
@@ -308,6 +330,14 @@ async function list(
   );
   const bodies = await Promise.all(value.map(one => shown(provider, one, call)));
   return { status: 200, body: { value: bodies, ...(nextLink !== undefined && { nextLink }) } };
+}
+
+/** A parent need not be a row: an account's blob service is there because the account is. */
+async function requireParent(parent: ResourceId, call: Call): Promise<void> {
+  const provider = PROVIDERS.find(({ definition }) => sameText(definition.type, parent.type));
+  if (provider) return await requireThere(provider, { ...call, id: parent });
+  const { database } = call.environment;
+  if (!(await getResource(database, parent))) throw await notFoundError(database, parent);
 }
 
 async function withBody(answer: Answer, provider: ResourceProvider, call: ResourceCall): Promise<Answer> {
