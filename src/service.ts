@@ -17,6 +17,8 @@ import type { MachineFactory } from './machines/machine.ts';
 import { sweepConsoles } from './machines/qemu/console.ts';
 import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
+import { replicateHandler } from './providers/compute/replicate.ts';
+import { deleteVersionHandler } from './providers/compute/version-delete.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { deleteHandler } from './providers/image-builder/delete.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
@@ -77,6 +79,8 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       createTriggerHandler(environment),
       deleteTriggerHandler(environment),
       deleteGroupHandler(environment),
+      replicateHandler(environment),
+      deleteVersionHandler(environment),
     ];
     const engine = await openEngine({ database, home, handlers, log: options.log });
     const service: Service = {

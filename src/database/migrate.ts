@@ -7,6 +7,7 @@ import * as foundation from './migrations/0001-foundation.ts';
 import * as frontDoor from './migrations/0002-front-door.ts';
 import * as blobs from './migrations/0003-blobs.ts';
 import * as storageKeys from './migrations/0004-storage-keys.ts';
+import * as galleries from './migrations/0005-galleries.ts';
 import * as locks from './migrations/0007-locks.ts';
 import type { Schema } from './schema.ts';
 
@@ -18,6 +19,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0002-front-door': frontDoor,
   '0003-blobs': blobs,
   '0004-storage-keys': storageKeys,
+  '0005-galleries': galleries,
   '0007-locks': locks,
 });
 

@@ -329,7 +329,20 @@ export interface BlobServiceTable {
   properties: Json<Readonly<Record<string, unknown>>>;
 }
 
+export interface ImageReplicaTable {
+  /** Of the image version, in lower case. */
+  version_id: string;
+  /** A region's name: `westus2`. */
+  region: string;
+  state: 'Replicating' | 'Failed';
+  /** Per cent. */
+  progress: Generated<number>;
+  /** Why it failed. */
+  details: Generated<string>;
+}
+
 export interface Schema {
+  image_replica: ImageReplicaTable;
   resource: ResourceTable;
   operation: OperationTable;
   run: RunTable;

@@ -1,6 +1,7 @@
 /** What PUT, PATCH and DELETE do where a type has nothing of its own: at once, in one transaction. */
 import { KilnError } from '../arm/errors.ts';
 import { formatId } from '../arm/ids.ts';
+import type { Resource } from '../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
 import { beginChange, deleteResource, putValidated } from './life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from './provider.ts';
@@ -24,13 +25,8 @@ export function defaultPatch(provider: ResourceProvider) {
     const { resource } = await call.environment.database.transaction().execute(async trx => {
       const { existing } = await beginChange(trx, call.id);
       if (!existing) throw new KilnError('ResourceNotFound', 'The resource was deleted meanwhile.');
-      const whole = {
-        location: existing.location,
-        tags: body.tags ?? existing.tags,
-        ...(existing.identity && { identity: existing.identity }),
-        properties: merged(existing.properties, body.properties ?? {}),
-      };
       const { apiVersion, conditions } = call;
+      const whole = patched(existing, body);
       return await putValidated(trx, definition, { id: existing.id, body: whole, apiVersion, conditions });
     });
     return { status: 200, resource };
@@ -44,6 +40,16 @@ export function defaultRemove({ definition }: ResourceProvider) {
       .transaction()
       .execute(trx => deleteResource(trx, formatId(call.id), call.conditions));
     return { status: removed ? 200 : 204 };
+  };
+}
+
+/** The whole that a PATCH makes of a resource: what a PUT would have to send. */
+export function patched(existing: Resource, body: JsonObject): JsonObject {
+  return {
+    location: existing.location,
+    tags: body.tags ?? existing.tags,
+    ...(existing.identity && { identity: existing.identity }),
+    properties: merged(existing.properties, body.properties ?? {}),
   };
 }
 

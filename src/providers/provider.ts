@@ -72,8 +72,12 @@ export interface Answer {
   readonly resource?: Resource;
   /** Instead of a resource: as it is. */
   readonly body?: unknown;
-  /** The engine's operation to poll: adds Azure-AsyncOperation, Retry-After and, for a 202, Location. */
-  readonly operation?: { readonly id: string; readonly location: string };
+  /** The engine's operation to poll: adds Azure-AsyncOperation, Retry-After and, for a 202, Location. `segment`: where the provider's URL has another word. */
+  readonly operation?: {
+    readonly id: string;
+    readonly location: string;
+    readonly segment?: 'operations' | 'capsOperations';
+  };
   readonly headers?: Readonly<Record<string, string>>;
 }
 

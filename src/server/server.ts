@@ -266,7 +266,8 @@ async function send(result: Reply, request: ArmRequest, reply: FastifyReply): Pr
   if (result.operation) {
     const url = operationUrl(request, result.operation);
     reply.header('azure-asyncoperation', url).header('retry-after', RETRY_AFTER);
-    if (result.status === 202) reply.header('location', url);
+    const monitor = result.operation.segment === 'capsOperations';
+    if (result.status === 202) reply.header('location', operationUrl(request, result.operation, { monitor }));
   }
   if (result.body === undefined) return reply.send();
   return reply.header('content-type', 'application/json; charset=utf-8').send(JSON.stringify(result.body));

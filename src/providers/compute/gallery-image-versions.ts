@@ -1,45 +1,38 @@
-/** Microsoft.Compute/galleries/images/versions: one finished image in a gallery, in its regions (contract 2.3). Made by distributors. */
+/** Microsoft.Compute/galleries/images/versions: one finished image in a gallery, in its regions (contract 2.3). Made by callers and by distributors. */
 import { Type } from '@sinclair/typebox';
-import { isIdOf } from '../../arm/ids.ts';
-import { findRegion } from '../../arm/locations.ts';
-import type { Resource, ResourceType, Violation } from '../../arm/resource-type.ts';
-import { int32, isObject, oneOf } from '../../arm/shape.ts';
+import type { ResourceType, Violation } from '../../arm/resource-type.ts';
+import { int32, isObject, type JsonObject, oneOf } from '../../arm/shape.ts';
 import { immutable, readTracked } from '../tracked.ts';
 import { GALLERY_API_VERSIONS } from './api-versions.ts';
 import { endOfLife } from './gallery-images.ts';
-import { compareVersions, isVersion, VERSION_RULE } from './version-numbers.ts';
+import { completedProfile, PublishingProfileSchema, regionViolations } from './publishing-profile.ts';
+import { isVersion, VERSION_RULE } from './version-numbers.ts';
+import { missingSource, versionSource } from './version-source.ts';
 
-const storage = oneOf(['Standard_LRS', 'Standard_ZRS', 'Premium_LRS']);
 const readOnly = Type.Optional(Type.Unknown({ readOnly: true }));
+const word = Type.Optional(Type.String());
+const flag = Type.Optional(Type.Boolean());
+const hostCaching = Type.Optional(oneOf(['None', 'ReadOnly', 'ReadWrite']));
+const diskSource = Type.Optional(Type.Object({ id: word, uri: word, storageAccountId: word }));
 
 const VersionSchema = Type.Object({
-  publishingProfile: Type.Optional(
+  publishingProfile: Type.Optional(PublishingProfileSchema),
+  storageProfile: Type.Object({
+    source: Type.Optional(Type.Object({ id: word, virtualMachineId: word, communityGalleryImageId: word })),
+    osDiskImage: Type.Optional(Type.Object({ sizeInGB: readOnly, hostCaching, source: diskSource })),
+    dataDiskImages: Type.Optional(
+      Type.Array(Type.Object({ lun: int32({ minimum: 0 }), sizeInGB: readOnly, hostCaching, source: diskSource })),
+    ),
+  }),
+  safetyProfile: Type.Optional(
     Type.Object({
-      targetRegions: Type.Optional(
-        Type.Array(
-          Type.Object({
-            name: Type.String(),
-            regionalReplicaCount: Type.Optional(int32({ minimum: 1 })),
-            storageAccountType: Type.Optional(storage),
-            excludeFromLatest: Type.Optional(Type.Boolean()),
-            encryption: Type.Optional(Type.Unknown()),
-          }),
-        ),
-      ),
-      replicaCount: Type.Optional(int32({ minimum: 1 })),
-      excludeFromLatest: Type.Optional(Type.Boolean()),
-      publishedDate: readOnly,
-      endOfLifeDate: Type.Optional(Type.String()),
-      storageAccountType: Type.Optional(storage),
-      replicationMode: Type.Optional(oneOf(['Full', 'Shallow'])),
+      allowDeletionOfReplicatedLocations: flag,
+      blockDeletionBeforeEndOfLife: flag,
+      reportedForPolicyViolation: readOnly,
+      policyViolations: readOnly,
     }),
   ),
-  storageProfile: Type.Object({
-    source: Type.Object({ id: Type.String() }),
-    osDiskImage: readOnly,
-    dataDiskImages: readOnly,
-  }),
-  safetyProfile: Type.Optional(Type.Object({ allowDeletionOfReplicatedLocations: Type.Optional(Type.Boolean()) })),
+  securityProfile: Type.Optional(Type.Unknown()),
   provisioningState: readOnly,
   replicationStatus: readOnly,
 });
@@ -49,104 +42,83 @@ export const galleryImageVersions: ResourceType = Object.freeze({
   apiVersions: GALLERY_API_VERSIONS,
   kind: 'tracked',
   parent: 'Microsoft.Compute/galleries/images',
+  create: 'operation',
+  delete: 'operation',
   violationCode: 'InvalidParameter',
   checkName: name => (isVersion(name) ? undefined : { path: 'galleryImageVersionName', message: VERSION_RULE }),
   validate(body, context) {
     const read = readTracked(body, VersionSchema, 'galleryImageVersion', context);
-    const profile = read.properties.publishingProfile ?? {};
-    const targets = (profile.targetRegions ?? [{ name: read.location }]).filter(isObject);
-    const targetRegions = targets.map(target => ({
-      ...target,
-      name: findRegion(String(target.name))?.displayName ?? String(target.name),
-      regionalReplicaCount: target.regionalReplicaCount ?? profile.replicaCount ?? 1,
-      storageAccountType: target.storageAccountType ?? profile.storageAccountType ?? 'Standard_LRS',
-    }));
-    const properties = {
-      ...read.properties,
-      publishingProfile: {
-        replicaCount: 1,
-        excludeFromLatest: false,
-        storageAccountType: 'Standard_LRS',
-        replicationMode: 'Full',
-        ...profile,
-        targetRegions,
-        publishedDate: publishedDate(context.existing) ?? context.now.toISOString(),
-      },
-      provisioningState: 'Succeeded',
+    const before = context.existing?.properties;
+    const old = objectOf(before?.publishingProfile);
+    const given = read.properties.publishingProfile as JsonObject | undefined;
+    const publishingProfile: JsonObject = {
+      ...completedProfile(given, read.location, old),
+      publishedDate: old?.publishedDate ?? context.now.toISOString(),
     };
-    const violations = [
+    const storage = objectOf(read.properties.storageProfile) ?? {};
+    const { source, violations: wrongSource } = versionSource(storage);
+    const properties: JsonObject = {
+      publishingProfile,
+      storageProfile: storageOf(storage, objectOf(before?.storageProfile)),
+      safetyProfile: {
+        reportedForPolicyViolation: false,
+        allowDeletionOfReplicatedLocations: false,
+        ...objectOf(before?.safetyProfile),
+        ...read.properties.safetyProfile,
+      },
+      ...(read.properties.securityProfile !== undefined && { securityProfile: read.properties.securityProfile }),
+      provisioningState: before ? 'Updating' : 'Creating',
+    };
+    const violations: Violation[] = [
       ...read.violations,
-      ...regionViolations(
-        targetRegions.map(region => region.name),
-        read.location,
-      ),
-      ...sourceViolations(read.properties.storageProfile?.source?.id),
-      ...endOfLife(profile.endOfLifeDate, 'properties.publishingProfile.endOfLifeDate', context.now),
-      ...immutable(properties, context.existing?.properties, 'galleryImageVersion', [
-        ['storageProfile', 'source', 'id'],
-      ]),
+      ...wrongSource,
+      ...(!before && !source && wrongSource.length + read.violations.length === 0 ? [missingSource] : []),
     ];
+    if (read.violations.length === 0)
+      violations.push(
+        ...regionViolations(publishingProfile, read.location),
+        ...(publishingProfile.endOfLifeDate === old?.endOfLifeDate
+          ? []
+          : endOfLife(
+              publishingProfile.endOfLifeDate as string | undefined,
+              'properties.publishingProfile.endOfLifeDate',
+              context.now,
+            )),
+        ...sourceChanges(storage, before),
+      );
     return { resource: { location: read.location, tags: read.tags, properties }, violations, warnings: read.warnings };
   },
 } satisfies ResourceType);
 
-function publishedDate(existing: Resource | undefined): unknown {
-  const profile = existing?.properties.publishingProfile;
-  return isObject(profile) ? profile.publishedDate : undefined;
+const objectOf = (value: unknown): JsonObject | undefined => (isObject(value) ? value : undefined);
+
+/** A PUT of what exists may leave the source out, as az does; it stays. */
+function storageOf(given: JsonObject, before: JsonObject | undefined): JsonObject {
+  if (!before) return given;
+  const disk = objectOf(before.osDiskImage);
+  const hostCaching = objectOf(given.osDiskImage)?.hostCaching ?? disk?.hostCaching;
+  return { ...before, ...(disk && { osDiskImage: { ...disk, ...(hostCaching !== undefined && { hostCaching }) } }) };
 }
 
-/** `displayNames`: of the regions, or what was given where no region has that name. */
-function regionViolations(displayNames: readonly string[], location: string): Violation[] {
-  const path = 'properties.publishingProfile.targetRegions';
-  const unknown = displayNames.filter(name => !findRegion(name));
-  if (unknown.length > 0)
-    return [
-      {
-        path,
-        message: `The value of parameter galleryImageVersion.${path} is invalid.`,
-        hint: `No region has the name ${unknown.map(name => `'${name}'`).join(', ')}.`,
-      },
-    ];
-  const violations: Violation[] = [];
-  if (new Set(displayNames).size < displayNames.length)
-    violations.push({ path, message: 'Duplicate regions are not allowed in target publishing regions.' });
-  if (!displayNames.some(name => findRegion(name)?.name === location))
-    violations.push({
-      path,
-      message: `Gallery image version publishing profile regions ${displayNames.join(', ')} must contain the location of image version ${findRegion(location)?.displayName ?? location}`,
-    });
-  return violations;
-}
-
-const SOURCES = [
-  'Microsoft.Compute/images',
-  'Microsoft.Compute/virtualMachines',
-  'Microsoft.Compute/galleries/images/versions',
-];
-
-function sourceViolations(id: string | undefined): Violation[] {
-  if (id === undefined || SOURCES.some(type => isIdOf(id, type))) return [];
-  return [
-    {
-      path: 'properties.storageProfile.source.id',
-      message: `The source id: ${id} must either be a managed image, virtual machine or another gallery image version`,
-    },
+/** Sources are for good. One that is left out is not changed. */
+function sourceChanges(given: JsonObject, before: JsonObject | undefined): Violation[] {
+  const old = objectOf(before?.storageProfile);
+  if (!old) return [];
+  const lower = (value: unknown) => (typeof value === 'string' ? value.toLowerCase() : value);
+  const fields = [
+    ...['id', 'virtualMachineId', 'communityGalleryImageId'].map(field => ['source', field]),
+    ...['id', 'uri', 'storageAccountId'].map(field => ['osDiskImage', 'source', field]),
   ];
-}
-
-/** The version that `latest` stands for in a region: the highest that is not excluded and is there. */
-export function latestVersion(versions: readonly Resource[], location?: string): Resource | undefined {
-  const wanted = location === undefined ? undefined : findRegion(location)?.name;
-  return versions.filter(version => counts(version, wanted)).sort((a, b) => compareVersions(b.name, a.name))[0];
-}
-
-function counts(version: Resource, wanted: string | undefined): boolean {
-  const profile = version.properties.publishingProfile;
-  if (!isObject(profile)) return wanted === undefined;
-  if (profile.excludeFromLatest === true) return false;
-  if (wanted === undefined) return true;
-  const target = (profile.targetRegions as { name: string; excludeFromLatest?: boolean }[] | undefined)?.find(
-    region => findRegion(region.name)?.name === wanted,
-  );
-  return target !== undefined && target.excludeFromLatest !== true;
+  return fields.flatMap(path => {
+    const [now, was] = [given, old].map(profile =>
+      path.reduce<unknown>((part, name) => objectOf(part)?.[name], profile),
+    );
+    if (now === undefined || lower(now) === lower(was)) return [];
+    const at = ['storageProfile', ...path];
+    return immutable({ value: now }, { value: was }, 'galleryImageVersion', [['value']]).map(violation => ({
+      ...violation,
+      path: `properties.${at.join('.')}`,
+      message: `Changing property 'galleryImageVersion.properties.${at.join('.')}' is not allowed.`,
+    }));
+  });
 }

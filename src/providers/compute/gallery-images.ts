@@ -2,8 +2,10 @@
 import { Type } from '@sinclair/typebox';
 import type { ResourceType, ValidationContext, Violation } from '../../arm/resource-type.ts';
 import { isObject, oneOf } from '../../arm/shape.ts';
+import type { ResourceProvider } from '../provider.ts';
 import { immutable, readTracked } from '../tracked.ts';
 import { GALLERY_API_VERSIONS } from './api-versions.ts';
+import { capsLife } from './caps-life.ts';
 
 const word = Type.String();
 const range = Type.Object({ min: Type.Optional(Type.Integer()), max: Type.Optional(Type.Integer()) });
@@ -46,9 +48,10 @@ export const galleryImages: ResourceType = Object.freeze({
   },
   validate(body, context) {
     const read = readTracked(body, DefinitionSchema, 'galleryImage', context);
+    const before = context.existing?.properties;
     const properties = {
-      hyperVGeneration: 'V1',
-      architecture: 'x64',
+      hyperVGeneration: before?.hyperVGeneration ?? 'V1',
+      architecture: before?.architecture ?? 'x64',
       ...read.properties,
       provisioningState: 'Succeeded',
     };
@@ -68,6 +71,11 @@ export const galleryImages: ResourceType = Object.freeze({
     return { resource: { location: read.location, tags: read.tags, properties }, violations, warnings: read.warnings };
   },
 } satisfies ResourceType);
+
+export const galleryImagesProvider: ResourceProvider = Object.freeze({
+  definition: galleryImages,
+  ...capsLife(galleryImages),
+});
 
 const IDENTIFIER_LIMITS = { publisher: 128, offer: 64, sku: 64 } as const;
 

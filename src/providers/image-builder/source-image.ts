@@ -11,7 +11,7 @@ import { newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
 import type { SourceImage } from '../../images/source.ts';
 import { list, type StoredImage } from '../../images/store.ts';
-import { latestVersion } from '../compute/gallery-image-versions.ts';
+import { latestVersion } from '../compute/latest-version.ts';
 import { listResources, patchProperties, type StoredResource } from '../store.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import type { PlatformImageSource } from './source.ts';

@@ -129,7 +129,16 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
           throw taken(version, definitionId);
         }
         const { location } = await requireResource(trx, definitionId);
-        await put(trx, galleryImageVersions, published, location!, versionProperties(distributor, published, origin));
+        const { storageProfile, ...properties } = versionProperties(distributor, published, origin);
+        const osDiskImage = { sizeInGB: gibOf(published), hostCaching: 'ReadWrite', source: {} };
+        await put(
+          trx,
+          galleryImageVersions,
+          published,
+          location!,
+          { ...properties, storageProfile },
+          { storageProfile: { ...storageProfile, osDiskImage } },
+        );
         return true;
       }),
   };
@@ -145,7 +154,7 @@ function versionProperties(
   distributor: SharedImageDistributor,
   published: Published,
   { templateId, runId }: Origin,
-): JsonObject {
+): { publishingProfile: JsonObject; storageProfile: JsonObject } {
   const { subscription, resourceGroup } = parseId(templateId);
   return {
     publishingProfile: {
@@ -175,13 +184,14 @@ async function put(
   published: Published,
   location: string,
   properties: JsonObject,
+  known: JsonObject = {},
 ) {
   const { id, tags } = published.placement;
   await putValidated(trx, definition, {
     id,
     apiVersion: definition.apiVersions[0]!,
     body: { location, tags, properties },
-    known: { provisioningState: 'Succeeded' },
+    known: { provisioningState: 'Succeeded', ...known },
   });
 }
 

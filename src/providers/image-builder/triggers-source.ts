@@ -1,7 +1,7 @@
 /** What a trigger watches: the newest version of its template's source. */
 import { parseId } from '../../arm/ids.ts';
 import { isNewer, type NamedVersion, newestPlatformImage } from '../../images/catalogue/newest.ts';
-import { latestVersion } from '../compute/gallery-image-versions.ts';
+import { latestVersion } from '../compute/latest-version.ts';
 import { requireResource } from '../life.ts';
 import { listResources } from '../store.ts';
 import type { ImageTemplate } from './normalise.ts';
@@ -9,8 +9,8 @@ import { type SourceEnvironment, userCatalogue } from './source-image.ts';
 
 /** A definition without a version that counts as latest. Everything is news after it, and it is news to nobody. */
 const NONE = 'none';
-/** How long a publisher is waited for (ms): the next look comes anyway. */
-const PATIENCE = 60_000;
+/** How long a publisher is waited for (ms): the next look comes anyway, and other triggers of this process wait meanwhile. */
+const PATIENCE = 10_000;
 
 /** `undefined`: see newestPlatformImage. Errors: those of the catalogue; ResourceNotFound for a definition that is gone; the signal's reason. */
 export async function newestSource(

@@ -74,8 +74,8 @@ const handlers = () => [
   runs(),
 ];
 
-const put = (definition: Parameters<typeof putValidated>[1], id: string, body: object) =>
-  putValidated(database.kysely, definition, { id, body, apiVersion: definition.apiVersions[0]! });
+const put = (definition: Parameters<typeof putValidated>[1], id: string, body: object, known: JsonObject = {}) =>
+  putValidated(database.kysely, definition, { id, body, apiVersion: definition.apiVersions[0]!, known });
 
 const PLATFORM = { type: 'PlatformImage', publisher: 'My', offer: 'linux', sku: '1', version: 'latest' };
 const VHD = { type: 'VHD', runOutputName: 'vhd' };
@@ -111,13 +111,18 @@ async function definition(name: string): Promise<string> {
 }
 
 const version = (definitionId: string, name: string, more: object = {}) =>
-  put(galleryImageVersions, `${definitionId}/versions/${name}`, {
-    location: 'eastus',
-    properties: {
-      publishingProfile: { targetRegions: [{ name: 'eastus' }], ...more },
-      storageProfile: { source: { id: resourceId(S, G, 'Microsoft.Compute/images', 'i') } },
+  put(
+    galleryImageVersions,
+    `${definitionId}/versions/${name}`,
+    {
+      location: 'eastus',
+      properties: {
+        publishingProfile: { targetRegions: [{ name: 'eastus' }], ...more },
+        storageProfile: { source: { id: resourceId(S, G, 'Microsoft.Compute/images', 'i') } },
+      },
     },
-  });
+    { provisioningState: 'Succeeded' },
+  );
 
 const call = (id: string, apiVersion = API): ResourceCall => ({
   environment,

@@ -1,0 +1,172 @@
+/**
+ * PUT and PATCH of an image version: judged and stored in one transaction, with the operation that makes the replicas. What it is made from has to be there
+ * and fit the image definition before anything is stored.
+ */
+import { KilnError } from '../../arm/errors.ts';
+import { formatId, idKey, parentId, parseId } from '../../arm/ids.ts';
+import { type Violation, violationError } from '../../arm/resource-type.ts';
+import { isObject, type JsonObject } from '../../arm/shape.ts';
+import type { Transacting } from '../../database/connection.ts';
+import { OPEN } from '../../engine/operation.ts';
+import { patched } from '../default-life.ts';
+import { beginChange, notFoundError, putValidated } from '../life.ts';
+import type { Answer, ResourceCall } from '../provider.ts';
+import { getResource, patchProperties, type StoredResource, writeOperation } from '../store.ts';
+import { capsOperation } from './caps-life.ts';
+import { type DiskSource, openDiskSource, requireDiskSource } from './disk-source.ts';
+import { galleryImageVersions } from './gallery-image-versions.ts';
+import { isReadyIn, targetRegions } from './latest-version.ts';
+import { clearReplicas, writeReplica } from './replica-rows.ts';
+import { sourceReference } from './source-reference.ts';
+import { versionSource } from './version-source.ts';
+
+export const REPLICATE_KIND = 'Microsoft.Compute/galleries/images/versions/replicate';
+
+export interface ReplicateInput {
+  readonly versionId: string;
+}
+
+export async function putVersion(call: ResourceCall, body: JsonObject): Promise<Answer> {
+  return await write(call, async () => body);
+}
+
+export async function patchVersion(call: ResourceCall, body: JsonObject): Promise<Answer> {
+  return await write(call, async (trx, existing) => {
+    if (!existing) throw await notFoundError(trx, call.id);
+    return patched(existing, body);
+  });
+}
+
+async function write(
+  call: ResourceCall,
+  bodyOf: (trx: Transacting, existing: StoredResource | undefined) => Promise<JsonObject>,
+): Promise<Answer> {
+  const { database, engine } = call.environment;
+  return await database.transaction().execute(async trx => {
+    const { parent, existing } = await beginChange(trx, call.id);
+    const { apiVersion, conditions } = call;
+    const body = await bodyOf(trx, existing);
+    const request = { id: formatId(call.id), body, apiVersion, conditions };
+    const { resource, created } = await putValidated(trx, galleryImageVersions, request);
+    if (existing) {
+      await requireIdle(trx, existing);
+      requireRemovable(existing, resource);
+    } else await requireSource(call, resource, parent!);
+    const wanted = targetRegions(resource).map(({ region }) => region);
+    const adding = existing ? wanted.filter(region => !isReadyIn(existing, region)) : wanted;
+    const dropped = existing ? targetRegions(existing).map(({ region }) => region) : [];
+    await patchProperties(trx, call.id, { adding });
+    await clearReplicas(trx, resource.id, dropped);
+    for (const region of adding)
+      await writeReplica(trx, resource.id, { region, state: 'Replicating', progress: 0, details: '' });
+    const input: ReplicateInput = { versionId: resource.id };
+    const about = { resourceId: idKey(call.id), input, where: 'anywhere' } as const;
+    const operation = await engine.submit(trx, { kind: REPLICATE_KIND, ...about });
+    await writeOperation(trx, call.id, operation);
+    await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', operation).execute();
+    const stored = (await getResource(trx, call.id))!;
+    return {
+      status: created ? 201 : 200,
+      resource: stored,
+      operation: capsOperation(operation, resource.location!),
+    };
+  });
+}
+
+/** Errors: Conflict, while another operation makes, changes or deletes it. */
+async function requireIdle(trx: Transacting, { id, properties }: StoredResource): Promise<void> {
+  if (properties.provisioningState !== 'Deleting') {
+    if (typeof properties.operation !== 'string') return;
+    const open = await trx
+      .selectFrom('operation')
+      .select('id')
+      .where('id', '=', properties.operation)
+      .where('status', 'in', OPEN)
+      .executeTakeFirst();
+    if (!open) return;
+  }
+  throw new KilnError(
+    'Conflict',
+    'The request failed due to conflict with a concurrent request. To resolve it, please refer to https://aka.ms/activitylog to get more details on the conflicting requests.',
+    { target: id, hint: `Its provisioning state is ${properties.provisioningState}: wait until that is over.` },
+  );
+}
+
+/** A region that a version is in stays, unless the version says that it may go. Errors: Conflict. */
+function requireRemovable(existing: StoredResource, changed: StoredResource): void {
+  const { safetyProfile } = changed.properties;
+  if (isObject(safetyProfile) && safetyProfile.allowDeletionOfReplicatedLocations === true) return;
+  const wanted = new Set(targetRegions(changed).map(({ region }) => region));
+  const { adding } = existing.properties;
+  // One that never got there can be given up.
+  const gone = targetRegions(existing).filter(
+    ({ region }) => !wanted.has(region) && !(Array.isArray(adding) && adding.includes(region)),
+  );
+  if (gone.length === 0) return;
+  throw new KilnError(
+    'Conflict',
+    `The gallery image version '${existing.name}' cannot be removed from the replicated regions ${gone.map(({ region }) => region).join(', ')}: its safetyProfile.allowDeletionOfReplicatedLocations is false.`,
+    {
+      target: 'properties.publishingProfile.targetRegions',
+      hint: 'Set properties.safetyProfile.allowDeletionOfReplicatedLocations to true (az sig image-version update --allow-replicated-location-deletion true).',
+    },
+  );
+}
+
+/** Errors: those of requireDiskSource and sourceReference; InvalidParameter, where it does not fit the definition. */
+async function requireSource(call: ResourceCall, version: StoredResource, definition: StoredResource): Promise<void> {
+  const source = versionSource(version.properties.storageProfile).source!;
+  const location = version.location!;
+  const { environment, caller } = call;
+  const viewer = { subscription: call.id.subscription, tenantId: caller.tenantId };
+  const { reference, shared } = await sourceReference(environment.database, source, viewer, location);
+  const permitted = { action: `${galleryImageVersions.type}/write`, scope: formatId(call.id) };
+  // Whom a gallery is shared with needs no role on it.
+  if (!shared) await requireDiskSource(call, permitted, reference, { location });
+  const opened = await openDiskSource(environment, reference, { location });
+  const from = 'id' in reference ? await getResource(environment.database, reference.id) : undefined;
+  const architecture = from && opened.kind === 'SharedImage' ? await architectureOf(environment, from) : undefined;
+  const violations = misfits(opened, architecture, definition, source.path);
+  if (violations.length > 0) throw violationError(galleryImageVersions.violationCode, violations);
+}
+
+async function architectureOf(
+  { database }: ResourceCall['environment'],
+  { id }: StoredResource,
+): Promise<string | undefined> {
+  const definition = await getResource(database, parentId(parseId(id))!);
+  const { architecture } = definition?.properties ?? {};
+  return typeof architecture === 'string' ? architecture : undefined;
+}
+
+/** What of a source is not as the image definition says. A VHD says nothing of itself. */
+export function misfits(
+  source: Pick<DiskSource, 'id' | 'osType' | 'osState' | 'hyperVGeneration'>,
+  architecture: string | undefined,
+  { properties }: Pick<StoredResource, 'properties'>,
+  path: string,
+): Violation[] {
+  const { id, osType, osState, hyperVGeneration } = source;
+  const said = `The resource with id '${id}' has a different`;
+  const messages: string[] = [];
+  const { hyperVGeneration: generation = 'V1', architecture: wanted = 'x64' } = properties;
+  if (hyperVGeneration !== undefined && hyperVGeneration !== generation)
+    messages.push(
+      `${said} Hypervisor generation ['${hyperVGeneration}'] than the parent gallery image Hypervisor generation ['${generation}']`,
+    );
+  if (osType !== undefined && osType !== properties.osType)
+    messages.push(
+      `${said} OS type ['${osType}'] than the parent gallery image OS type generation ['${properties.osType}']`,
+    );
+  if (architecture !== undefined && architecture !== wanted)
+    messages.push(`${said} architecture ['${architecture}'] than the parent gallery image architecture ['${wanted}']`);
+  if (osState === 'Generalized' && properties.osState !== 'Generalized')
+    messages.push(
+      `Cannot create Gallery Image Version from: ${id} since the OS State in the parent gallery image ('${properties.osState}') is not 'Generalized'.`,
+    );
+  if (osState === 'Specialized' && properties.osState !== 'Specialized')
+    messages.push(
+      `Cannot create Gallery Image Version from: ${id} since the OS State in the parent gallery image ('${properties.osState}') is not 'Specialized'.`,
+    );
+  return messages.map(message => ({ path, message }));
+}
