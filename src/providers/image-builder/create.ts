@@ -22,6 +22,7 @@ import { imageTemplates, templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
 import { type Acting, actingIdentity, buildLinks, requireRights, requireSameKind, requireTargets } from './links.ts';
 import { lockTemplate } from './lock.ts';
+import { requireNetwork } from './network.ts';
 import { prepareTemplate, provisioningErrorCode } from './prepare.ts';
 import { activeRun, runInProgress, startRun } from './run.ts';
 import { exactVersionOf, type SourceEnvironment, sourceOf } from './source-image.ts';
@@ -167,6 +168,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
           acting = await actingIdentity(database, template.identity);
           stored = await openStaging(database, stored, acting);
           if (acting) await requireRights(database, acting, buildLinks(template.properties, [acting.id]));
+          await requireNetwork(database, stored, template.properties.vmProfile);
         }
         await checkPlaces(stored, sources, local);
         const { template: prepared } = await prepareTemplate(template, {

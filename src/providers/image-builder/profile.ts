@@ -59,4 +59,6 @@ export function checkProfile(profile: VmProfile, at: JsonPath, rules: Rules): vo
   const [network1, network2] = [subnet && parentId(subnet), container && parentId(container)];
   if (network1 && network2 && !sameId(network1, network2))
     rules.rule(here, [], "'containerInstanceSubnetId' must be on the same Virtual Network as 'subnetId'.");
+  if (subnet && container && sameId(subnet, container))
+    rules.rule(here, [], "'containerInstanceSubnetId' must be another subnet than 'subnetId'.");
 }

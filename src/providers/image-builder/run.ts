@@ -25,6 +25,7 @@ import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
 import { lastRun } from './last-run.ts';
 import { requireBuildRights, requireUnlockedTargets } from './links.ts';
+import { requireNetwork } from './network.ts';
 import { buildTimeout } from './normalise.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
@@ -182,6 +183,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         if (authorize) {
           await requireOwnStaging(database, resource);
           await requireBuildRights(database, templateOf(resource));
+          await requireNetwork(database, resource, templateOf(resource).properties.vmProfile);
         }
         const request = noting(
           await buildRequest(resource, context.id, environment, { catalogue, local: !authorize }),

@@ -81,7 +81,12 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
         'is treated as "cleanup": this version of Kiln does not keep the machine of a failed build',
       );
   if (properties.vmProfile?.vnetConfig)
-    warn(at('vmProfile', 'vnetConfig'), 'has no effect: builds use the network of this host');
+    warn(
+      at('vmProfile', 'vnetConfig'),
+      local
+        ? "has no effect: the build's machine runs in an isolated network namespace and reaches out through this host"
+        : "was checked, but nothing is put into the virtual network: the build's machine runs in an isolated network namespace and reaches out through this host",
+    );
   if ((properties.vmProfile?.userAssignedIdentities ?? []).length > 0)
     warn(at('vmProfile', 'userAssignedIdentities'), 'has no effect: the build machine has no identity endpoint yet');
   if (local) {

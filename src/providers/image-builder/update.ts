@@ -28,6 +28,7 @@ import {
   requireTargets,
 } from './links.ts';
 import { lockTemplate } from './lock.ts';
+import { requireNetwork } from './network.ts';
 import { readPatch, type TemplateChange } from './patch.ts';
 import { ACTIVE } from './run.ts';
 import type { TemplateIdentity } from './schema.ts';
@@ -114,10 +115,13 @@ export function updateHandler(environment: ProviderEnvironment): OperationHandle
             acting,
             buildLinks({ ...template.properties, ...(change as Partial<typeof template.properties>) }, [acting.id]),
           );
+        if (change.vmProfile) await requireNetwork(database, stored, change.vmProfile);
         if (change.distribute)
           await requireTargets(database, change.distribute as typeof template.properties.distribute);
         const { tags, identity, ...properties } = change;
         await whileWaiting(id, templateId, async trx => {
+          // Once more: now they stay, and then the template is seen to use them.
+          if (change.vmProfile) await requireNetwork(trx, stored, change.vmProfile);
           await patchProperties(trx, templateId, { ...properties, provisioningState: before });
           const columns = {
             ...(tags && { tags: json(tags as Record<string, string>) }),
