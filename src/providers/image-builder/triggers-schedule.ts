@@ -20,9 +20,12 @@ import { startRun } from './run.ts';
 import { formatSeen, isNews, newestSource, parseSeen } from './triggers-source.ts';
 import { healthy } from './triggers-state.ts';
 
-export const DEFAULT_TRIGGER_INTERVAL = 300;
-/** How often a process asks whether a trigger is due (s): what ended a build wants to be seen sooner than at the next interval. */
-const LOOK_EVERY = 15;
+/**
+ * In seconds, as is LOOK_EVERY: how often a process asks whether a trigger is due. What is new starts a run within the sum of both; where the process that has
+ * taken the trigger dies over it, another one does within twice the sum. That is to be less than a minute.
+ */
+export const DEFAULT_TRIGGER_INTERVAL = 20;
+export const LOOK_EVERY = 5;
 /** Publishers are asked by so many at once. */
 const AT_ONCE = 4;
 

@@ -1,0 +1,208 @@
+/**
+ * Two servers on one database, a template whose trigger both look at, and a new version of its source: one run begins, and only one, also when the server that
+ * is about to begin it is killed in that moment. The servers look as often as they do by default.
+ */
+import assert from 'node:assert/strict';
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
+import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
+import { type Database, openDatabase } from '../../src/database/connection.ts';
+import { openHome } from '../../src/home.ts';
+import { DEFAULT_TRIGGER_INTERVAL, LOOK_EVERY } from '../../src/providers/image-builder/triggers-schedule.ts';
+import { type Rest, restOf } from '../clients/rest.ts';
+import { clientEnvironment } from '../clients/served.ts';
+import { type Running, start, temporaryHome } from '../kiln.ts';
+import { emptyCatalogue } from '../wire/machines.ts';
+
+const GROUP = `/subscriptions/${LOCAL_SUBSCRIPTION}/resourceGroups/watched`;
+const IDENTITY = `${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/builder`;
+const TEMPLATE = `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates/watching`;
+const RUNS = `${TEMPLATE}/providers/Kiln.Builds/runs`;
+const SOURCE = { type: 'PlatformImage', publisher: 'Example', offer: 'empty', sku: '1', version: 'latest' };
+const CONTRIBUTOR = 'b24988ac-6180-42a0-ab88-20f7382dd24c';
+const VERSION = 'api-version=2024-02-01';
+const location = 'westeurope';
+
+interface Server {
+  readonly home: string;
+  readonly running: Running;
+  readonly rest: Rest;
+}
+
+const cleanUp: (() => Promise<unknown>)[] = [];
+let database: Database;
+let url = '';
+let servers: Server[] = [];
+
+before(async () => {
+  const own = await temporaryHome();
+  cleanUp.push(own.remove);
+  const home = await openHome({ home: own.path, env: {} });
+  database = await openDatabase({ home, log: () => {}, url: '' });
+  cleanUp.push(() => database.close());
+  const { host } = database.pool.options;
+  url = `postgresql://kiln@/postgres?host=${encodeURIComponent(String(host))}`;
+  const homes = [await temporaryHome(), await temporaryHome()];
+  for (const one of homes) cleanUp.push(one.remove);
+  for (const { path } of homes) await publish(path, '1.0.0');
+  for (const { path } of homes) servers.push(await serve(path));
+  await makeTrigger(servers[0]!.rest);
+});
+
+after(async () => {
+  for (const { rest, running } of servers) {
+    rest.close();
+    running.child.kill('SIGTERM');
+    await running.ended;
+  }
+  for (const remove of cleanUp.reverse()) await remove();
+});
+
+/** No builds: a run that begins stays where it is, and is counted. */
+async function serve(home: string): Promise<Server> {
+  const env = { DATABASE_URL: url, KILN_CACHE: join(home, 'cache') };
+  const running = start(['--home', home, 'serve', '--port', '0', '--workers', '0'], env);
+  const origin = (await running.until(/https:\/\/[^\s/]+:\d+/))[0];
+  return { home, running, rest: await restOf({ origin, env: await clientEnvironment(home) }) };
+}
+
+/** The new version is there in one instant, as a publisher's list is. */
+async function publish(home: string, version: string): Promise<void> {
+  const directory = join(home, 'publishing');
+  await emptyCatalogue(directory, { 'Example:empty:1': version });
+  await rename(join(directory, 'catalogue.json'), join(home, 'catalogue.json'));
+}
+
+const ok = async (rest: Rest, method: string, path: string, body?: unknown) => {
+  const answer = await rest.send(method, path, body);
+  assert.ok(answer.status < 300, `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+  return answer.body;
+};
+
+async function makeTrigger(rest: Rest): Promise<void> {
+  await ok(rest, 'PUT', `${GROUP}?api-version=2021-04-01`, { location });
+  const { principalId } = (await ok(rest, 'PUT', `${IDENTITY}?api-version=2023-01-31`, { location })).properties;
+  const roleDefinitionId = `/subscriptions/${LOCAL_SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions/${CONTRIBUTOR}`;
+  const assignment = `${GROUP}/providers/Microsoft.Authorization/roleAssignments/${principalId}?api-version=2022-04-01`;
+  await ok(rest, 'PUT', assignment, {
+    properties: { roleDefinitionId, principalId, principalType: 'ServicePrincipal' },
+  });
+  await ok(rest, 'PUT', `${TEMPLATE}?${VERSION}`, {
+    location,
+    identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
+    properties: { source: SOURCE, distribute: [{ type: 'VHD', runOutputName: 'disk' }] },
+  });
+  await succeeded(rest, TEMPLATE);
+  await ok(rest, 'PUT', `${TEMPLATE}/triggers/newer?${VERSION}`, { location, properties: { kind: 'SourceImage' } });
+  await succeeded(rest, `${TEMPLATE}/triggers/newer`);
+}
+
+async function succeeded(rest: Rest, id: string): Promise<void> {
+  let state = 'Creating';
+  while (state === 'Creating') {
+    await sleep(100);
+    state = (await ok(rest, 'GET', `${id}?${VERSION}`)).properties.provisioningState;
+  }
+  assert.equal(state, 'Succeeded');
+}
+
+/** Newest first. */
+const runsOf = async (rest: Rest): Promise<string[]> =>
+  (await ok(rest, 'GET', `${RUNS}?api-version=2026-11-01`)).value.map((one: { name: string }) => one.name);
+
+async function cancel(rest: Rest): Promise<void> {
+  await ok(rest, 'POST', `${TEMPLATE}/cancel?${VERSION}`);
+  while ((await ok(rest, 'GET', `${TEMPLATE}?${VERSION}`)).properties.lastRunStatus.runState !== 'Canceled')
+    await sleep(100);
+}
+
+/** Resolves when the trigger has been looked at so often from now on. */
+async function looks(count: number): Promise<void> {
+  const checked = async () =>
+    (await database.kysely.selectFrom('trigger_state').select('checked_at').executeTakeFirstOrThrow()).checked_at;
+  let last = String(await checked());
+  for (let seen = 0; seen < count; ) {
+    await sleep(250);
+    const now = String(await checked());
+    if (now !== last) seen += 1;
+    last = now;
+  }
+}
+
+/** Resolves with the server that waits for a lock, to write that the trigger has fired. */
+async function whoFires(): Promise<Server> {
+  for (;;) {
+    const { rows } = await sql<{ name: string }>`select application_name as name from pg_stat_activity
+      where wait_event_type = 'Lock' and query ilike '%for update%'`.execute(database.kysely);
+    const found = servers.find(({ running }) => rows.some(({ name }) => name === `kiln ${running.child.pid}`));
+    if (found) return found;
+    await sleep(50);
+  }
+}
+
+async function killed({ rest, running, home }: Server): Promise<Server> {
+  rest.close();
+  running.child.kill('SIGKILL');
+  assert.equal((await running.ended).signal, 'SIGKILL');
+  const survivor = servers.find(({ home: other }) => other !== home)!;
+  servers = [survivor];
+  return survivor;
+}
+
+/** Where `before` had begun, one more has begun since; and that is all, however often they look. */
+async function oneMore(rest: Rest, before: readonly string[]): Promise<void> {
+  let now = before;
+  while (now.length === before.length) {
+    await sleep(250);
+    now = await runsOf(rest);
+  }
+  await looks(2);
+  assert.deepEqual((await runsOf(rest)).slice(1), before);
+}
+
+test('by design a new version is built within a minute, even if its finder dies', () => {
+  assert.ok(2 * (DEFAULT_TRIGGER_INTERVAL + LOOK_EVERY) < 60);
+});
+
+test('killed before it has begun the run: the other server begins it, once', async () => {
+  const held = Promise.withResolvers<void>();
+  const before = await runsOf(servers[0]!.rest);
+  assert.deepEqual(before, []);
+  // Whoever fires the trigger takes the template's row first: it waits here, its decision made.
+  const locked = Promise.withResolvers<void>();
+  const holding = database.kysely.transaction().execute(async trx => {
+    await trx.selectFrom('resource').select('id').where('id', '=', TEMPLATE.toLowerCase()).forUpdate().execute();
+    locked.resolve();
+    await held.promise;
+  });
+  let survivor: Server;
+  let dead: Server;
+  try {
+    await locked.promise;
+    for (const { home } of servers) await publish(home, '1.0.1');
+    dead = await whoFires();
+    survivor = await killed(dead);
+  } finally {
+    held.resolve();
+    await holding;
+  }
+  await oneMore(survivor.rest, before);
+  await cancel(survivor.rest);
+  servers.push(await serve(dead.home));
+});
+
+test('killed as soon as it has begun the run: it is not begun again', async () => {
+  const [first] = servers;
+  const before = await runsOf(first!.rest);
+  for (const { home } of servers) await publish(home, '1.0.2');
+  const fired = async () =>
+    (await database.kysely.selectFrom('trigger_state').select('seen_version').executeTakeFirstOrThrow()).seen_version;
+  while (!(await fired())?.endsWith(' 1.0.2')) await sleep(20);
+  const survivor = await killed(first!);
+  await oneMore(survivor.rest, before);
+  servers.push(await serve(first!.home));
+  await oneMore(survivor.rest, before);
+});
