@@ -187,6 +187,13 @@ export const ERRORS = Object.freeze({
   ),
   InvalidTagName: entry('usage', 400, 'The name of a tag is too long.', 'Shorten it to 512 characters.'),
   InvalidTagValueLength: entry('usage', 400, 'The value of a tag is too long.', 'Shorten it to 256 characters.'),
+  ResourceMoveProviderValidationFailed: entry(
+    'conflict',
+    409,
+    'Resources cannot be moved to another resource group.',
+    'Make them anew there.',
+  ),
+  ResourceMoveNotSupported: entry('conflict', 409, 'A resource of the type cannot be moved.', 'Make it anew.'),
   LockNotFound: entry('usage', 404, 'A lock does not exist on the scope.', 'See `az lock list`.'),
 
   // Networks
@@ -435,6 +442,12 @@ export const ERRORS = Object.freeze({
     409,
     'Another storage account has the name; one name is one account’s, in all subscriptions.',
     'Choose another name: `az storage account check-name`.',
+  ),
+  PublicAccessNotPermitted: entry(
+    'conflict',
+    409,
+    'A container should be readable by everybody, and its storage account forbids that.',
+    'Allow it: `az storage account update --allow-blob-public-access true`.',
   ),
   ReservedResourceName: entry('usage', 400, 'The server itself has a use for the name.', 'Choose another name.'),
   StorageAccountNotFound: entry('source', 404, 'A storage account does not exist.', 'See `az storage account list`.'),

@@ -24,6 +24,8 @@ import { subnetsProvider } from './network/subnets.ts';
 import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/accounts-provider.ts';
+import { blobContainersProvider } from './storage/blob-containers.ts';
+import { blobServicesProvider } from './storage/blob-services.ts';
 import { checkNameAvailability } from './storage/check-name.ts';
 import type { SubscriptionAction } from './subscription-action.ts';
 
@@ -38,6 +40,8 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   galleryImageVersionsProvider,
   { definition: images },
   storageAccountsProvider,
+  blobServicesProvider,
+  blobContainersProvider,
   virtualNetworksProvider,
   subnetsProvider,
   networkSecurityGroupsProvider,

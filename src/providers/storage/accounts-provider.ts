@@ -4,6 +4,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { formatId, idKey } from '../../arm/ids.ts';
 import type { Resource } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
+import { removeAccountData } from '../../blobs/account-data.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { beginChange, deleteResource, putValidated } from '../life.ts';
 import type { Answer, Call, ResourceCall, ResourceProvider } from '../provider.ts';
@@ -42,7 +43,7 @@ async function write(call: ResourceCall, bodyOf: (trx: Store) => Promise<JsonObj
     const { resource, created } = await putValidated(trx, storageAccounts, request);
     if (!created) return resource;
     // Whoever was about to write into one of the name that was deleted meanwhile leaves nothing in this one.
-    await trx.deleteFrom('blob_container').where('account', '=', id.name.toLowerCase()).execute();
+    await removeAccountData(trx, id.name);
     await requireKeys(trx, environment.home, resource);
     return (await getResource(trx, resource.id)) ?? resource;
   });
