@@ -185,6 +185,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           await requireBuildRights(database, templateOf(resource));
           await requireNetwork(database, resource, templateOf(resource).properties.vmProfile);
         }
+        await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
         const request = noting(
           await buildRequest(resource, context.id, environment, { catalogue, local: !authorize }),
           image => noteExactVersion(database, resource, image),
@@ -196,7 +197,6 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           .execute();
         let phases: readonly Phase[] = [];
         outcome = await build(
-        await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
           request,
           {
             directory: join(home.runs, context.id),
