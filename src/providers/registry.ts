@@ -24,6 +24,7 @@ import { subnetsProvider } from './network/subnets.ts';
 import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
 import { storageAccountsProvider } from './storage/accounts-provider.ts';
+import { tags } from './resources/tags.ts';
 import { blobContainersProvider } from './storage/blob-containers.ts';
 import { blobServicesProvider } from './storage/blob-services.ts';
 import { checkNameAvailability } from './storage/check-name.ts';
@@ -56,6 +57,7 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
   classicAdministrators,
   locks,
   runsExtension,
+  tags,
 ]);
 
 /** What a subscription reads in a region, beside resources. */

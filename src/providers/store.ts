@@ -140,6 +140,21 @@ export async function patchProperties(
   return row && fromRow(row);
 }
 
+/** Replaces the tags alone. Call it under the resource's lock. */
+export async function writeTags(
+  store: Store,
+  id: string | ResourceId,
+  tags: Readonly<Record<string, string>>,
+): Promise<StoredResource> {
+  const row = await store
+    .updateTable('resource')
+    .set({ tags: json({ ...tags }), changed_at: new Date(), etag: randomUUID() })
+    .where('id', '=', idKey(id))
+    .returningAll()
+    .executeTakeFirstOrThrow();
+  return fromRow(row);
+}
+
 function parentKey(id: ResourceId): string | null {
   if (id.names.length < 2) return null;
   return idKey(id).split('/').slice(0, -2).join('/');

@@ -10,15 +10,17 @@ import { subscriptionId } from '../providers/resources/subscriptions.ts';
 import { getResource } from '../providers/store.ts';
 import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { feature, featurePath } from './features.ts';
+import { groupAction } from './group-actions.ts';
 import { locationList } from './locations.ts';
 import { operationResult, operationStatus } from './operations.ts';
-import { namespaceVersions, providerDocument, providerDocuments } from './provider-documents.ts';
-import { operationsOf } from './provider-operations.ts';
+import { namespaceVersions, providerDocument, providerDocuments, resourceTypesOf } from './provider-documents.ts';
+import { operationsOf, providerOperations } from './provider-operations.ts';
 import { registerProvider, requireWritable } from './provider-registration.ts';
 import { isWord, nothing, requireGet, requireNamespace, requireVersion } from './request-checks.ts';
 import { resourceGroup, resourceGroupList } from './resource-groups.ts';
 import { resources } from './resource-list.ts';
 import { requireSubscription, shownSubscription, subscriptions, tenant, visibleBy } from './subscriptions.ts';
+import { tagNames } from './tag-names.ts';
 
 /** `undefined`: the path is that of a resource type; dispatch.ts goes on. */
 export async function core(dispatcher: Dispatcher, request: ArmRequest): Promise<Reply | undefined> {
@@ -33,6 +35,8 @@ export async function core(dispatcher: Dispatcher, request: ArmRequest): Promise
 async function ofTenant(dispatcher: Dispatcher, request: ArmRequest): Promise<Reply | undefined> {
   const { path } = request;
   if (path.namespace !== undefined) {
+    const listed = providerOperations(request);
+    if (listed) return listed;
     if (path.scope !== '' || !isWord(path.types[0], 'operations') || path.types.length !== 1) return undefined;
     if (path.names.length > 0) return undefined;
     const namespace = requireNamespace(path.namespace);
@@ -60,6 +64,10 @@ async function ofSubscription(dispatcher: Dispatcher, request: ArmRequest): Prom
   const { path, caller } = request;
   const [word, name, ...more] = path.rest;
   const id = subscriptionId(path.subscription!);
+  if (isWord(word, 'tagnames')) {
+    requireVersion(request, RESOURCES_API_VERSIONS);
+    return await tagNames(dispatcher, request, path.rest.slice(1));
+  }
   if (more.length > 0) throw nothing(request);
   if (isWord(word, 'operationresults') && name !== undefined) return await operationResult(dispatcher, request, name);
   requireGet(request);
@@ -102,7 +110,13 @@ async function ofGroup(dispatcher: Dispatcher, request: ArmRequest): Promise<Rep
     const apiVersion = requireVersion(request, RESOURCES_API_VERSIONS);
     return await resourceGroup(dispatcher, request, apiVersion);
   }
-  if (path.rest.length > 1 || !isWord(path.rest[0], 'resources')) throw nothing(request);
+  if (path.rest.length > 1) throw nothing(request);
+  const [word] = path.rest;
+  if (isWord(word, 'moveresources') || isWord(word, 'validatemoveresources') || isWord(word, 'exporttemplate')) {
+    requireVersion(request, RESOURCES_API_VERSIONS);
+    return await groupAction(dispatcher, request, word!);
+  }
+  if (!isWord(word, 'resources')) throw nothing(request);
   requireGet(request);
   requireVersion(request, RESOURCES_API_VERSIONS);
   const id = resourceGroupId(path.subscription!, path.resourceGroup!);
@@ -128,6 +142,13 @@ async function ofProvider(dispatcher: Dispatcher, request: ArmRequest, namespace
     const verb = types[0]!.toLowerCase();
     if (request.method === 'POST' && (verb === 'register' || verb === 'unregister'))
       return await registerProvider(dispatcher, request, requireNamespace(namespace), verb === 'register');
+    if (verb === 'resourcetypes' || verb === 'providerpermissions') {
+      requireGet(request);
+      requireVersion(request, RESOURCES_API_VERSIONS);
+      await dispatcher.roles.require(request.caller, 'Microsoft.Resources/subscriptions/providers/read', path.scope);
+      const known = requireNamespace(namespace);
+      return { status: 200, body: { value: verb === 'resourcetypes' ? resourceTypesOf(known) : [] } };
+    }
   }
   if (
     depth === 3 &&

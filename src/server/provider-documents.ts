@@ -7,7 +7,11 @@ import { REGIONS } from '../arm/locations.ts';
 import type { JsonObject } from '../arm/shape.ts';
 import { locationType } from '../providers/location-read.ts';
 import { EXTENSIONS, LOCATION_READS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
-import { FEATURES_API_VERSIONS, RESOURCES_API_VERSIONS } from '../providers/resources/api-versions.ts';
+import {
+  FEATURES_API_VERSIONS,
+  PROVIDER_OPERATIONS_API_VERSIONS,
+  RESOURCES_API_VERSIONS,
+} from '../providers/resources/api-versions.ts';
 import { registrationOf } from '../providers/resources/subscriptions.ts';
 
 interface Type {
@@ -15,23 +19,24 @@ interface Type {
   readonly apiVersions: readonly string[];
   readonly located: boolean;
   readonly tracked: boolean;
+  /** It hangs on other resources. */
+  readonly extension: boolean;
 }
 
 /** What core.ts answers for, beside the types of the registry. */
-const CORE: Readonly<Record<string, readonly string[]>> = Object.freeze({
-  'Microsoft.Resources': [
-    ...['subscriptions', 'subscriptions/locations', 'subscriptions/providers', 'subscriptions/resourceGroups'],
-    ...[
-      'subscriptions/resources',
-      'subscriptions/operationresults',
-      'resourceGroups',
-      'resources',
-      'tenants',
-      'providers',
-    ],
-  ],
-  'Microsoft.Features': ['features', 'providers'],
-});
+const CORE: Readonly<Record<string, { readonly types: readonly string[]; readonly apiVersions: readonly string[] }>> =
+  Object.freeze({
+    'Microsoft.Resources': {
+      types: [
+        ...['subscriptions', 'subscriptions/locations', 'subscriptions/providers', 'subscriptions/resourceGroups'],
+        ...['subscriptions/resources', 'subscriptions/tagNames', 'subscriptions/tagNames/tagValues'],
+        ...['subscriptions/operationresults', 'resourceGroups', 'resources', 'tenants', 'providers'],
+      ],
+      apiVersions: RESOURCES_API_VERSIONS,
+    },
+    'Microsoft.Features': { types: ['features', 'providers'], apiVersions: FEATURES_API_VERSIONS },
+    'Microsoft.Authorization': { types: ['providerOperations'], apiVersions: PROVIDER_OPERATIONS_API_VERSIONS },
+  });
 
 /** Nobody registers these. */
 const FREE = ['Microsoft.Resources', 'Microsoft.Features', 'Microsoft.Authorization', 'Kiln.Builds'];
@@ -44,24 +49,37 @@ function typesOf(namespace: string): Type[] {
     const [space, ...rest] = definition.type.split('/');
     if (!sameText(space!, namespace)) continue;
     const { apiVersions, kind } = definition;
-    types.push({ resourceType: rest.join('/'), apiVersions, located: true, tracked: kind === 'tracked' });
+    types.push({
+      resourceType: rest.join('/'),
+      apiVersions,
+      located: true,
+      tracked: kind === 'tracked',
+      extension: false,
+    });
   }
   // Polling and the list of operations: in all versions that any of the types has.
   const versions = [...new Set(types.flatMap(({ apiVersions }) => apiVersions))].sort().reverse();
   if (types.length > 0)
     for (const resourceType of ['locations', 'locations/operations', 'operations'])
-      types.push({ resourceType, apiVersions: versions, located: resourceType !== 'operations', tracked: false });
+      types.push({
+        resourceType,
+        apiVersions: versions,
+        located: resourceType !== 'operations',
+        tracked: false,
+        extension: false,
+      });
   for (const one of LOCATION_READS) {
     const resourceType = locationType(one);
     // A list and what is in it are one type.
     if (sameText(one.namespace, namespace) && !types.some(type => type.resourceType === resourceType))
-      types.push({ resourceType, apiVersions: one.apiVersions, located: true, tracked: false });
+      types.push({ resourceType, apiVersions: one.apiVersions, located: true, tracked: false, extension: false });
   }
   for (const { namespace: space, type, apiVersions } of EXTENSIONS)
-    if (sameText(space, namespace)) types.push({ resourceType: type, apiVersions, located: false, tracked: false });
-  const core = Object.entries(CORE).find(([space]) => sameText(space, namespace))?.[1] ?? [];
-  const apiVersions = sameText(namespace, 'Microsoft.Features') ? FEATURES_API_VERSIONS : RESOURCES_API_VERSIONS;
-  for (const resourceType of core) types.push({ resourceType, apiVersions, located: false, tracked: false });
+    if (sameText(space, namespace))
+      types.push({ resourceType: type, apiVersions, located: false, tracked: false, extension: true });
+  const core = Object.entries(CORE).find(([space]) => sameText(space, namespace))?.[1];
+  for (const resourceType of core?.types ?? [])
+    types.push({ resourceType, apiVersions: core!.apiVersions, located: false, tracked: false, extension: false });
   return types;
 }
 
@@ -72,6 +90,17 @@ export function namespaceVersions(namespace: string): string[] {
 
 const DISPLAY_NAMES = REGIONS.map(({ displayName }) => displayName);
 
+/** Of a provider, with all that clients go by: the first api-version that is no preview is the one that `az resource` takes. */
+export function resourceTypesOf(namespace: string): JsonObject[] {
+  return typesOf(namespace).map(({ resourceType, apiVersions, located, tracked, extension }) => ({
+    resourceType,
+    locations: located ? DISPLAY_NAMES : [],
+    apiVersions,
+    defaultApiVersion: apiVersions.find(one => !/-[a-z]+$/.test(one)) ?? apiVersions[0],
+    capabilities: tracked ? 'SupportsTags, SupportsLocation' : extension ? 'SupportsExtension' : 'None',
+  }));
+}
+
 /** `subscription`: where it is looked at from, with that subscription's properties; left out for the tenant. */
 export function providerDocument(
   namespace: string,
@@ -81,13 +110,7 @@ export function providerDocument(
   return {
     id: `${subscription?.id ?? ''}/providers/${namespace}`,
     namespace,
-    resourceTypes: typesOf(namespace).map(({ resourceType, apiVersions, located, tracked }) => ({
-      resourceType,
-      locations: located ? DISPLAY_NAMES : [],
-      apiVersions,
-      defaultApiVersion: apiVersions.find(one => !/-[a-z]+$/.test(one)) ?? apiVersions[0],
-      capabilities: tracked ? 'SupportsTags, SupportsLocation' : 'None',
-    })),
+    resourceTypes: resourceTypesOf(namespace),
     registrationPolicy: free ? 'RegistrationFree' : 'RegistrationRequired',
     ...(subscription && {
       registrationState: free ? 'Registered' : registrationOf(subscription.properties, namespace),

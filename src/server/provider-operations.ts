@@ -1,7 +1,11 @@
-/** GET /providers/NS/operations: the actions that roles can name. */
+/** GET /providers/NS/operations, and the same as `az provider operation` reads it: the actions that roles can name. */
 import { isSince } from '../arm/api-versions.ts';
 import { sameText } from '../arm/ids.ts';
-import { EXTENSIONS, PROVIDERS } from '../providers/registry.ts';
+import type { JsonObject } from '../arm/shape.ts';
+import { EXTENSIONS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
+import { PROVIDER_OPERATIONS_API_VERSIONS } from '../providers/resources/api-versions.ts';
+import type { ArmRequest, Reply } from './dispatch.ts';
+import { isWord, requireGet, requireNamespace, requireVersion } from './request-checks.ts';
 
 interface Operation {
   readonly name: string;
@@ -37,10 +41,71 @@ export function operationsOf(namespace: string, apiVersion: string): Operation[]
       return [...verbs].map(verb => [one.type, verb] as const);
     }),
   ];
-  return types.map(([type, verb]) =>
+  const core = CORE.filter(([space]) => sameText(space, namespace)).map(([, type, verb]) => [type, verb] as const);
+  return [...types, ...core].map(([type, verb]) =>
     entry(namespace, namespace, `${type}/${verb}`, `${WORDS[verb] ?? verb} ${type}`, type),
   );
 }
+
+/** What core.ts asks for. */
+const CORE: readonly (readonly [namespace: string, type: string, verb: string])[] = Object.freeze([
+  ...['read', 'resources/read', 'locations/read', 'providers/read', 'operationresults/read'].map(
+    one => ['Microsoft.Resources', 'subscriptions', one] as const,
+  ),
+  ...['read', 'write', 'delete', 'resources/read', 'moveResources/action', 'validateMoveResources/action'].map(
+    one => ['Microsoft.Resources', 'subscriptions/resourceGroups', one] as const,
+  ),
+  ...['read', 'write', 'delete'].flatMap(one => [
+    ['Microsoft.Resources', 'subscriptions/tagNames', one] as const,
+    ['Microsoft.Resources', 'subscriptions/tagNames/tagValues', one] as const,
+  ]),
+  ...['read', 'register/action', 'unregister/action'].map(
+    one => ['Microsoft.Features', 'providers/features', one] as const,
+  ),
+  ['Microsoft.Authorization', 'providerOperations', 'read'],
+]);
+
+/** GET /providers/Microsoft.Authorization/providerOperations[/NS]; undefined for any other path. */
+export function providerOperations(request: ArmRequest): Reply | undefined {
+  const { types, names, namespace = '', scope } = request.path;
+  if (scope !== '' || !sameText(namespace, 'Microsoft.Authorization') || types.length !== 1) return undefined;
+  if (!isWord(types[0], 'provideroperations')) return undefined;
+  requireGet(request);
+  const apiVersion = requireVersion(request, PROVIDER_OPERATIONS_API_VERSIONS);
+  const [name] = names;
+  if (name !== undefined) return { status: 200, body: operationsDocument(requireNamespace(name), apiVersion) };
+  return { status: 200, body: { value: NAMESPACES.map(one => operationsDocument(one, apiVersion)) } };
+}
+
+function operationsDocument(namespace: string, apiVersion: string): JsonObject {
+  const types = new Map<string, JsonObject[]>();
+  const own: JsonObject[] = [];
+  // Of today: this list has api-versions of its own.
+  const operations = operationsOf(namespace, NOW);
+  for (const { name, display, isDataAction = false } of operations) {
+    const words = name.split('/').slice(1);
+    const verb = words.at(-1)!.toLowerCase() === 'action' ? 2 : 1;
+    const type = words.slice(0, -verb).join('/');
+    const shown = {
+      name,
+      displayName: display.operation,
+      description: display.description,
+      ...(isSince(apiVersion, '2017-05-01') && { isDataAction }),
+    };
+    if (type === '') own.push(shown);
+    else types.set(type, [...(types.get(type) ?? []), shown]);
+  }
+  return {
+    id: `/providers/Microsoft.Authorization/providerOperations/${namespace}`,
+    name: namespace,
+    type: 'Microsoft.Authorization/providerOperations',
+    displayName: operations[0]?.display.provider ?? namespace,
+    resourceTypes: [...types].map(([name, list]) => ({ name, displayName: name, operations: list })),
+    operations: own,
+  };
+}
+
+const NOW = '9999-12-31';
 
 const WORDS: Readonly<Record<string, string>> = Object.freeze({
   read: 'Read',

@@ -11,7 +11,7 @@ import { getResource, type StoredResource } from '../providers/store.ts';
 import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { resultHeaders } from './operations.ts';
 import { page } from './paging.ts';
-import { anyTag } from './resource-list.ts';
+import { anyTag } from './resource-filter.ts';
 import { taggedBy } from './shown.ts';
 
 /** What roles have to allow; the real one's name is longer than the type's. */

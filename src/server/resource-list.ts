@@ -1,13 +1,13 @@
 /** Lists of resources of all types, of a subscription or a group: `az resource list` (az-wire 8.9). */
 import { sql } from 'kysely';
-import { type FilterSubject, matches, parseFilter, unknownInFilter } from '../arm/filter.ts';
-import { parseId } from '../arm/ids.ts';
-import { findRegion } from '../arm/locations.ts';
-import { isObject, type JsonObject } from '../arm/shape.ts';
+import { matches, parseFilter } from '../arm/filter.ts';
+import { parseId, RESOURCE_GROUP_TYPE, SUBSCRIPTION_TYPE } from '../arm/ids.ts';
+import type { JsonObject } from '../arm/shape.ts';
 import { PROVIDERS } from '../providers/registry.ts';
 import type { Store } from '../providers/store.ts';
 import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { page } from './paging.ts';
+import { anyTag, resourceSubject } from './resource-filter.ts';
 
 interface ListedResource {
   readonly id: string;
@@ -16,10 +16,13 @@ interface ListedResource {
   readonly body: JsonObject;
 }
 
-/** Those of a type that has location and tags of its own; a run output is part of its template. */
-const TRACKED = PROVIDERS.filter(({ definition }) => definition.kind === 'tracked').map(({ definition }) =>
-  definition.type.toLowerCase(),
-);
+const typesOf = (kind: 'tracked' | 'proxy') =>
+  PROVIDERS.filter(({ definition }) => definition.kind === kind).map(({ definition }) => definition.type.toLowerCase());
+
+/** Types that have location and tags of their own; a run output is part of its template. */
+const TRACKED = typesOf('tracked');
+/** Rows that are no resources in this sense. What else there is and has a location is listed, whatever its type: Kiln need not know it. */
+const OTHERS = [...typesOf('proxy'), SUBSCRIPTION_TYPE.toLowerCase(), RESOURCE_GROUP_TYPE.toLowerCase()];
 
 /** What the caller may read of it. */
 export async function resources({ environment, roles }: Dispatcher, request: ArmRequest): Promise<Reply> {
@@ -44,13 +47,17 @@ async function listedResources(
 ): Promise<ListedResource[]> {
   let select = store
     .selectFrom('resource')
-    .select(['id', 'display_id', 'type', 'location', 'tags', 'identity', 'created_at', 'changed_at'])
+    .select(['id', 'display_id', 'type', 'location', 'tags', 'identity', 'sku', 'kind', 'created_at', 'changed_at'])
+    .select(sql<unknown>`properties->'plan'`.as('plan'))
     .select(sql<string | null>`properties->>'provisioningState'`.as('state'))
     .where('subscription', '=', scope.subscription.toLowerCase())
-    .where(eb => eb(eb.fn<string>('lower', ['type']), 'in', TRACKED));
+    .where(eb => {
+      const type = eb.fn<string>('lower', ['type']);
+      return eb.or([eb(type, 'in', TRACKED), eb.and([eb(type, 'not in', OTHERS), eb('location', 'is not', null)])]);
+    });
   if (scope.resourceGroup !== undefined)
     select = select.where('resource_group', '=', scope.resourceGroup.toLowerCase());
-  const rows = await select.orderBy('id').execute();
+  const rows = await select.orderBy(sql`id collate "C"`).execute();
   const expand = (query.get('$expand') ?? '')
     .toLowerCase()
     .split(',')
@@ -61,17 +68,19 @@ async function listedResources(
     .map(row => {
       const id = parseId(row.display_id);
       const name = id.names.join('/');
-      const { location, tags, identity } = row;
+      const { location, tags, identity, sku, kind, plan } = row;
       return {
         id: row.display_id,
         key: row.id,
         type: row.type,
         tags: tags ?? {},
-        subject: { name, type: row.type, location, group: id.resourceGroup, identity },
+        subject: { name, type: row.type, location, group: id.resourceGroup, identity, plan },
         body: {
           id: row.display_id,
           name,
           type: row.type,
+          ...(kind !== null && { kind }),
+          ...(sku !== null && { sku }),
           ...(identity !== null && { identity }),
           ...(location !== null && { location }),
           ...(tags !== null && { tags }),
@@ -86,76 +95,4 @@ async function listedResources(
         filter === undefined || anyTag(tags, (key, value) => matches(filter, resourceSubject(subject, key, value))),
     )
     .map(({ id, key, type, body }) => ({ id, key, type, body }));
-}
-
-/** `tagName eq 'a' and tagValue eq 'b'` speaks of one tag: the filter has to hold for any one of them, or without. */
-export function anyTag(
-  tags: Readonly<Record<string, string>>,
-  holds: (key: string | undefined, value: string | undefined) => boolean,
-): boolean {
-  return holds(undefined, undefined) || Object.entries(tags).some(([key, value]) => holds(key, value));
-}
-
-interface Subject {
-  readonly name: string;
-  readonly type: string;
-  readonly location: string | null;
-  readonly group: string | undefined;
-  readonly identity: unknown;
-}
-
-const FIELDS = [
-  'name',
-  'resourceType',
-  'resourceGroup',
-  'location',
-  'tagName',
-  'tagValue',
-  'identity/principalId',
-  'substringof()',
-  'startswith()',
-];
-
-function resourceSubject(subject: Subject, tagName: string | undefined, tagValue: string | undefined): FilterSubject {
-  const text = (field: string): string | undefined => {
-    switch (field) {
-      case 'name':
-        return subject.name;
-      case 'resourcetype':
-        return subject.type;
-      case 'resourcegroup':
-        return subject.group;
-      case 'location':
-        return subject.location ?? '';
-      case 'tagname':
-        return tagName;
-      case 'tagvalue':
-        return tagValue;
-      default:
-        throw unknownInFilter(field, FIELDS);
-    }
-  };
-  return {
-    is(field, value) {
-      if (field === 'tagvalue') return tagValue === value;
-      if (field === 'location') return subject.location === (findRegion(value)?.name ?? value);
-      if (field === 'identity/principalid') return principals(subject.identity).includes(value.toLowerCase());
-      return text(field)?.toLowerCase() === value.toLowerCase();
-    },
-    call(name, [first = '', second = '']) {
-      // OData 2 and 4 differ in the order of their arguments.
-      if (name === 'substringof')
-        return text(second.toLowerCase())?.toLowerCase().includes(first.toLowerCase()) ?? false;
-      if (name === 'startswith')
-        return text(first.toLowerCase())?.toLowerCase().startsWith(second.toLowerCase()) ?? false;
-      throw unknownInFilter(`${name}()`, FIELDS);
-    },
-  };
-}
-
-function principals(identity: unknown): string[] {
-  if (!isObject(identity) || !isObject(identity.userAssignedIdentities)) return [];
-  return Object.values(identity.userAssignedIdentities).flatMap(one =>
-    isObject(one) && typeof one.principalId === 'string' ? [one.principalId.toLowerCase()] : [],
-  );
 }

@@ -56,7 +56,7 @@ export async function subscriptions(
 }
 
 export function shownSubscription(
-  { id, name, properties }: StoredResource,
+  { id, name, properties, tags = {} }: StoredResource,
   tenantId: string,
   apiVersion: string,
 ): JsonObject {
@@ -68,6 +68,7 @@ export function shownSubscription(
     tenantId,
     displayName: properties.displayName,
     state: 'Enabled',
+    ...(isSince(apiVersion, '2019-11-01') && Object.keys(tags).length > 0 && { tags }),
     subscriptionPolicies: { locationPlacementId: 'Public_2014-09-01', quotaId: 'Kiln', spendingLimit: 'Off' },
   };
 }

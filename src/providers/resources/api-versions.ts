@@ -11,3 +11,9 @@ export const RESOURCES_API_VERSIONS = Object.freeze([
 ]);
 
 export const FEATURES_API_VERSIONS = Object.freeze(['2021-07-01', '2015-12-01', '2014-08-01-preview']);
+
+/** Of /providers/Microsoft.Authorization/providerOperations: `az provider operation`. */
+export const PROVIDER_OPERATIONS_API_VERSIONS = Object.freeze([
+  ...['2022-04-01', '2018-07-01', '2018-05-01-preview', '2018-01-01-preview', '2017-05-01', '2016-07-01', '2015-07-01'],
+  '2015-07-01-preview',
+]);

@@ -4,7 +4,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, RESOURCE_GROUP_TYPE } from '../../arm/ids.ts';
 import { findRegion, REGIONS } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
-import { brokenTags } from '../../arm/tags.ts';
+import { requireTags } from '../../arm/tags.ts';
 import type { Schema } from '../../database/schema.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
 import { groupBeingDeleted, notFoundError, type PutRequest, type PutResult, putValidated } from '../life.ts';
@@ -64,7 +64,7 @@ export async function patchGroup(
     if (!existing) throw await notFoundError(trx, parseId(id));
     requireConditions(conditions, id, existing);
     if (isDeleting(existing)) throw groupBeingDeleted(existing.name);
-    const tags = body.tags === undefined ? existing.tags : tagsOf(body.tags);
+    const tags = body.tags === undefined ? existing.tags : requireTags(body.tags);
     const changed = await putResource(trx, {
       ...existing,
       ...(tags !== undefined && { tags }),
@@ -73,16 +73,6 @@ export async function patchGroup(
     if (typeof body.managedBy !== 'string') return changed;
     return (await patchProperties(trx, id, { managedBy: body.managedBy }))!;
   });
-}
-
-function tagsOf(value: unknown): Record<string, string> {
-  const entries = Object.entries(isObject(value) ? value : {}).filter(([, tag]) => tag !== null);
-  if ((value !== null && !isObject(value)) || entries.some(([, tag]) => typeof tag !== 'string'))
-    throw new KilnError('InvalidParameter', 'Tags are an object of texts.', { target: 'tags' });
-  const tags = Object.fromEntries(entries) as Record<string, string>;
-  const [broken] = brokenTags(tags);
-  if (broken) throw new KilnError('InvalidParameter', broken.reason, { target: 'tags' });
-  return tags;
 }
 
 /** Ordered by id. */

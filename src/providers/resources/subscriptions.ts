@@ -28,6 +28,7 @@ export async function ensureSubscription(store: Store, id: string, name?: string
   const displayName = name ?? (subscription === LOCAL_SUBSCRIPTION ? 'Kiln' : `Kiln ${subscription.slice(0, 8)}`);
   return await putResource(store, {
     id: subscriptionId(subscription),
+    ...(existing?.tags && { tags: existing.tags }),
     properties: { ...existing?.properties, displayName, state: 'Enabled' },
     apiVersion: RESOURCES_API_VERSIONS[0]!,
   });
