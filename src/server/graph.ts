@@ -1,13 +1,19 @@
-/** The few calls of Microsoft Graph by which `az role assignment` finds out who is meant (az-wire 5). Whoever has signed in may read the directory. */
+/**
+ * The few calls of Microsoft Graph by which `az role assignment` and `az ad sp` find out who is meant (az-wire 5). Whoever has signed in may read the
+ * directory; nobody changes it here: `kiln principal` does.
+ */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { KilnError } from '../arm/errors.ts';
-import { isObject } from '../arm/shape.ts';
+import { isObject, type JsonObject } from '../arm/shape.ts';
 import type { Principal } from '../directory/principals.ts';
+import { principalFilter } from './graph-filter.ts';
 import { parseBody } from './json-body.ts';
 import type { SignInOptions } from './sign-in.ts';
 
 /** As many as Graph itself takes in one call. */
 const MOST_IDS = 1000;
+const PAGE = 100;
+const MOST = 999;
 const GRAPH_RATE = { max: 100, timeWindow: 1000, keyGenerator: (request: FastifyRequest) => request.ip };
 
 export async function graphRoutes(app: FastifyInstance, { directory, origin }: SignInOptions): Promise<void> {
@@ -24,47 +30,77 @@ export async function graphRoutes(app: FastifyInstance, { directory, origin }: S
   });
   const config = { config: { rateLimit: GRAPH_RATE } };
   const context = (set: string) => `${origin()}/v1.0/$metadata#${set}`;
-
-  app.get('/v1.0/servicePrincipals', config, async request => {
-    const all = (await directory.principals()).filter(({ type }) => type === 'ServicePrincipal');
-    const value = all.filter(servicePrincipalFilter(filterOf(request))).map(servicePrincipal);
-    return { '@odata.context': context('servicePrincipals'), value };
-  });
-  app.get('/v1.0/servicePrincipals/:id', config, async (request, reply) => {
+  const list = async (request: FastifyRequest, set: string, isOne: (principal: Principal) => boolean) => {
+    const filter = parameter(request, '$filter');
+    const wanted = filter === undefined ? () => true : principalFilter(filter);
+    const all = (await directory.principals()).filter(one => isOne(one) && wanted(one));
+    const { size, skip } = pageOf(request);
+    const next = new URL(`${origin()}${request.url.replace(/^\/+/, '/')}`);
+    next.searchParams.set('$skiptoken', String(skip + size));
+    return {
+      '@odata.context': context(set),
+      ...(all.length > skip + size && { '@odata.nextLink': next.href }),
+      value: all.slice(skip, skip + size).map(one => selected(request, shown(one))),
+    };
+  };
+  const one = async (request: FastifyRequest, reply: FastifyReply, type: Principal['type'], set: string) => {
     const { id } = request.params as { id: string };
     const found = await directory.principalOfObject(id);
-    if (found?.type !== 'ServicePrincipal') return missing(reply, id);
-    return { '@odata.context': context('servicePrincipals/$entity'), ...servicePrincipal(found) };
-  });
-  app.get('/v1.0/users', config, async request => {
-    const filter = filterOf(request);
-    const name = filter === undefined ? undefined : equals(filter, 'userPrincipalName');
-    if (filter !== undefined && name === undefined) throw unsupported(filter);
-    const users = (await directory.principals()).filter(
-      ({ type, user_name }) =>
-        type === 'User' && (name === undefined || user_name?.toLowerCase() === name.toLowerCase()),
-    );
-    return { '@odata.context': context('users'), value: users.map(user) };
+    if (found?.type !== type) return missing(reply, id);
+    return { '@odata.context': context(`${set}/$entity`), ...selected(request, shown(found)) };
+  };
+
+  app.get('/v1.0/servicePrincipals', config, request =>
+    list(request, 'servicePrincipals', ({ type }) => type === 'ServicePrincipal'),
+  );
+  app.get('/v1.0/servicePrincipals/:id', config, (request, reply) =>
+    one(request, reply, 'ServicePrincipal', 'servicePrincipals'),
+  );
+  app.get('/v1.0/users', config, request => list(request, 'users', ({ type }) => type === 'User'));
+  app.get('/v1.0/users/:id', config, (request, reply) => one(request, reply, 'User', 'users'));
+  // There are none; a filter still has to be one.
+  app.get('/v1.0/groups', config, request => list(request, 'groups', () => false));
+  app.get('/v1.0/groups/:id', config, (request, reply) => missing(reply, (request.params as { id: string }).id));
+  app.get('/v1.0/directoryObjects/:id', config, async (request, reply) => {
+    const { id } = request.params as { id: string };
+    const found = await directory.principalOfObject(id);
+    if (!found) return missing(reply, id);
+    return { '@odata.context': context('directoryObjects/$entity'), ...typed(found) };
   });
   app.post('/v1.0/directoryObjects/getByIds', { ...config, bodyLimit: 256 * 1024 }, async request => {
-    const body = request.body;
-    const ids = isObject(body) ? body.ids : undefined;
-    if (!Array.isArray(ids) || ids.length > MOST_IDS || !ids.every(id => typeof id === 'string'))
+    const body = isObject(request.body) ? request.body : {};
+    const ids = texts(body.ids);
+    if (!ids || ids.length > MOST_IDS)
       throw new KilnError('InvalidParameter', `'ids' must be a list of at most ${MOST_IDS} object ids.`, {
         target: 'ids',
       });
-    const wanted = new Set((ids as string[]).map(id => id.toLowerCase()));
-    const found = (await directory.principals()).filter(({ object_id }) => wanted.has(object_id));
-    const value = found.map(one =>
-      one.type === 'User'
-        ? { '@odata.type': '#microsoft.graph.user', ...user(one) }
-        : { '@odata.type': '#microsoft.graph.servicePrincipal', ...servicePrincipal(one) },
+    const types = body.types === undefined || body.types === null ? undefined : texts(body.types);
+    if (types === undefined && body.types !== undefined && body.types !== null)
+      throw new KilnError('InvalidParameter', "'types' must be a list of kinds of objects.", { target: 'types' });
+    const kinds = types?.map(type => type.toLowerCase());
+    const wanted = new Set(ids.map(id => id.toLowerCase()));
+    const found = (await directory.principals()).filter(
+      ({ object_id, type }) =>
+        wanted.has(object_id) && (!kinds || kinds.includes('directoryobject') || kinds.includes(type.toLowerCase())),
     );
-    return { '@odata.context': context('directoryObjects'), value };
+    return { '@odata.context': context('directoryObjects'), value: found.map(typed) };
   });
+  app.get('/v1.0/me', config, (_request, reply) =>
+    failure(reply, 400, 'BadRequest', '/me request is only valid with delegated authentication flow.'),
+  );
+  app.all('/v1.0/*', config, (request, reply) =>
+    failure(
+      reply,
+      request.method === 'GET' ? 404 : 405,
+      request.method === 'GET' ? 'ResourceNotFound' : 'Request_BadRequest',
+      `${request.method} ${request.url.split('?')[0]!.slice(0, 200)} is none of the calls of Microsoft Graph that Kiln answers. Principals are made and removed by \`kiln principal\`.`,
+    ),
+  );
 }
 
-function servicePrincipal(principal: Principal) {
+function shown(principal: Principal): JsonObject {
+  if (principal.type === 'User')
+    return { id: principal.object_id, displayName: principal.display_name, userPrincipalName: principal.user_name };
   const isIdentity = principal.kind === 'ManagedIdentity';
   return {
     id: principal.object_id,
@@ -79,43 +115,52 @@ function servicePrincipal(principal: Principal) {
   };
 }
 
-function user(principal: Principal) {
-  return { id: principal.object_id, displayName: principal.display_name, userPrincipalName: principal.user_name };
+/** Among objects of several kinds. */
+const typed = (principal: Principal): JsonObject => ({
+  '@odata.type': `#microsoft.graph.${principal.type === 'User' ? 'user' : 'servicePrincipal'}`,
+  ...shown(principal),
+});
+
+function selected(request: FastifyRequest, object: JsonObject): JsonObject {
+  const names = parameter(request, '$select')
+    ?.split(',')
+    .map(name => name.trim().toLowerCase());
+  if (!names) return object;
+  return Object.fromEntries(Object.entries(object).filter(([name]) => names.includes(name.toLowerCase())));
 }
 
-const filterOf = (request: FastifyRequest): string | undefined => {
-  const filter = (request.query as Record<string, unknown>).$filter;
-  return typeof filter === 'string' && filter.trim() !== '' ? filter.trim() : undefined;
-};
-
-/** The value of `field eq 'value'`; a quote in it is doubled. */
-function equals(filter: string, field: string): string | undefined {
-  const match = /^(\w+)\s+eq\s+'((?:[^']|'')*)'$/i.exec(filter);
-  return match?.[1]?.toLowerCase() === field.toLowerCase() ? match[2]!.replaceAll("''", "'") : undefined;
+function pageOf(request: FastifyRequest): { readonly size: number; readonly skip: number } {
+  const whole = (name: string, fallback: number): number => {
+    const text = parameter(request, name);
+    if (text === undefined) return fallback;
+    if (/^\d{1,9}$/.test(text)) return Number(text);
+    throw new KilnError('InvalidParameter', `The value of ${name} is no whole number.`, { target: name });
+  };
+  const size = whole('$top', PAGE);
+  if (size < 1 || size > MOST)
+    throw new KilnError('InvalidParameter', `Invalid page size specified: '${size}'. Must be between 1 and ${MOST}.`, {
+      target: '$top',
+    });
+  return { size, skip: whole('$skiptoken', 0) };
 }
 
-/** The forms that `az` sends. Errors: InvalidParameter for others: an answer that ignored one would name the wrong principals. */
-function servicePrincipalFilter(filter: string | undefined): (principal: Principal) => boolean {
-  if (filter === undefined) return () => true;
-  const name = /^servicePrincipalNames\/any\((\w+):\s*\1\s+eq\s+'((?:[^']|'')*)'\)$/i
-    .exec(filter)?.[2]
-    ?.replaceAll("''", "'");
-  const clientId = name ?? equals(filter, 'appId');
-  if (clientId !== undefined) return one => one.client_id === clientId.toLowerCase();
-  const id = equals(filter, 'id');
-  if (id !== undefined) return one => one.object_id === id.toLowerCase();
-  const displayName = equals(filter, 'displayName');
-  if (displayName !== undefined) return one => one.display_name.toLowerCase() === displayName.toLowerCase();
-  const start = /^startswith\(displayName,\s*'((?:[^']|'')*)'\)$/i.exec(filter)?.[1]?.replaceAll("''", "'");
-  if (start !== undefined) return one => one.display_name.toLowerCase().startsWith(start.toLowerCase());
-  throw unsupported(filter);
+function parameter(request: FastifyRequest, name: string): string | undefined {
+  const value = (request.query as Record<string, unknown>)[name];
+  return typeof value === 'string' && value.trim() !== '' ? value.trim() : undefined;
 }
 
-const unsupported = (filter: string) =>
-  new KilnError('InvalidParameter', `The filter '${filter.slice(0, 300)}' is not supported.`, { target: '$filter' });
+const texts = (value: unknown): readonly string[] | undefined =>
+  Array.isArray(value) && value.every(one => typeof one === 'string') ? value : undefined;
 
-/** Graph's own code: clients compare it. */
-function missing(reply: FastifyReply, id: string) {
-  const message = `Resource '${id.slice(0, 100)}' does not exist or one of its queried reference-property objects are not present.`;
-  return reply.status(404).send({ error: { code: 'Request_ResourceNotFound', message } });
+/** Graph's own codes: clients compare them. */
+function failure(reply: FastifyReply, status: number, code: string, message: string) {
+  return reply.status(status).send({ error: { code, message } });
 }
+
+const missing = (reply: FastifyReply, id: string) =>
+  failure(
+    reply,
+    404,
+    'Request_ResourceNotFound',
+    `Resource '${id.slice(0, 100)}' does not exist or one of its queried reference-property objects are not present.`,
+  );
