@@ -20,6 +20,7 @@ import { scopeKey } from '../providers/authorization/grants.ts';
 import { requireScope } from '../providers/authorization/scope.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { writeCredentials } from './credentials-file.ts';
+import { registerCertificates } from './principal-certificates.ts';
 import { serviceLog } from './session.ts';
 import { printable, table } from './terminal.ts';
 
@@ -77,9 +78,11 @@ export function register(command: Command): void {
       if (global.json) print({ deleted: id, displayName: name });
       else process.stderr.write(`Removed ${printable(name)}.\n`);
     });
+  registerCertificates(command, withDatabase);
   examples(command, [
     ['kiln principal create ci --role Contributor --scope /subscriptions/S', 'may do all but assign roles there'],
     ['kiln principal create me --role Owner --scope / --out me.json', 'for kiln env --credentials me.json'],
+    ['kiln principal add-certificate ID cert.pem', 'then: az login --service-principal -u ID -p key-and-cert.pem'],
     ['kiln principal list', 'who there is, and what they may do where'],
     ['kiln principal delete ID', 'refuse it from now on'],
   ]);
@@ -162,11 +165,27 @@ interface ListedPrincipal {
   readonly objectId: string;
   readonly resourceId?: string;
   readonly roles: readonly { readonly role: string; readonly scope: string }[];
+  readonly certificates?: readonly {
+    readonly thumbprint: string;
+    readonly subject: string;
+    readonly expires: string;
+  }[];
 }
 
 async function listWithRoles(database: Kysely<Schema>): Promise<ListedPrincipal[]> {
   const names = new Map((await rolesOf(database)).map(({ id, name }) => [id, name]));
   const assignments = await database.selectFrom('role_assignment').selectAll().orderBy('scope').execute();
+  const certificates = await database.selectFrom('principal_certificate').selectAll().orderBy('created_at').execute();
+  const certificatesOf = (id: string) => {
+    const own = certificates.filter(({ object_id }) => object_id === id);
+    if (own.length === 0) return {};
+    return {
+      certificates: own.map(({ thumbprint, subject, not_after }) => ({
+        ...{ thumbprint, subject },
+        expires: not_after.toISOString(),
+      })),
+    };
+  };
   return (await listPrincipals(database)).map(principal => ({
     displayName: principal.display_name,
     kind: principal.kind,
@@ -176,6 +195,7 @@ async function listWithRoles(database: Kysely<Schema>): Promise<ListedPrincipal[
     roles: assignments
       .filter(({ principal_id: id }) => id === principal.object_id)
       .map(one => ({ role: names.get(one.role_definition_id) ?? one.role_definition_id, scope: one.display_scope })),
+    ...certificatesOf(principal.object_id),
   }));
 }
 

@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import * as foundation from './migrations/0001-foundation.ts';
 import * as frontDoor from './migrations/0002-front-door.ts';
+import * as certificates from './migrations/0009-certificates.ts';
 import * as blobs from './migrations/0003-blobs.ts';
 import * as storageKeys from './migrations/0004-storage-keys.ts';
 import * as galleries from './migrations/0005-galleries.ts';
@@ -21,6 +22,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0004-storage-keys': storageKeys,
   '0005-galleries': galleries,
   '0007-locks': locks,
+  '0009-certificates': certificates,
 });
 
 const LOCK_DEADLINE = 60_000;

@@ -151,6 +151,19 @@ export interface PrincipalSecretTable {
   expires_at: OptionalTime;
 }
 
+export interface PrincipalCertificateTable {
+  object_id: string;
+  /** SHA-1 of the certificate, in capital hexadecimal digits: what Azure names it by. */
+  thumbprint: string;
+  sha256: string;
+  subject: string;
+  /** PEM. */
+  certificate: string;
+  not_before: ColumnType<Date, Date, Date>;
+  not_after: ColumnType<Date, Date, Date>;
+  created_at: Time;
+}
+
 export interface RoleDefinitionTable {
   id: string;
   name: string;
@@ -352,6 +365,7 @@ export interface Schema {
   worker: WorkerTable;
   principal: PrincipalTable;
   principal_secret: PrincipalSecretTable;
+  principal_certificate: PrincipalCertificateTable;
   role_definition: RoleDefinitionTable;
   role_assignment: RoleAssignmentTable;
   trigger_state: TriggerStateTable;

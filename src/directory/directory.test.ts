@@ -56,7 +56,7 @@ async function application(name = 'app') {
   const principal = await createPrincipal(database.kysely, { displayName: name, kind: 'Application' });
   const { secret } = await addSecret(database.kysely, principal.object_id);
   const token = async (resource = RESOURCE) =>
-    (await directory.signIn({ clientId: principal.client_id, secret, resource, authority: 'adfs' })).token;
+    (await directory.signIn({ clientId: principal.client_id, proof: { secret }, resource, authority: 'adfs' })).token;
   return { principal, secret, token };
 }
 
@@ -169,7 +169,7 @@ test('a deleted principal is refused at once, by a directory of another process 
     await assert.rejects(one.authenticate(header), { code: 'InvalidAuthenticationToken' });
   }
   await other.close();
-  const again = { clientId: principal.client_id, secret, resource: RESOURCE, authority: 'adfs' } as const;
+  const again = { clientId: principal.client_id, proof: { secret }, resource: RESOURCE, authority: 'adfs' } as const;
   await assert.rejects(directory.signIn(again), { error: 'unauthorized_client', number: 700016 });
   assert.deepEqual(await secretsOf(database.kysely, principal.object_id), []);
   await assert.rejects(removePrincipal(database.kysely, principal.client_id), { code: 'PrincipalNotFound' });
@@ -186,7 +186,12 @@ test('secrets are random, kept hashed, and end', async () => {
 
   const expiring = await addSecret(database.kysely, principal.object_id, { expiresAt: new Date(start - 1000) });
   const signIn = (given: string) =>
-    directory.signIn({ clientId: principal.client_id, secret: given, resource: RESOURCE, authority: 'entra' });
+    directory.signIn({
+      clientId: principal.client_id,
+      proof: { secret: given },
+      resource: RESOURCE,
+      authority: 'entra',
+    });
   await assert.rejects(signIn(expiring.secret), { error: 'invalid_client', number: 7000222, status: 401 });
   await assert.rejects(signIn('wrong'), { error: 'invalid_client', number: 7000215, status: 401 });
   assert.equal(decodeJwt((await signIn(secret)).token).iss, `${ORIGIN}/${LOCAL_TENANT}/v2.0`);

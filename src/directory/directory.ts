@@ -8,6 +8,8 @@ import type { ServiceLog } from '../database/service-log.ts';
 import { openSession } from '../database/session.ts';
 import type { Home } from '../home.ts';
 import { type Audience, audiencesOf } from './audiences.ts';
+import { certificatesOf } from './certificates.ts';
+import { checkAssertion } from './client-assertion.ts';
 import { openKeys } from './keys.ts';
 import {
   CHANNEL,
@@ -19,7 +21,16 @@ import {
 } from './principals.ts';
 import { isSecret } from './secrets.ts';
 import { SignInError } from './sign-in-error.ts';
-import { type Authority, checkAudience, type IssuedToken, issuerOf, issueToken, verifyToken } from './tokens.ts';
+import {
+  type Authority,
+  checkAudience,
+  type IssuedToken,
+  issuerOf,
+  issueToken,
+  isTokenEndpoint,
+  type ProofOfClient,
+  verifyToken,
+} from './tokens.ts';
 import { VerifiedTokens } from './verified-tokens.ts';
 
 export interface Directory {
@@ -33,9 +44,10 @@ export interface Directory {
   challenge(error: { readonly code: string; readonly message: string }): string;
 }
 
-export interface SecretSignIn {
+export interface ClientSignIn {
   readonly clientId: string;
-  readonly secret: string;
+  /** How the client proves itself: a secret, or an assertion that its certificate signed. */
+  readonly proof: { readonly secret: string } | { readonly assertion: string };
   /** App ID URI of what the token is for. */
   readonly resource: string;
   readonly authority: Authority;
@@ -55,7 +67,7 @@ export interface SignInDirectory extends Directory {
   readonly keys: readonly JWK[];
   issuer(authority: Authority): string;
   /** Errors: SignInError. */
-  signIn(request: SecretSignIn): Promise<IssuedToken>;
+  signIn(request: ClientSignIn): Promise<IssuedToken>;
   /** Errors: SignInError. */
   identityToken(request: IdentitySignIn): Promise<IssuedToken & { readonly clientId: string }>;
   principalOfClient(clientId: string): Promise<Principal | undefined>;
@@ -111,8 +123,14 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
     return caller;
   }
 
-  const tokenFor = (principal: Principal, resource: string, authority: Authority): Promise<IssuedToken> => {
-    if (audiencesOf(resource, origin()).length > 0) return issueToken(context(), principal, { resource, authority });
+  const tokenFor = (
+    principal: Principal,
+    resource: string,
+    authority: Authority,
+    proof: ProofOfClient,
+  ): Promise<IssuedToken> => {
+    if (audiencesOf(resource, origin()).length > 0)
+      return issueToken(context(), principal, { resource, authority, proof });
     throw new SignInError(
       'invalid_resource',
       500011,
@@ -145,7 +163,7 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
       return `Bearer authorization_uri="${origin()}/${tenantId}", error="invalid_token", error_description="${description}"`;
     },
 
-    async signIn({ clientId, secret, resource, authority }) {
+    async signIn({ clientId, proof, resource, authority }) {
       const principal = await principalOfClient(kysely, clientId);
       if (!principal)
         throw new SignInError(
@@ -153,8 +171,14 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
           700016,
           `Application with identifier '${clientId.slice(0, 100)}' was not found in the directory '${tenantId}'. Was it deleted? See \`kiln principal list\`.`,
         );
+      if ('assertion' in proof) {
+        const certificates = await certificatesOf(kysely, principal.object_id);
+        const isOwn = (audience: string) => isTokenEndpoint(audience, origin(), tenantId);
+        await checkAssertion({ assertion: proof.assertion, clientId, certificates, isOwn, now: now() });
+        return await tokenFor(principal, resource, authority, '2');
+      }
       const secrets = await secretsOf(kysely, principal.object_id);
-      const match = secrets.find(({ hash }) => isSecret(secret, hash));
+      const match = secrets.find(({ hash }) => isSecret(proof.secret, hash));
       if (!match)
         throw new SignInError(
           'invalid_client',
@@ -167,7 +191,7 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
           7000222,
           `The provided client secret keys for app '${clientId}' are expired. Make another one with \`kiln principal create\`.`,
         );
-      return await tokenFor(principal, resource, authority);
+      return await tokenFor(principal, resource, authority, '1');
     },
 
     async identityToken({ header, resource, identity }) {
@@ -186,7 +210,7 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
           700016,
           `The identity header stands for ${principal.display_name}, not for '${identity.slice(0, 300)}'.`,
         );
-      return { ...(await tokenFor(principal, resource, 'entra')), clientId: principal.client_id };
+      return { ...(await tokenFor(principal, resource, 'entra', '2')), clientId: principal.client_id };
     },
 
     principalOfClient: clientId => principalOfClient(kysely, clientId),

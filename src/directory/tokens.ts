@@ -16,6 +16,9 @@ const LONGEST = 8192;
 /** The two forms of the sign-in address; each has a discovery document with an issuer of its own. */
 export type Authority = 'adfs' | 'entra';
 
+/** How the client proved itself: 1 by a secret, 2 by a certificate (which the platform holds for a managed identity). */
+export type ProofOfClient = '1' | '2';
+
 export interface IssuedToken {
   readonly token: string;
   /** Seconds. */
@@ -39,18 +42,27 @@ export function issuerOf(
   return authority === 'adfs' ? `${origin}/adfs` : `${origin}/${tenantId}/v2.0`;
 }
 
+/** Whether a URL (untrusted) is one of the addresses where tokens are asked for, or an issuer: what clients write as the audience of an assertion. */
+export function isTokenEndpoint(url: string, origin: string, tenantId: string): boolean {
+  const path = url.toLowerCase().replace(/\/+$/, '');
+  const own = origin.toLowerCase();
+  const tenants = [tenantId, 'common', 'organizations'];
+  const bases = ['/adfs', ...tenants.flatMap(tenant => [`/${tenant}`, `/adfs/${tenant}`])];
+  const endpoints = bases.flatMap(base => [`${base}/oauth2/token`, `${base}/oauth2/v2.0/token`]);
+  return [...endpoints, '/adfs', `/${tenantId}/v2.0`].some(one => path === `${own}${one}`);
+}
+
 export async function issueToken(
   context: TokenContext,
   principal: Principal,
-  { resource, authority }: { readonly resource: string; readonly authority: Authority },
+  { resource, authority, proof }: { resource: string; authority: Authority; proof: ProofOfClient },
 ): Promise<IssuedToken> {
   const { keys, tenantId } = context;
   const issuedAt = Math.floor(context.now.getTime() / 1000);
   const issuer = issuerOf(context, authority);
   const claims: JWTPayload = {
     appid: principal.client_id,
-    // How the client proved itself: by a secret, or by a certificate (which the platform holds for a managed identity).
-    appidacr: principal.kind === 'ManagedIdentity' ? '2' : '1',
+    appidacr: proof,
     app_displayname: principal.display_name,
     idp: issuer,
     idtyp: 'app',

@@ -118,7 +118,7 @@ async function signedIn(role: string, scope: string): Promise<[Record<string, st
     })
     .execute();
   const header = async (resource: string) => {
-    const { token } = await directory.signIn({ clientId: client_id, secret, resource, authority: 'entra' });
+    const { token } = await directory.signIn({ clientId: client_id, proof: { secret }, resource, authority: 'entra' });
     return { authorization: `Bearer ${token}` };
   };
   return [await header('https://storage.azure.com'), await header('https://management.azure.com')];

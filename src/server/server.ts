@@ -221,7 +221,10 @@ function targetOf({ raw }: FastifyRequest): string {
 function parameters(url: URL): URLSearchParams {
   const entries = [...url.searchParams];
   return new URLSearchParams(
-    entries.map(([name, value]) => [/^(api-version|\$[a-z]+)$/i.test(name) ? name.toLowerCase() : name, value]),
+    entries.map(([name, value]): [string, string] => [
+      /^(api-version|\$[a-z]+)$/i.test(name) ? name.toLowerCase() : name,
+      value,
+    ]),
   );
 }
 

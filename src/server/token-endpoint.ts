@@ -3,6 +3,8 @@
  * `/{tenant}/…` (az-wire 1.2).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ASSERTION_TYPE } from '../directory/client-assertion.ts';
+import type { ClientSignIn } from '../directory/directory.ts';
 import { SignInError } from '../directory/sign-in-error.ts';
 import type { Authority } from '../directory/tokens.ts';
 import type { SignInOptions } from './sign-in.ts';
@@ -17,8 +19,8 @@ export async function tokenEndpoint(app: FastifyInstance, { directory, log }: Si
   app.setErrorHandler((error, request, reply) => sendSignInError(error, request, reply, log));
   const answer = (authority: Authority, version: 1 | 2) => async (request: FastifyRequest, reply: FastifyReply) => {
     if (authority === 'entra') checkTenant((request.params as { tenant: string }).tenant, directory.tenantId);
-    const { clientId, secret, resource } = readSignIn(request);
-    const issued = await directory.signIn({ clientId, secret, resource, authority });
+    const { clientId, proof, resource } = readSignIn(request);
+    const issued = await directory.signIn({ clientId, proof, resource, authority });
     log('info', 'A principal signed in.', { correlationId: request.correlationId, clientId, resource });
     return noStore(reply).send(version === 1 ? firstForm(issued) : secondForm(issued));
   };
@@ -48,14 +50,28 @@ function readSignIn({ body, headers }: FastifyRequest) {
     );
   const basic = basicCredentials(headers.authorization);
   const clientId = basic?.clientId ?? required(form, 'client_id');
-  const secret = basic?.secret ?? form.get('client_secret');
-  if (!secret)
+  return { clientId, proof: proofOf(form, basic?.secret), resource: resourceOf(form) };
+}
+
+function proofOf(form: URLSearchParams, basicSecret: string | undefined): ClientSignIn['proof'] {
+  const assertion = form.get('client_assertion');
+  const secret = basicSecret ?? form.get('client_secret');
+  if (secret && assertion)
+    throw new SignInError('invalid_request', 90019, 'The request proves the client in two ways: send one of them.');
+  if (secret) return { secret };
+  if (!assertion)
     throw new SignInError(
       'invalid_client',
       7000218,
-      "The request body must contain the following parameter: 'client_secret'. Assertions by a certificate are not supported.",
+      "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
     );
-  return { clientId, secret, resource: resourceOf(form) };
+  const type = required(form, 'client_assertion_type');
+  if (type === ASSERTION_TYPE) return { assertion };
+  throw new SignInError(
+    'invalid_request',
+    700022,
+    `The client_assertion_type '${type.slice(0, 100)}' is not supported. It must be '${ASSERTION_TYPE}'.`,
+  );
 }
 
 function required(form: URLSearchParams, name: string): string {
