@@ -19,6 +19,8 @@ import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
 import { replicateHandler } from './providers/compute/replicate.ts';
 import { deleteVersionHandler } from './providers/compute/version-delete.ts';
+import { createImageHandler } from './providers/compute/image-create.ts';
+import { deleteImageHandler } from './providers/compute/image-delete.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { deleteHandler } from './providers/image-builder/delete.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
@@ -79,6 +81,8 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       createTriggerHandler(environment),
       deleteTriggerHandler(environment),
       deleteGroupHandler(environment),
+      createImageHandler(environment),
+      deleteImageHandler(environment),
       replicateHandler(environment),
       deleteVersionHandler(environment),
     ];

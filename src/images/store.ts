@@ -126,6 +126,13 @@ export async function unstage(staged: Staged): Promise<void> {
   await rm(staged.directory, { recursive: true, force: true });
 }
 
+/** Gives up all that an owner has put together in a region: what an earlier attempt of its, whose process died, has left. */
+export async function unstageAll(home: string, location: string, owner: string): Promise<void> {
+  const staged = join(regionsDirectory(home), location, STAGED);
+  for (const name of await names(staged))
+    if (name.startsWith(`${owner}+`)) await rm(join(staged, name), { recursive: true, force: true });
+}
+
 /** All finished images, by location, kind and name. What has no valid manifest or no disk is not listed. */
 export async function list(home: string, filter: { readonly location?: string } = {}): Promise<StoredImage[]> {
   const regions = regionsDirectory(home);

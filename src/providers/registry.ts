@@ -9,7 +9,7 @@ import { runsExtension } from './builds/runs.ts';
 import { galleriesProvider } from './compute/galleries-provider.ts';
 import { galleryImageVersionsProvider } from './compute/gallery-image-versions-provider.ts';
 import { galleryImagesProvider } from './compute/gallery-images.ts';
-import { images } from './compute/images.ts';
+import { imagesProvider } from './compute/images-provider.ts';
 import { platformImageReads } from './compute/platform-images.ts';
 import type { ExtensionProvider } from './extension.ts';
 import { imageTemplatesProvider } from './image-builder/provider.ts';
@@ -39,7 +39,7 @@ export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   galleriesProvider,
   galleryImagesProvider,
   galleryImageVersionsProvider,
-  { definition: images },
+  imagesProvider,
   storageAccountsProvider,
   blobServicesProvider,
   blobContainersProvider,

@@ -85,7 +85,7 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
     record: published =>
       write(origin, distributor, published, async trx => {
         const { osType, hyperVGeneration } = published.images[0]!.manifest;
-        const osDisk = { osType, osState: 'Generalized', caching: 'ReadWrite', diskSizeGB: gibOf(published) };
+        const osDisk = { osType, osState: 'Generalized', diskSizeGB: gibOf(published) };
         await put(trx, images, published, distributor.location, { hyperVGeneration, storageProfile: { osDisk } });
         return true;
       }),
