@@ -245,7 +245,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
       async settled(answer, options_) {
         const url = answer.headers['azure-asyncoperation'] ?? answer.headers.location;
         if (typeof url !== 'string') throw new Error(`The answer names no operation: ${answer.status} ${answer.text}`);
-        const operation = /\/operations\/([0-9a-f-]{36})/i.exec(url)?.[1];
+        const operation = /operations\/([0-9a-f-]{36})/i.exec(url)?.[1];
         // Waited for in the same process: the poll after it is then the last.
         if (operation) await service.engine.wait(operation, { signal: AbortSignal.timeout(PATIENCE * 2) });
         return await request('GET', url, options_);

@@ -11,6 +11,7 @@ import { galleryImageVersionsProvider } from './compute/gallery-image-versions-p
 import { galleryImagesProvider } from './compute/gallery-images.ts';
 import { imagesProvider } from './compute/images-provider.ts';
 import { platformImageReads } from './compute/platform-images.ts';
+import { sharedGalleryReads } from './compute/shared-gallery-reads.ts';
 import type { ExtensionProvider } from './extension.ts';
 import { imageTemplatesProvider } from './image-builder/provider.ts';
 import { runOutputsProvider } from './image-builder/run-outputs-provider.ts';
@@ -61,7 +62,7 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
 ]);
 
 /** What a subscription reads in a region, beside resources. */
-export const LOCATION_READS: readonly LocationRead[] = Object.freeze([...platformImageReads]);
+export const LOCATION_READS: readonly LocationRead[] = Object.freeze([...platformImageReads, ...sharedGalleryReads]);
 
 /** What a subscription is asked to do, beside resources. */
 export const SUBSCRIPTION_ACTIONS: readonly SubscriptionAction[] = Object.freeze([checkNameAvailability]);

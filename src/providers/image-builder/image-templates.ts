@@ -46,6 +46,7 @@ export function templateOf(resource: StoredResource): ImageTemplate {
     ...properties
   } = resource.properties;
   return {
+    id: resource.id,
     apiVersion: resource.apiVersion ?? NEWEST_API_VERSION,
     location: resource.location!,
     tags: resource.tags ?? {},

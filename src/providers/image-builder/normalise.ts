@@ -13,6 +13,8 @@ import type { ValidateSettings, Validator } from './validators.ts';
 
 /** What a template is for everything below: valid, complete, in canonical spelling. */
 export interface ImageTemplate {
+  /** Of one that is stored. */
+  readonly id?: string;
   readonly apiVersion: string;
   /** A region's name: `eastus`. */
   readonly location: string;

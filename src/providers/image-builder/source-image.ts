@@ -1,7 +1,7 @@
 /** A template's source as a disk: of the catalogue, or an image that was built here. */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { parseId } from '../../arm/ids.ts';
+import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parseId } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Home } from '../../home.ts';
@@ -12,7 +12,10 @@ import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-en
 import type { SourceImage } from '../../images/source.ts';
 import { list, type StoredImage } from '../../images/store.ts';
 import { latestVersion } from '../compute/latest-version.ts';
-import { listResources, patchProperties, type StoredResource } from '../store.ts';
+import { findSharedVersion } from '../compute/shared-galleries.ts';
+import { parseSharedImageId } from '../compute/shared-image-id.ts';
+import type { Viewer } from '../compute/sharing-profile.ts';
+import { getResource, listResources, patchProperties, type StoredResource } from '../store.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import type { PlatformImageSource } from './source.ts';
 
@@ -101,7 +104,7 @@ export async function noteExactVersion(
 ): Promise<void> {
   const { source } = template.properties as unknown as ImageTemplateProperties;
   if (source.type === 'ManagedImage') return;
-  const named = source.type === 'PlatformImage' ? source.version : parseId(source.imageVersionId).name;
+  const named = source.type === 'PlatformImage' ? source.version : versionName(source.imageVersionId);
   const exactVersion = source.type === 'PlatformImage' ? image.exactVersion : image.name;
   if (named.toLowerCase() !== 'latest' || source.exactVersion === exactVersion) return;
   await patchProperties(database, template.id, { source: { ...source, exactVersion } });
@@ -124,19 +127,44 @@ const noManagedImage = (id: string): string =>
 const noVersion = (id: string): string =>
   `Build (Shared Image Version) step failed for Image Version '${id}': Error getting Image Version '${id}':`;
 
-/** `…/versions/latest` is what is newest now, in the template's region. */
-async function versionId(id: string, { location }: ImageTemplate, { database }: SourceEnvironment): Promise<string> {
-  const { name } = parseId(id, 'properties.source.imageVersionId');
-  if (name.toLowerCase() !== 'latest') return id;
+/** `…/versions/latest` is what is newest now, in the template's region. Of a gallery that somebody shares it is the version behind the shared one. */
+async function versionId(id: string, template: ImageTemplate, { database }: SourceEnvironment): Promise<string> {
+  const { location } = template;
+  const latest = versionName(id).toLowerCase() === 'latest';
+  const target = 'properties.source.imageVersionId';
+  const shared = parseSharedImageId(id);
+  if (shared) {
+    const version = await findSharedVersion(database, shared, viewerOf(template), location);
+    if (version) return version.id;
+    throw new KilnError(
+      'SourceNotFound',
+      `${noVersion(id)} It is not shared with the template's subscription, or has no such version in ${location}.`,
+      { target },
+    );
+  }
+  parseId(id, target);
+  if (!latest) {
+    const { provisioningState: state } = (await getResource(database, id))?.properties ?? {};
+    if (state === undefined || state === 'Succeeded' || state === 'Updating') return id;
+    throw new KilnError('SourceNotFound', `${noVersion(id)} Its provisioning state is ${state}.`, { target });
+  }
   const definition = id.replace(/\/versions\/[^/]+\/?$/i, '');
   const newest = latestVersion(await listResources(database, { parent: definition }), location);
   if (newest) return newest.id;
   throw new KilnError(
     'SourceNotFound',
     `${noVersion(id)} ${definition} has no version that is in ${location} and counts as latest.`,
-    { target: 'properties.source.imageVersionId' },
+    { target },
   );
 }
+
+const versionName = (id: string): string => id.replace(/\/$/, '').split('/').at(-1)!;
+
+/** As whom a template sees what others share. */
+export const viewerOf = ({ id }: Pick<ImageTemplate, 'id'>): Viewer => ({
+  subscription: id === undefined ? LOCAL_SUBSCRIPTION : parseId(id).subscription,
+  tenantId: LOCAL_TENANT,
+});
 
 async function requireImage(id: string, location: string, home: string, missing: string): Promise<StoredImage> {
   const replicas = (await list(home)).filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());

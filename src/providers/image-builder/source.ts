@@ -4,6 +4,7 @@ import { isSince } from '../../arm/api-versions.ts';
 import { isIdOf } from '../../arm/ids.ts';
 import type { JsonPath } from '../../arm/json-path.ts';
 import { variants } from '../../arm/shape.ts';
+import { parseSharedImageId } from '../compute/shared-image-id.ts';
 import { isVersion } from '../compute/version-numbers.ts';
 import { TARGET_REGIONS_SINCE } from './api-versions.ts';
 import type { Rules } from './rules.ts';
@@ -57,9 +58,11 @@ export type ManagedImageSource = Static<typeof ManagedImageSourceSchema>;
 export type SharedImageVersionSource = Static<typeof SharedImageVersionSourceSchema>;
 export type TemplateSource = Static<typeof SourceSchema>;
 
-/** A gallery shared directly has ids of its own, outside any resource group (contract 2.3). */
-const DIRECT_SHARED =
-  /^(\/subscriptions\/[^/]+\/providers\/Microsoft\.Compute\/locations\/[^/]+)?\/sharedGalleries\/[^/]+\/images\/[^/]+\/versions\/([^/]+)$/i;
+/** Of a gallery that is shared directly; those of the community are no sources. */
+function sharedVersion(id: string): string | undefined {
+  const shared = parseSharedImageId(id);
+  return shared?.kind === 'shared' ? shared.version : undefined;
+}
 
 export function checkSource(source: TemplateSource, at: JsonPath, rules: Rules): void {
   if (source.type === 'ManagedImage' && source.imageId !== undefined) {
@@ -73,7 +76,7 @@ export function checkSource(source: TemplateSource, at: JsonPath, rules: Rules):
   if (source.type === 'SharedImageVersion' && source.imageVersionId !== undefined) {
     const id = source.imageVersionId;
     const version =
-      DIRECT_SHARED.exec(id)?.[2] ??
+      sharedVersion(id) ??
       (isIdOf(id, 'Microsoft.Compute/galleries/images/versions')
         ? id.replace(/\/$/, '').split('/').at(-1)!
         : undefined);

@@ -1,11 +1,14 @@
 /** What a trigger watches: the newest version of its template's source. */
+import { KilnError } from '../../arm/errors.ts';
 import { parseId } from '../../arm/ids.ts';
 import { isNewer, type NamedVersion, newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { latestVersion } from '../compute/latest-version.ts';
+import { findSharedDefinition } from '../compute/shared-galleries.ts';
+import { parseSharedImageId } from '../compute/shared-image-id.ts';
 import { requireResource } from '../life.ts';
 import { listResources } from '../store.ts';
 import type { ImageTemplate } from './normalise.ts';
-import { type SourceEnvironment, userCatalogue } from './source-image.ts';
+import { type SourceEnvironment, userCatalogue, viewerOf } from './source-image.ts';
 
 /** A definition without a version that counts as latest. Everything is news after it, and it is news to nobody. */
 const NONE = 'none';
@@ -31,11 +34,24 @@ export async function newestSource(
     );
   }
   if (source.type === 'ManagedImage') throw new TypeError('A managed image has no versions.');
-  const definition = source.imageVersionId.replace(/\/versions\/[^/]+\/?$/i, '');
-  parseId(definition, 'properties.source.imageVersionId');
-  await requireResource(environment.database, definition);
+  const definition = await definitionOf(source.imageVersionId, template, environment);
   const newest = latestVersion(await listResources(environment.database, { parent: definition }), template.location);
   return { name: definition, version: newest?.name ?? NONE };
+}
+
+/** Of a gallery that somebody shares: the one behind the shared one. */
+async function definitionOf(id: string, template: ImageTemplate, { database }: SourceEnvironment): Promise<string> {
+  const shared = parseSharedImageId(id);
+  const found = shared && (await findSharedDefinition(database, shared, viewerOf(template)));
+  if (found) return found.id;
+  if (shared)
+    throw new KilnError('ResourceNotFound', `The image definition of ${id} is not shared with the template any more.`, {
+      target: 'properties.source.imageVersionId',
+    });
+  const definition = id.replace(/\/versions\/[^/]+\/?$/i, '');
+  parseId(definition, 'properties.source.imageVersionId');
+  await requireResource(database, definition);
+  return definition;
 }
 
 /**
