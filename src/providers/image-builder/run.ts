@@ -264,8 +264,9 @@ function noting(request: BuildRequest, note: (image: SourceImage) => Promise<voi
   return { ...request, source: { ...request.source, acquire } };
 }
 
-/** Azure's sentence for a failed build first: scripts search for it. Then what it never says: which step, and why. */
+/** Azure's sentence for a failed build first: scripts search for it. Then what it never says: which step, and why. What nobody began has its own alone. */
 export function failureMessage(runId: string, logPath: string, error: ErrorBody): string {
+  if (error.code === 'Unauthorized') return error.message;
   if (error.code === 'Timeout')
     return `Failed in building/customizing image: Failed while waiting for packerizer: Timeout waiting for microservice to complete: 'context deadline exceeded'. ${error.message}`;
   return [
