@@ -1,6 +1,8 @@
 /** Api-versions of Microsoft.Compute's galleries and images (contract 2.3, 2.4). */
 
 export const GALLERY_API_VERSIONS = Object.freeze([
+  // Of az 2.91 and of @azure/arm-compute 25.
+  ...['2026-03-03', '2025-12-03', '2025-03-03'],
   ...['2024-03-03', '2023-07-03', '2022-08-03', '2022-03-03', '2022-01-03', '2021-10-01', '2021-07-01', '2021-03-01'],
   ...['2020-09-30', '2019-12-01', '2019-07-01', '2019-03-01', '2018-06-01'],
 ]);
