@@ -3,7 +3,7 @@
  * is about to begin it is killed in that moment. The servers look as often as they do by default.
  */
 import assert from 'node:assert/strict';
-import { rename } from 'node:fs/promises';
+import { copyFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -48,7 +48,10 @@ before(async () => {
   const homes = [await temporaryHome(), await temporaryHome()];
   for (const one of homes) cleanUp.push(one.remove);
   for (const { path } of homes) await publish(path, '1.0.0');
-  for (const { path } of homes) servers.push(await serve(path));
+  servers = [await serve(homes[0]!.path)];
+  // A database has one first administrator, whose credentials are where it was made.
+  await copyFile(join(homes[0]!.path, 'admin.json'), join(homes[1]!.path, 'admin.json'));
+  servers.push(await serve(homes[1]!.path));
   await makeTrigger(servers[0]!.rest);
 });
 
@@ -65,6 +68,10 @@ after(async () => {
 async function serve(home: string): Promise<Server> {
   const env = { DATABASE_URL: url, KILN_CACHE: join(home, 'cache') };
   const running = start(['--home', home, 'serve', '--port', '0', '--workers', '0'], env);
+  cleanUp.push(async () => {
+    running.child.kill('SIGKILL');
+    await running.ended;
+  });
   const origin = (await running.until(/https:\/\/[^\s/]+:\d+/))[0];
   return { home, running, rest: await restOf({ origin, env: await clientEnvironment(home) }) };
 }
