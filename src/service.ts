@@ -13,9 +13,9 @@ import { openEngine } from './engine/engine.ts';
 import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
+import { machineFactory } from './machines/factory.ts';
 import type { MachineFactory } from './machines/machine.ts';
 import { sweepConsoles } from './machines/qemu/console.ts';
-import { qemuFactory } from './machines/qemu/factory.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
 import { replicateHandler } from './providers/compute/replicate.ts';
 import { deleteVersionHandler } from './providers/compute/version-delete.ts';
@@ -48,7 +48,7 @@ export interface ServiceOptions {
   readonly log: ServiceLog;
   /** What an operator chose for the API. Default: as Azure does it. */
   readonly options?: ProviderOptions;
-  /** Default: virtual machines of QEMU. */
+  /** Default: real ones, of every kind. */
   readonly machines?: MachineFactory;
 }
 
@@ -59,7 +59,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   const home = await openHome({ home: options.home });
   const database = await openDatabase({ home, log: options.log });
   try {
-    const machines = options.machines ?? qemuFactory({ cacheFile: join(home.cache, 'accelerator.json') });
+    const machines = options.machines ?? machineFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();
     const environment = {
       log: options.log,

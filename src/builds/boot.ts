@@ -19,10 +19,11 @@ export interface BootOptions {
 }
 
 export function bootPhase(inputs: BootInputs, { subState = 'Building' }: BootOptions = {}): Phase {
-  const { processors, memoryMiB } = inputs.shape;
+  const { kind, processors, memoryMiB } = inputs.shape;
+  const size = `${processors} processor${processors === 1 ? '' : 's'}, ${memoryMiB} MiB`;
   return {
     kind: 'boot',
-    name: `virtual machine, ${processors} processor${processors === 1 ? '' : 's'}, ${memoryMiB} MiB`,
+    name: kind === 'container' ? 'container on the mounted disk' : `virtual machine, ${size}`,
     subState,
     inputs: { ...inputs },
     async run(state, context) {
@@ -39,6 +40,7 @@ export function bootPhase(inputs: BootInputs, { subState = 'Building' }: BootOpt
         id: context.runId,
         directory: context.directory,
         name: 'build',
+        kind,
         disk,
         processors,
         memoryMiB,

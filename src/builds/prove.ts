@@ -63,6 +63,7 @@ async function boot(
       id: context.runId,
       directory: context.directory,
       name: 'proof',
+      kind: 'qemu',
       disk: { path, format: 'qcow2' },
       processors,
       memoryMiB,

@@ -73,6 +73,12 @@ export const REQUIREMENTS: readonly Requirement[] = [
   },
   { program: 'flock', package: 'util-linux', commands: DISKS, why: 'lets one process at a time do what only one may' },
   {
+    program: 'systemd-nspawn',
+    package: 'systemd-container',
+    commands: ['container', 'test'],
+    why: 'runs the steps of builds with --machine container',
+  },
+  {
     program: 'az',
     package: 'azure-cli',
     commands: ['test'],

@@ -7,6 +7,7 @@ import { administratorFile, ensureAdministrator } from '../directory/administrat
 import { openDirectory } from '../directory/directory.ts';
 import type { Home } from '../home.ts';
 import { openRoles } from '../providers/authorization/open-roles.ts';
+import { MACHINE_POLICIES, type MachinePolicy } from '../providers/image-builder/machine-choice.ts';
 import { DEFAULT_TRIGGER_INTERVAL, startTriggers } from '../providers/image-builder/triggers-schedule.ts';
 import { ensureSubscription } from '../providers/resources/subscriptions.ts';
 import { openTls } from '../server/certificates.ts';
@@ -29,6 +30,8 @@ interface ServeOptions {
   readonly triggerInterval: string;
   readonly revise?: boolean;
   readonly allowLocalDownloads?: boolean;
+  readonly strict?: boolean;
+  readonly machine: MachinePolicy;
   readonly subscription: readonly string[];
 }
 
@@ -45,6 +48,12 @@ export function register(command: Command): void {
     )
     .option('--revise', 'let a PUT replace an image template that exists; Azure refuses it')
     .option('--allow-local-downloads', "let templates fetch scripts and files from this host's own addresses")
+    .option('--strict', 'refuse resources of types that Kiln does not know, instead of keeping them as they are')
+    .addOption(
+      new Option('--machine <kind>', 'where builds run; containers are for templates that you vouch for')
+        .choices(MACHINE_POLICIES)
+        .default('vm', 'vm: virtual machines; template: as its tag kiln.machine says'),
+    )
     .addOption(
       new Option('--subscription <id>', 'a subscription to have, besides the local one; as often as needed')
         .default([], 'none')
@@ -76,7 +85,12 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
   const service = await openService({
     home: global.home,
     log,
-    options: { reviseTemplates: options.revise === true, localDownloads: options.allowLocalDownloads === true },
+    options: {
+      reviseTemplates: options.revise === true,
+      localDownloads: options.allowLocalDownloads === true,
+      strict: options.strict === true,
+      machines: options.machine,
+    },
   });
   stack.defer(() => service.close());
   const { home, database, environment } = service;

@@ -1,12 +1,14 @@
 /**
- * A machine: where a build runs. A virtual machine (qemu/) today; a container on the mounted disk is the other
- * implementation that this interface is cut for. Everything that a guest sends is untrusted bytes.
+ * A machine: where a build runs: a virtual machine (qemu/), or a container on the mounted disk (container/). Everything that a guest sends is untrusted bytes.
  */
 import type { Readable } from 'node:stream';
 
+export const MACHINE_KINDS = ['qemu', 'container'] as const;
+export type MachineKind = (typeof MACHINE_KINDS)[number];
+
 /** What can change the outcome or the memory image of a build: part of every layer's key. */
 export interface MachineShape {
-  readonly kind: 'qemu' | 'container';
+  readonly kind: MachineKind;
   readonly processors: number;
   readonly memoryMiB: number;
   readonly firmware: 'bios' | 'uefi';
@@ -92,6 +94,7 @@ export interface MachineRequest {
   readonly directory: string;
   /** Distinguishes machines of one run in file names: `build`, `proof`. */
   readonly name: string;
+  readonly kind: MachineKind;
   readonly disk: MachineDisk;
   readonly processors: number;
   readonly memoryMiB: number;
@@ -106,10 +109,13 @@ export interface MachineRequest {
   readonly report: (line: string) => void;
 }
 
+/** What a machine's shape follows from, besides the host. */
+export type ShapeRequest = Pick<MachineRequest, 'kind' | 'processors' | 'memoryMiB' | 'firmware'>;
+
 /** A way to make machines. */
 export interface MachineFactory {
   /** The shape that a request will get on this host, without starting anything. */
-  shape(request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>): Promise<MachineShape>;
+  shape(request: ShapeRequest): Promise<MachineShape>;
   /**
    * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free), or earlier (`until`).
    * Rejects with ToolMissing, MachineLost, GuestStopped, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;

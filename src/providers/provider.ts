@@ -13,6 +13,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Home } from '../home.ts';
 import type { MachineFactory } from '../machines/machine.ts';
 import type { Conditions } from './conditions.ts';
+import type { MachinePolicy } from './image-builder/machine-choice.ts';
 import type { StoredResource } from './store.ts';
 
 export interface ProviderEnvironment {
@@ -30,6 +31,8 @@ export interface ProviderOptions {
   readonly reviseTemplates: boolean;
   /** Scripts and files of templates may be fetched from this host's loopback and link-local addresses. */
   readonly localDownloads: boolean;
+  /** What kind of machine builds run in. Default: virtual machines. */
+  readonly machines?: MachinePolicy;
 }
 
 export interface Call {

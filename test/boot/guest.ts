@@ -19,6 +19,7 @@ export async function bootGuest(disk: DiskFile, directory: string, cacheFile: st
   const machine = await qemuFactory({ cacheFile }).start({
     id: 'look',
     directory,
+    kind: 'qemu',
     name: 'look',
     disk: { path: overlay, format: 'qcow2' },
     processors: 2,

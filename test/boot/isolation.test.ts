@@ -52,7 +52,7 @@ async function request(name: string): Promise<MachineRequest> {
   const disk = { path: path.join(directory, 'disk.qcow2'), format: 'qcow2' as const };
   await createOverlay({ backing: source.disk, path: disk.path });
   return {
-    ...{ id: name, directory, name: 'build', disk, processors: 2, memoryMiB: 1024 },
+    ...{ id: name, directory, name: 'build', kind: 'qemu', disk, processors: 2, memoryMiB: 1024 },
     ...{ firmware: source.firmware, provisioning: 'cloud-init', consolePath: path.join(directory, 'console.log') },
     report: line => lines.push(line),
   };

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { shellQuoted } from '../upload.ts';
 import { lostByEvent, lostProcess, printable } from './loss.ts';
 import { confined } from './process.ts';
 import { cloudInitComplaints } from './settle.ts';
-import { shellQuoted } from './ssh.ts';
 
 test('a killed machine is told by what killed it', () => {
   const killed = { code: null, signal: 'SIGKILL' } as const;

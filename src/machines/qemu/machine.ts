@@ -1,16 +1,17 @@
 /** A machine's life: started, settled, worked on, powered off or destroyed. */
 import { once } from 'node:events';
-import { type Readable, Transform } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { ExecOptions, ExecResult, Machine, MachineRequest, MachineShape, UploadOptions } from '../machine.ts';
+import { uploadThrough } from '../upload.ts';
 import type { ConsoleLog } from './console-log.ts';
 import type { MachineIdentity } from './identity.ts';
-import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked, printable } from './loss.ts';
+import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
-import { ConnectionLost, connect, type SshConnection, shellQuoted } from './ssh.ts';
+import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
 
 /** How long a guest may take, in milliseconds. Emulated ones are slower by far. */
 export interface Deadlines {
@@ -138,37 +139,8 @@ export class QemuMachine implements Machine {
     }
   }
 
-  async upload(source: Readable, destination: string, options: UploadOptions = {}): Promise<number> {
-    let bytes = 0;
-    const count = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        bytes += chunk.length;
-        options.onProgress?.(bytes);
-        done(null, chunk);
-      },
-    });
-    source.once('error', error => count.destroy(error));
-    source.pipe(count);
-    // A name that begins with a dash must not be an option.
-    const target = shellQuoted(destination.startsWith('-') ? `./${destination}` : destination);
-    const mode = options.mode === undefined ? '' : ` && chmod ${options.mode.toString(8)} ${target}`;
-    let complaint = '';
-    try {
-      const { exitCode } = await this.exec(`cat > ${target}${mode}`, {
-        stdin: count,
-        output: chunk => {
-          complaint = (complaint + chunk.toString('utf8')).slice(-2000);
-        },
-        ...(options.signal && { signal: options.signal }),
-      });
-      if (exitCode === 0) return bytes;
-      throw new KilnError('StepFailed', `The guest cannot write ${destination}: ${printable(complaint)}`, {
-        target: destination,
-        hint: `Files are written as the user ${this.user}: choose a place it may write to, such as /tmp, and move it with sudo later.`,
-      });
-    } finally {
-      source.destroy();
-    }
+  upload(source: Readable, destination: string, options?: UploadOptions): Promise<number> {
+    return uploadThrough(this, source, destination, options);
   }
 
   async powerOff(options: { readonly signal?: AbortSignal } = {}): Promise<void> {

@@ -129,7 +129,7 @@ async function build(slot: Slot, report: (line: string) => void, options: Networ
   }
   const resolvers = await outsideResolvers();
   await mkdir(netnsDirectory(slot), { recursive: true });
-  await writeFile(path.join(netnsDirectory(slot), 'resolv.conf'), resolvers.map(ip => `nameserver ${ip}\n`).join(''));
+  await writeFile(resolvConfOf(slot), resolvers.map(ip => `nameserver ${ip}\n`).join(''));
   if (resolvers.length === 0)
     report("The host's name servers are on the host itself, which the guest may not reach: the guest has no DNS.");
   const problem =
@@ -261,4 +261,7 @@ async function firstMissing(programs: readonly string[]): Promise<string | undef
 }
 
 const netnsDirectory = (slot: Slot): string => path.join('/etc/netns', slot.name);
+
+/** The name servers that can be reached from a slot's namespace, as a file for its guest. */
+export const resolvConfOf = (slot: Slot): string => path.join(netnsDirectory(slot), 'resolv.conf');
 const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';

@@ -239,8 +239,3 @@ export class SshConnection {
     this.#client.on('error', () => {}).destroy();
   }
 }
-
-/** Quotes a word for a POSIX shell. */
-export function shellQuoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}

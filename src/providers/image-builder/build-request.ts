@@ -7,10 +7,12 @@ import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
 import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from '../../builds/customizers/step.ts';
 import type { Phase } from '../../builds/phase.ts';
+import type { MachineKind } from '../../machines/machine.ts';
 import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import type { StoredResource } from '../store.ts';
 import type { Customizer } from './customizers.ts';
 import { templateOf } from './image-templates.ts';
+import { chosenMachine } from './machine-choice.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
 import { sourceOf } from './source-image.ts';
@@ -21,15 +23,25 @@ import type { Validator } from './validators.ts';
 /** The tag with which a template turns the boot proof off: `kiln.bootProof` = `off`. */
 export const BOOT_PROOF_TAG = 'kiln.bootProof';
 
+export interface BuildChoices {
+  readonly catalogue: string | undefined;
+  /** Who builds at this host, not a caller of the API. */
+  readonly local: boolean;
+  /** Asked for with this one run. */
+  readonly machine?: MachineKind | undefined;
+}
+
 export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: RunEnvironment,
-  { catalogue, local }: { readonly catalogue: string | undefined; readonly local: boolean },
+  { catalogue, local, machine }: BuildChoices,
 ): Promise<BuildRequest> {
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
   refuseUnsupported(parts);
+  const policy = local ? 'template' : (environment.options?.machines ?? 'vm');
+  const kind = chosenMachine(template, { asked: machine, policy });
   const { vmProfile, customize, validate } = template.properties;
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
@@ -40,7 +52,7 @@ export async function buildRequest(
     runId,
     templateId: resource.id,
     source,
-    shape: await environment.machines.shape({ ...size, firmware: source.firmware }),
+    shape: await environment.machines.shape({ ...size, kind, firmware: source.firmware }),
     osDiskSizeGB: vmProfile?.osDiskSizeGB ?? 0,
     customize: await phasesOf('customize', customize, environment),
     validate: {

@@ -18,8 +18,9 @@ import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { Progress, SourceImage } from '../../images/source.ts';
-import type { MachineFactory } from '../../machines/machine.ts';
+import type { MachineFactory, MachineKind } from '../../machines/machine.ts';
 import { requireGroup, requireResource } from '../life.ts';
+import type { ProviderOptions } from '../provider.ts';
 import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
@@ -59,6 +60,8 @@ interface RunInput {
   readonly catalogue?: string;
   /** Whether the identity has to be allowed what the build does; missing in operations of an older Kiln. */
   readonly authorize?: boolean;
+  /** Asked for with this run, over what the template says. */
+  readonly machine?: MachineKind;
 }
 
 export interface RunEnvironment {
@@ -66,6 +69,8 @@ export interface RunEnvironment {
   readonly database: Kysely<Schema>;
   readonly home: Home;
   readonly machines: MachineFactory;
+  /** What the operator chose; missing: virtual machines. */
+  readonly options?: Pick<ProviderOptions, 'machines'>;
   /** Whoever watches this run here, if anybody. */
   readonly listener: (runId: string) => RunListener | undefined;
 }
@@ -82,13 +87,19 @@ export async function startRun(
   options: {
     readonly where: 'here' | 'anywhere';
     readonly catalogue?: string;
+    readonly machine?: MachineKind;
     readonly machines: MachineFactory;
     /** Object id. */
     readonly caller?: string;
   },
 ): Promise<string> {
-  const { where, catalogue, caller } = options;
-  const { accelerator } = await options.machines.shape({ processors: 1, memoryMiB: 1024, firmware: 'bios' });
+  const { where, catalogue, machine, caller } = options;
+  const { accelerator } = await options.machines.shape({
+    kind: 'qemu',
+    processors: 1,
+    memoryMiB: 1024,
+    firmware: 'bios',
+  });
   const slowness = accelerator === 'tcg' ? EMULATED_SLOWNESS : 1;
   try {
     return await inTransaction(database, async trx => {
@@ -107,6 +118,7 @@ export async function startRun(
           // Who builds at this host is not asked for roles.
           authorize: where === 'anywhere',
           ...(catalogue !== undefined && { catalogue }),
+          ...(machine !== undefined && { machine }),
         } satisfies RunInput,
         where,
         timeoutSeconds: buildTimeout(templateOf(resource)) * 60 * slowness,
@@ -173,7 +185,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
     kind: RUN_KIND,
     heavy: true,
     async run(context, input) {
-      const { templateId, catalogue, authorize } = input as RunInput;
+      const { templateId, catalogue, authorize, machine } = input as RunInput;
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
@@ -187,7 +199,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         }
         await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
         const request = noting(
-          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize }),
+          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine }),
           image => noteExactVersion(database, resource, image),
         );
         await database

@@ -1,0 +1,104 @@
+/** Makes container machines: a cell, the disk mounted in it, a network of its own, a build user; and takes all of it back when that fails. */
+import { mkdir } from 'node:fs/promises';
+import { KilnError } from '../../arm/errors.ts';
+import { run } from '../../processes/process.ts';
+import type { Machine, MachineFactory, MachineRequest, MachineShape, ShapeRequest } from '../machine.ts';
+import { BUILD_USER } from '../qemu/identity.ts';
+import { printable } from '../qemu/loss.ts';
+import { openNetwork, resolvConfOf } from '../qemu/network.ts';
+import { sweepAbandoned } from '../qemu/sweep.ts';
+import { Cell } from './cell.ts';
+import { ContainerMachine } from './machine.ts';
+import { mountDisk } from './mounted-disk.ts';
+import { provisionScript } from './provision.ts';
+
+/** What of a guest cannot work here, for the build log. */
+export const LIMITS =
+  'This build runs in a container on the mounted disk, without a VM: no kernel of the image is booted, services do not run while it builds, and it shares the host’s kernel: for templates that you vouch for.';
+
+export function containerFactory(): MachineFactory {
+  let version: Promise<string> | undefined;
+  return {
+    async shape(request) {
+      version ??= nspawnVersion();
+      version.catch(() => {
+        version = undefined;
+      });
+      return shapeOf(request, await version);
+    },
+    async start(request) {
+      version ??= nspawnVersion();
+      return await start(request, shapeOf(request, await version));
+    },
+  };
+}
+
+function shapeOf(request: ShapeRequest, version: string): MachineShape {
+  const { processors, memoryMiB, firmware } = request;
+  return {
+    kind: 'container',
+    processors,
+    memoryMiB,
+    firmware,
+    accelerator: 'none',
+    model: `systemd-nspawn/${version}`,
+  };
+}
+
+async function nspawnVersion(): Promise<string> {
+  const { stdout } = await run('systemd-nspawn', ['--version']);
+  return /^systemd (\d+)/.exec(stdout)?.[1] ?? 'unknown';
+}
+
+async function start(request: MachineRequest, shape: MachineShape): Promise<Machine> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0)
+    throw new KilnError('NotSupported', 'A container machine mounts disks, which only root on Linux may.', {
+      hint: 'Run Kiln as root, or build in a virtual machine: --machine vm.',
+    });
+  await using held = new AsyncDisposableStack();
+  const begun = performance.now();
+  request.report(LIMITS);
+  await sweepAbandoned();
+  const { network, slot, close } = await openNetwork(request.directory, request.report);
+  held.defer(close);
+  if (!network.namespace || !slot)
+    throw new KilnError(
+      'NotSupported',
+      'A container machine needs a network namespace of its own, and none can be set up here.',
+      {
+        hint: 'Install iproute2 and nftables (`kiln doctor` says what is missing), or build in a virtual machine: --machine vm.',
+      },
+    );
+  const outer = await Cell.open();
+  held.defer(() => outer.destroy());
+  const disk = await mountDisk(outer, () => Cell.open(outer), request);
+  // What nspawn keeps there of the host's is none of the image's business.
+  await mkdir('/run/systemd/nspawn', { recursive: true });
+  await disk.cell.run('mount', ['-t', 'tmpfs', 'tmpfs', '/run/systemd/nspawn']);
+  const machine = new ContainerMachine({
+    shape,
+    user: BUILD_USER,
+    outer,
+    disk,
+    namespace: network.namespace,
+    resolvConf: resolvConfOf(slot),
+    release: close,
+  });
+  await provision(machine, request);
+  held.move();
+  request.report(`The container machine is ready after ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
+  return machine;
+}
+
+async function provision(machine: ContainerMachine, { signal }: MachineRequest): Promise<void> {
+  let said = '';
+  const { exitCode } = await machine.asRoot('/bin/sh', ['-s'], {
+    stdin: provisionScript(BUILD_USER),
+    output: chunk => {
+      said = (said + chunk.toString('utf8')).slice(-2000);
+    },
+    ...(signal && { signal }),
+  });
+  if (exitCode === 0) return;
+  throw new KilnError('SourceUnusable', `The build user cannot be made in the image: ${printable(said)}`);
+}

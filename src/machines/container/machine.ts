@@ -1,0 +1,161 @@
+/**
+ * A machine without a VM: the disk is mounted, and each command runs in a container of its own on it (systemd-nspawn), at the host's own speed. No kernel of
+ * the image is booted and no services run; what a command leaves running ends with it. The container is no boundary against a hostile template.
+ */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { KilnError } from '../../arm/errors.ts';
+import type { ExecOptions, ExecResult, Machine, MachineShape, UploadOptions } from '../machine.ts';
+import { uploadThrough } from '../upload.ts';
+import type { Cell } from './cell.ts';
+import type { MountedDisk } from './mounted-disk.ts';
+
+export interface ContainerParts {
+  readonly shape: MachineShape;
+  readonly user: string;
+  /** Everything of the machine lives in it. */
+  readonly outer: Cell;
+  readonly disk: MountedDisk;
+  /** A network namespace whose only way leads outside, not to the host's loopback. */
+  readonly namespace: string;
+  /** The name servers that are reachable from there. */
+  readonly resolvConf: string;
+  /** Frees what the machine held besides its cells. */
+  readonly release: () => Promise<void>;
+}
+
+/** What sshd gives a command on Debian; sudo and PAM add what the image says. */
+const PATH = '/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games';
+
+export class ContainerMachine implements Machine {
+  readonly shape: MachineShape;
+  readonly user: string;
+  readonly #parts: ContainerParts;
+  readonly #gone = new AbortController();
+  /** nspawn lets one container at a time have a directory. */
+  #last: Promise<unknown> = Promise.resolve();
+  #destroyed: Promise<void> | undefined;
+
+  /** Takes over the cell and what `release` frees. */
+  constructor(parts: ContainerParts) {
+    this.shape = parts.shape;
+    this.user = parts.user;
+    this.#parts = parts;
+  }
+
+  exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+    const asUser = ['--user', this.user, '--chdir', `/home/${this.user}`, `--setenv=PATH=${PATH}`];
+    return this.#next(() => this.#run([...asUser, '--', '/bin/bash', '-c', command], options));
+  }
+
+  upload(source: Readable, destination: string, options?: UploadOptions): Promise<number> {
+    return uploadThrough(this, source, destination, options);
+  }
+
+  /** Runs a program as root, before there is a build user. */
+  asRoot(program: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.#next(() => this.#run(['--', program, ...args], options));
+  }
+
+  /** Unmounts and closes the disk: nothing runs that would have to be ended first. */
+  async powerOff(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#gone.signal.throwIfAborted();
+    options.signal?.throwIfAborted();
+    await this.#next(() => this.#parts.disk.close());
+    await this.destroy();
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= (async () => {
+      this.#gone.abort(new KilnError('MachineLost', 'The machine has been ended.'));
+      await this.#parts.disk.cell.destroy();
+      await this.#parts.outer.destroy();
+      await this.#parts.release();
+    })();
+    return this.#destroyed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.destroy();
+  }
+
+  /** After what runs already; a failure is its own caller's. */
+  #next<Result>(work: () => Promise<Result>): Promise<Result> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  async #run(what: readonly string[], { stdin, output, signal: asked }: ExecOptions): Promise<ExecResult> {
+    const signal = AbortSignal.any([this.#gone.signal, ...(asked ? [asked] : [])]);
+    signal.throwIfAborted();
+    const [program, args] = this.#parts.disk.cell.inside('systemd-nspawn', ...this.#container(), ...what);
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      cwd: '/',
+      // /tmp of the image, as in a machine that boots, instead of a fresh one for each command.
+      env: { PATH: process.env.PATH, LANG: 'C.UTF-8', SYSTEMD_NSPAWN_TMPFS_TMP: '0' },
+      detached: true,
+    });
+    const kill = () => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // already gone
+      }
+    };
+    signal.addEventListener('abort', kill, { once: true });
+    process.once('exit', kill);
+    child.stdout!.on('data', (chunk: Buffer) => output?.(chunk, 'stdout'));
+    child.stderr!.on('data', (chunk: Buffer) => output?.(chunk, 'stderr'));
+    child.stdin!.on('error', () => {});
+    let unread: Error | undefined;
+    if (stdin instanceof Readable) {
+      stdin.once('error', error => {
+        unread = error;
+        kill();
+      });
+      stdin.pipe(child.stdin!);
+    } else child.stdin!.end(stdin);
+    try {
+      const exitCode = await new Promise<number | null>((resolve, reject) => {
+        child.once('error', reject);
+        child.once('close', resolve);
+      });
+      if (unread) throw unread;
+      signal.throwIfAborted();
+      return { exitCode };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      throw new KilnError('ToolMissing', 'setpriv is not installed.', { target: 'setpriv', cause: error });
+    } finally {
+      signal.removeEventListener('abort', kill);
+      process.removeListener('exit', kill);
+      if (stdin instanceof Readable) stdin.unpipe(child.stdin!);
+    }
+  }
+
+  /**
+   * No machined, no journal, no time zone of the host: nothing of this machine gets into the image. The name servers are shown by a mount, whatever the image
+   * has at /etc/resolv.conf stays. Without CAP_MKNOD nobody makes a device file for one of the host's disks.
+   */
+  #container(): string[] {
+    const { disk, namespace, resolvConf } = this.#parts;
+    return [
+      ...[
+        '--quiet',
+        '--register=no',
+        '--keep-unit',
+        '--directory',
+        disk.root,
+        '--hostname=localhost',
+        '--as-pid2',
+        '--pipe',
+      ],
+      ...['--resolv-conf=off', '--timezone=off', '--link-journal=no', '--drop-capability=CAP_MKNOD,CAP_SYS_BOOT'],
+      `--bind-ro=${resolvConf.replaceAll(':', '\\:')}:/etc/resolv.conf`,
+      `--network-namespace-path=${join('/run/netns', namespace)}`,
+    ];
+  }
+}

@@ -1,0 +1,19 @@
+/** What a machine that boots gets from its first boot: a build user with sudo, and a machine-id. Generalizing removes both again. */
+import { SUDOERS_FILE } from '../qemu/credentials.ts';
+
+/** The first id that Debian, Ubuntu and cloud-init give to a person; another where the image has given it away. */
+const USER_ID = 1000;
+
+/** Runs as root, from standard input. */
+export const provisionScript = (user: string): string => `
+set -eu
+id=${USER_ID}
+getent passwd $id >/dev/null && id=
+useradd --create-home --shell /bin/bash --comment 'Kiln build user' \${id:+--uid $id} ${user}
+passwd --lock ${user} >/dev/null 2>&1 || true
+command -v sudo >/dev/null || { echo 'The image has no sudo, which steps run with.' >&2; exit 1; }
+umask 337
+echo '${user} ALL=(ALL) NOPASSWD:ALL' > ${SUDOERS_FILE}
+umask 022
+[ -s /etc/machine-id ] && [ "$(cat /etc/machine-id)" != uninitialized ] || { rm -f /etc/machine-id; systemd-machine-id-setup >/dev/null 2>&1 || tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id; }
+`;
