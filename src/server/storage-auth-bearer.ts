@@ -36,6 +36,7 @@ function actionsFor(action: BlobAction, on: BlobTarget): readonly { readonly nam
   const control = (name: string) => [{ name, data: false }];
   const data = (...names: string[]) => names.map(name => ({ name: `${BLOBS}/${name}`, data: true }));
   if (on.level === 'service') return control(action === 'list' ? `${CONTAINERS}/read` : `${SERVICE}/${verb(action)}`);
+  if (action === 'getAcl' || action === 'setAcl') return control(`${CONTAINERS}/${action}/action`);
   if (on.level === 'container' && action !== 'list') return control(`${CONTAINERS}/${verb(action)}`);
   if (action === 'list' || action === 'read') return data('read');
   if (action === 'create' || action === 'add') return data('write', 'add/action');

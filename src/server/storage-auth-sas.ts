@@ -160,6 +160,8 @@ const LETTERS: Readonly<Record<BlobAction, string>> = {
   delete: 'd',
   list: 'l',
   tags: 't',
+  getAcl: '',
+  setAcl: '',
 };
 
 const grants = (permissions: string, action: BlobAction): boolean =>

@@ -24,7 +24,8 @@ export interface StorageAuthOptions {
   readonly now?: () => Date;
 }
 
-export type BlobAction = 'read' | 'write' | 'create' | 'add' | 'delete' | 'list' | 'tags';
+/** `getAcl` and `setAcl`: who may reach a container, its public access and stored policies; signatures never grant that. */
+export type BlobAction = 'read' | 'write' | 'create' | 'add' | 'delete' | 'list' | 'tags' | 'getAcl' | 'setAcl';
 
 /**
  * What an action is done on. On a container, `read`, `write`, `create` and `delete` mean its own properties and life, `list` the list of its blobs; on the
