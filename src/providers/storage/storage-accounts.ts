@@ -13,6 +13,8 @@ export { randomAccountName } from './account-names.ts';
 export const PLAIN_ACCOUNT = Object.freeze({ sku: Object.freeze({ name: 'Standard_LRS' }), kind: 'StorageV2' });
 
 export const STORAGE_API_VERSIONS = Object.freeze([
+  // Of @azure/arm-storage 21.
+  '2026-09-01',
   ...['2025-08-01', '2025-06-01', '2025-01-01', '2024-01-01', '2023-05-01', '2023-04-01', '2023-01-01', '2022-09-01'],
   ...['2022-05-01', '2021-09-01', '2021-08-01', '2021-06-01', '2021-04-01', '2021-02-01', '2021-01-01', '2019-06-01'],
 ]);
