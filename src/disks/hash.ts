@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { run } from '../processes/process.ts';
+import { extentsOfFile, type FileExtent } from './holes.ts';
 
 export interface HashOptions {
   readonly signal?: AbortSignal;
@@ -11,18 +11,11 @@ export interface HashOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-interface Extent {
-  readonly start: number;
-  readonly length: number;
-  /** Nothing but zeros, known without reading. */
-  readonly zero: boolean;
-}
-
 interface Job {
   readonly kilnHash: true;
   readonly algorithm: HashAlgorithm;
   readonly path: string;
-  readonly extents: readonly Extent[];
+  readonly extents: readonly FileExtent[];
 }
 
 const CHUNK = 4 * 1024 * 1024;
@@ -43,7 +36,7 @@ export async function hashFile(algorithm: HashAlgorithm, path: string, options: 
       .update(await readFile(path))
       .digest('hex');
   const whole = [{ start: 0, length: size, zero: false }];
-  const extents = size > CHUNK && blocks * 512 < size ? await holes(path, size, options.signal) : whole;
+  const extents = size > CHUNK && blocks * 512 < size ? await extentsOfFile(path, size, options.signal) : whole;
   const job: Job = { kilnHash: true, algorithm, path, extents };
   const worker = new Worker(new URL(import.meta.url), { workerData: job });
   const stop = () => void worker.terminate();
@@ -61,24 +54,6 @@ export async function hashFile(algorithm: HashAlgorithm, path: string, options: 
     options.signal?.removeEventListener('abort', stop);
     await worker.terminate();
   }
-}
-
-/** Where a sparse file has data and where nothing, in order and without gaps: Node has no SEEK_HOLE, qemu-img has. */
-async function holes(path: string, size: number, signal?: AbortSignal): Promise<Extent[]> {
-  const { stdout } = await run('qemu-img', ['map', '-U', '-f', 'raw', '--output=json', path], {
-    ...(signal && { signal }),
-  });
-  const found: Extent[] = [];
-  let at = 0;
-  for (const { start, length, zero } of JSON.parse(stdout) as Extent[]) {
-    // QEMU counts in sectors: the last extent may reach beyond the end of the file.
-    const end = Math.min(start + length, size);
-    if (start !== at || end <= at) break;
-    found.push({ start, length: end - start, zero });
-    at = end;
-  }
-  if (at < size) found.push({ start: at, length: size - at, zero: false });
-  return found;
 }
 
 /** The worker's side: posts the bytes done now and then, and the digest at last. */

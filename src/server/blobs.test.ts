@@ -8,6 +8,7 @@ import { after, before, test } from 'node:test';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { resourceGroupId, resourceId } from '../arm/ids.ts';
 import { OWNER, STORAGE_BLOB_DATA_READER } from '../arm/role-ids.ts';
+import { openBlobStore } from '../blobs/store.ts';
 import { type Database, openDatabase } from '../database/connection.ts';
 import { json } from '../database/json.ts';
 import { openDirectory, type SignInDirectory } from '../directory/directory.ts';
@@ -59,7 +60,8 @@ before(async () => {
   app = Fastify({ logger: false, genReqId: () => randomUUID() });
   app.decorateRequest('caller', undefined);
   app.decorateRequest('correlationId', '');
-  await app.register(blobRoutes, { environment, directory, roles, origin });
+  const store = openBlobStore({ ...environment, owner: 'test', log: () => undefined });
+  await app.register(blobRoutes, { environment, directory, roles, origin, store, patience: 10_000 });
 
   const put = (definition: Parameters<typeof putValidated>[1], id: string, body: object) =>
     putValidated(database.kysely, definition, { id, body, apiVersion: definition.apiVersions[0]!, local: true });
@@ -197,7 +199,7 @@ test('only tokens for storage, of callers with a role, are let in', async () => 
   await refused(blob(), management, 401, 'InvalidAuthenticationInfo');
   await refused(blob(), { authorization: 'Bearer x' }, 401, 'InvalidAuthenticationInfo');
   await refused(blob(), {}, 401, 'NoAuthenticationInformation');
-  await refused(blob(), { authorization: 'SharedKey a:b' }, 401, 'NoAuthenticationInformation');
+  await refused(blob(), { authorization: 'SharedKey a:b' }, 403, 'AuthenticationFailed');
   const { headers } = await get(blob(), {});
   assert.equal(
     headers['www-authenticate'],
@@ -218,12 +220,18 @@ test('nothing else of the host can be named', async () => {
     `${BASE}/${randomUUID()}/customization.log`,
     `${BASE}/..%2f${runs[1]}/customization.log`,
     `${BASE}/${runs[1]}/..%2f..%2fadmin.json`,
-    `${BASE}/%00/customization.log`,
   ])
     await refused(url, owner, 404, 'BlobNotFound');
-  for (const account of ['nobody', 'a', '%00', 'x'.repeat(90)])
-    await refused(`/${account}/packerlogs/${runs[0]}/customization.log`, owner, 404, 'ResourceNotFound');
-  await refused(BASE, owner, 400, 'InvalidQueryParameterValue');
+  await refused(`${BASE}/%00/customization.log`, owner, 400, 'InvalidUri');
+  const version = { 'x-ms-version': '2021-12-02' };
+  await refused(`/nobody/packerlogs/${runs[0]}/customization.log`, { ...owner, ...version }, 404, 'ResourceNotFound');
+  // No path of the blob service, but of the server, which has nothing there.
+  for (const account of ['nobody', 'a', '%00', 'x'.repeat(90), 'subscriptions', 'metadata']) {
+    const answer = await get(`/${account}/packerlogs/${runs[0]}/customization.log`);
+    assert.deepEqual([answer.statusCode, answer.headers['x-ms-error-code']], [404, undefined]);
+  }
+  await refused(BASE, owner, 404, 'ContainerNotFound');
+  await refused(`${BASE}?restype=container&comp=stats`, owner, 400, 'InvalidQueryParameterValue');
 });
 
 test('the list has what is there, in pages and folders', async () => {
@@ -259,9 +267,10 @@ test('the list has what is there, in pages and folders', async () => {
     }
     assert.deepEqual(seen, query.includes('delimiter') ? [`${runs[0]}/`, `${runs[1]}/`] : all);
   }
-  const odd = await get(`${LIST}&prefix=${encodeURIComponent('<&"\u0001')}&marker=%00`);
+  const odd = await get(`${LIST}&prefix=${encodeURIComponent('<&"\u0001')}`);
   assert.equal(odd.statusCode, 200);
   assert.ok(odd.body.includes('<Prefix>&lt;&amp;&quot;\ufffd</Prefix>'));
+  await refused(`${LIST}&marker=%00`, owner, 400, 'InvalidQueryParameterValue');
   await refused(`${LIST}&maxresults=0`, owner, 400, 'OutOfRangeQueryParameterValue');
 });
 

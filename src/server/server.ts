@@ -5,12 +5,14 @@ import rateLimit from '@fastify/rate-limit';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
+import { openBlobStore } from '../blobs/store.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import type { Directory, SignInDirectory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import { pathStyle } from './account-hosts.ts';
 import { blobRoutes } from './blobs.ts';
+import { limitBodies } from './body-patience.ts';
 import { watchConnections } from './connections.ts';
 import { core } from './core.ts';
 import { type ArmRequest, type Dispatcher, dispatch, type Reply } from './dispatch.ts';
@@ -85,8 +87,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       handshakeTimeout: patience,
     },
     bodyLimit: BODY_BYTES,
-    // A client that sends slowly is cut off; one that is idle, too.
-    requestTimeout: patience,
+    // A client that sends slowly is cut off; one that is idle, too. Bodies have a limit of ours, since uploads have another one.
+    requestTimeout: 0,
     connectionTimeout: 0,
     keepAliveTimeout: IDLE_MS,
     forceCloseConnections: 'idle',
@@ -108,6 +110,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   });
   app.server.maxConnections = MOST_CONNECTIONS;
   app.server.headersTimeout = patience;
+  limitBodies(app.server, patience);
   const connections = watchConnections(app.server);
   app.decorateRequest('caller', undefined);
   app.decorateRequest('correlationId', '');
@@ -147,7 +150,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   });
   limitFailedSignIns(app);
   await app.register(signInRoutes, { directory, origin: () => origin, log });
+  const { engine, database, home } = options.environment;
+  const store = openBlobStore({ database, home, owner: engine.worker, log });
   await app.register(blobRoutes, {
+    store,
+    patience,
     environment: options.environment,
     directory,
     roles: options.roles,
@@ -176,6 +183,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       scope.route({ method: ['GET', 'HEAD', 'PUT', 'PATCH', 'POST', 'DELETE'], url, handler: answer, ...limit });
   });
 
+  await store.tend({ isAlive: worker => engine.isAlive(worker) });
   await app.listen({ host: options.host, port: options.port });
   const address = app.server.address();
   const port = typeof address === 'object' && address ? address.port : options.port;
@@ -187,6 +195,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       const closed = app.close();
       const stop = connections.end();
       await closed.finally(stop);
+      await store.close();
     },
   };
 }

@@ -1,0 +1,49 @@
+/** XML bodies of the blob service, read into elements in their order. Untrusted: no document types, so no entities but XML's own. */
+import { XMLParser, XMLValidator } from 'fast-xml-parser';
+import { BlobError } from './blob-errors.ts';
+
+export interface Element {
+  readonly name: string;
+  /** Of the element itself, trimmed. */
+  readonly text: string;
+  readonly children: readonly Element[];
+}
+
+const parser = new XMLParser({
+  preserveOrder: true,
+  ignoreAttributes: true,
+  ignoreDeclaration: true,
+  ignorePiTags: true,
+  parseTagValue: false,
+  trimValues: true,
+});
+
+const MOST_DEPTH = 16;
+
+/** The root element. Errors: InvalidXmlDocument. */
+export function readXml(text: string): Element {
+  const invalid = () => new BlobError(400, 'InvalidXmlDocument', 'XML specified is not syntactically valid.');
+  const source = text.replace(/^\ufeff/, '');
+  if (/<!(DOCTYPE|ENTITY)/i.test(source) || XMLValidator.validate(source) !== true) throw invalid();
+  const [root, ...others] = elementsOf(parser.parse(source) as readonly Node[], 0, invalid);
+  if (!root || others.length > 0) throw invalid();
+  return root;
+}
+
+type Node = Readonly<Record<string, unknown>>;
+
+function elementsOf(nodes: readonly Node[], depth: number, invalid: () => Error): Element[] {
+  if (depth > MOST_DEPTH) throw invalid();
+  return nodes.flatMap(node => {
+    const name = Object.keys(node).find(key => key !== ':@' && key !== '#text');
+    if (name === undefined) return [];
+    const inside = node[name] as readonly Node[];
+    const text = inside.map(child => ('#text' in child ? String(child['#text']) : '')).join('');
+    return [{ name, text, children: elementsOf(inside, depth + 1, invalid) }];
+  });
+}
+
+export const child = (element: Element, name: string): Element | undefined =>
+  element.children.find(one => one.name === name);
+
+export const childText = (element: Element, name: string): string | undefined => child(element, name)?.text;
