@@ -33,7 +33,7 @@ export function register(command: Command): void {
   examples(command, [
     ['kiln env', 'eval "$(./kiln env)" sets a shell up; then: az image builder list'],
     ['kiln env --shell powershell', './kiln env --shell powershell | Out-String | Invoke-Expression'],
-    ['kiln env --identity builder', 'DefaultAzureCredential and az login --identity get tokens of that identity'],
+    ['kiln env --identity builder', 'DefaultAzureCredential and az login --identity -u CLIENTID are that identity'],
   ]);
 }
 
