@@ -88,6 +88,8 @@ export interface TestServerOptions {
   /** `publisher:offer:sku` with a version: small empty disks. */
   readonly catalogue?: Readonly<Record<string, string>>;
   readonly subscriptions?: readonly string[];
+  /** `kiln serve --strict`. */
+  readonly strict?: boolean;
 }
 
 /** Of tests' resources. */
@@ -107,7 +109,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
       if (level === 'error') errors.push(`${message} ${JSON.stringify(details ?? {})}`);
     };
     const machines = guestlessMachines();
-    const operator = { reviseTemplates: false, localDownloads: true };
+    const operator = { reviseTemplates: false, localDownloads: true, strict: options.strict ?? false };
     const service = await openService({ home: temporary.path, log, machines, options: operator });
     stack.defer(() => service.close());
     stack.defer(() => machines.release());

@@ -10,6 +10,7 @@ import * as blobs from './migrations/0003-blobs.ts';
 import * as storageKeys from './migrations/0004-storage-keys.ts';
 import * as galleries from './migrations/0005-galleries.ts';
 import * as locks from './migrations/0007-locks.ts';
+import * as unmodelled from './migrations/0008-unmodelled.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
@@ -22,6 +23,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0004-storage-keys': storageKeys,
   '0005-galleries': galleries,
   '0007-locks': locks,
+  '0008-unmodelled': unmodelled,
   '0009-certificates': certificates,
 });
 

@@ -28,6 +28,8 @@ export interface ResourceTable {
   sku: OptionalJson<unknown>;
   kind: string | null;
   properties: Json<unknown>;
+  /** Of a type that Kiln does not know: the members of its body that have no column. null for all others. */
+  unmodelled: OptionalJson<unknown>;
   api_version: string | null;
   created_at: Time;
   changed_at: Time;

@@ -31,6 +31,8 @@ export interface ProviderOptions {
   readonly reviseTemplates: boolean;
   /** Scripts and files of templates may be fetched from this host's loopback and link-local addresses. */
   readonly localDownloads: boolean;
+  /** Resources of types that Kiln does not know are refused. Default: they are kept, with a warning. */
+  readonly strict?: boolean;
   /** What kind of machine builds run in. Default: virtual machines. */
   readonly machines?: MachinePolicy;
 }
@@ -99,6 +101,8 @@ export interface ResourceProvider {
   readonly untagged?: true;
   /** The ETag header is a weak one, as Network writes it. */
   readonly weakTags?: true;
+  /** Of all answers about resources of the type. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Default: the row in the store. */
   read?(call: ResourceCall): Promise<Resource | undefined>;
   /** Ordered by id. Default: the rows of the store. */

@@ -30,6 +30,7 @@ import { blobContainersProvider } from './storage/blob-containers.ts';
 import { blobServicesProvider } from './storage/blob-services.ts';
 import { checkNameAvailability } from './storage/check-name.ts';
 import type { SubscriptionAction } from './subscription-action.ts';
+import { KNOWN_TYPES } from './unmodelled/known-types.ts';
 
 export const PROVIDERS: readonly ResourceProvider[] = Object.freeze([
   imageTemplatesProvider,
@@ -73,10 +74,8 @@ export const NAMESPACES: readonly string[] = Object.freeze([
     ...PROVIDERS.map(({ definition }) => definition.type.split('/')[0]!),
     ...EXTENSIONS.map(({ namespace }) => namespace),
     'Microsoft.Resources',
-    'Microsoft.Network',
-    'Microsoft.KeyVault',
-    'Microsoft.ContainerInstance',
     'Microsoft.Features',
+    ...Object.keys(KNOWN_TYPES),
   ]),
 ]);
 

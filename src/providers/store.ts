@@ -10,6 +10,8 @@ import type { ResourceRow, Schema } from '../database/schema.ts';
 export type Store = Kysely<Schema>;
 
 export interface StoredResource extends Resource {
+  /** Of a type that Kiln does not know: what of its body has no column. Missing for all others. */
+  readonly unmodelled?: JsonObject;
   readonly apiVersion?: string;
   readonly createdAt: Date;
   readonly changedAt: Date;
@@ -18,6 +20,7 @@ export interface StoredResource extends Resource {
 
 /** What is written: everything but what the store adds. */
 export interface NewResource extends Omit<Resource, 'name' | 'type'> {
+  readonly unmodelled?: JsonObject;
   readonly apiVersion: string;
 }
 
@@ -48,6 +51,7 @@ export async function putResource(store: Store, resource: NewResource): Promise<
     sku: resource.sku === undefined ? null : json<unknown>(resource.sku),
     kind: resource.kind ?? null,
     properties: json<unknown>(resource.properties),
+    unmodelled: resource.unmodelled === undefined ? null : json<unknown>(resource.unmodelled),
     api_version: resource.apiVersion,
     changed_at: now,
     etag: randomUUID(),
@@ -171,6 +175,7 @@ function fromRow(row: ResourceRow): StoredResource {
     ...(row.sku !== null && { sku: row.sku as JsonObject }),
     ...(row.kind !== null && { kind: row.kind }),
     properties: row.properties as JsonObject,
+    ...(row.unmodelled !== null && { unmodelled: row.unmodelled as JsonObject }),
     ...(row.api_version !== null && { apiVersion: row.api_version }),
     createdAt: row.created_at,
     changedAt: row.changed_at,

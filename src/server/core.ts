@@ -49,8 +49,9 @@ async function ofTenant(dispatcher: Dispatcher, request: ArmRequest): Promise<Re
   requireGet(request);
   const apiVersion = requireVersion(request, RESOURCES_API_VERSIONS);
   if (isWord(word, 'providers')) {
-    if (name !== undefined) return { status: 200, body: providerDocument(requireNamespace(name)) };
-    return { status: 200, body: { value: providerDocuments() } };
+    const { strict } = dispatcher.environment.options;
+    if (name !== undefined) return { status: 200, body: providerDocument(requireNamespace(name), undefined, strict) };
+    return { status: 200, body: { value: providerDocuments(undefined, strict) } };
   }
   if (name !== undefined) throw nothing(request);
   if (isWord(word, 'tenants')) return { status: 200, body: { value: [tenant(request.caller.tenantId, apiVersion)] } };
@@ -85,8 +86,10 @@ async function ofSubscription(dispatcher: Dispatcher, request: ArmRequest): Prom
   }
   if (isWord(word, 'providers')) {
     await require('providers/read');
-    if (name !== undefined) return { status: 200, body: providerDocument(requireNamespace(name), subscription) };
-    return { status: 200, body: { value: providerDocuments(subscription) } };
+    const { strict } = environment.options;
+    if (name !== undefined)
+      return { status: 200, body: providerDocument(requireNamespace(name), subscription, strict) };
+    return { status: 200, body: { value: providerDocuments(subscription, strict) } };
   }
   if (name !== undefined) throw nothing(request);
   if (isWord(word, 'locations')) {
@@ -147,7 +150,10 @@ async function ofProvider(dispatcher: Dispatcher, request: ArmRequest, namespace
       requireVersion(request, RESOURCES_API_VERSIONS);
       await dispatcher.roles.require(request.caller, 'Microsoft.Resources/subscriptions/providers/read', path.scope);
       const known = requireNamespace(namespace);
-      return { status: 200, body: { value: verb === 'resourcetypes' ? resourceTypesOf(known) : [] } };
+      return {
+        status: 200,
+        body: { value: verb === 'resourcetypes' ? resourceTypesOf(known, dispatcher.environment.options.strict) : [] },
+      };
     }
   }
   if (

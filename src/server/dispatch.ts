@@ -19,6 +19,8 @@ import { locationType, matchPath } from '../providers/location-read.ts';
 import type { Answer, Call, ProviderEnvironment, ResourceCall, ResourceProvider } from '../providers/provider.ts';
 import { EXTENSIONS, findNamespace, LOCATION_READS, PROVIDERS, SUBSCRIPTION_ACTIONS } from '../providers/registry.ts';
 import { getResource, listResources, type StoredResource } from '../providers/store.ts';
+import { keepableType } from '../providers/unmodelled/known-types.ts';
+import { unmodelledAction, unmodelledProvider } from '../providers/unmodelled/provider.ts';
 import { page, pageRequest } from './paging.ts';
 import { type ArmPath, parsePath } from './request-path.ts';
 import { shown, taggedBy } from './shown.ts';
@@ -99,7 +101,7 @@ export async function dispatch({ environment, roles }: Dispatcher, request: ArmR
   const acted = await subscriptionAction(namespace, request, call, roles);
   if (acted) return acted;
 
-  const found = findTarget(namespace, path);
+  const found = findTarget(namespace, path, method, request.query.get('api-version') ?? undefined);
   const { definition } = found.provider;
   const apiVersion = checkApiVersion(requiredVersion(request), definition.apiVersions, definition.type);
   const permission = (what: string, id: string) => roles.require(caller, `${definition.type}/${what}`, id);
@@ -170,7 +172,7 @@ async function requireAt(scope: string, call: (apiVersion: string) => Call): Pro
     if (!(await getResource(database, id))) throw await notFoundError(database, id);
     return;
   }
-  const { kind, provider, ...target } = findTarget(findNamespace(path.namespace) ?? path.namespace, path);
+  const { kind, provider, ...target } = findTarget(findNamespace(path.namespace) ?? path.namespace, path, 'GET');
   if (kind !== 'resource' || !('id' in target))
     throw new KilnError('InvalidParameter', `The scope '${scope}' is no subscription, resource group or resource.`);
   await requireThere(provider, { ...call(provider.definition.apiVersions[0]!), id: target.id });
@@ -234,7 +236,7 @@ type Target =
       readonly action: string;
     };
 
-function findTarget(namespace: string, path: ArmPath): Target {
+function findTarget(namespace: string, path: ArmPath, method: string, apiVersion?: string): Target {
   const find = (types: readonly string[]) =>
     PROVIDERS.find(one => sameText(one.definition.type, [namespace, ...types].join('/')));
   const { subscription, resourceGroup, types, names } = path;
@@ -252,8 +254,19 @@ function findTarget(namespace: string, path: ArmPath): Target {
       return { kind: 'resource', provider: exact, id: idFor(exact) };
     if (exact && types.length === names.length + 1) return { kind: 'collection', provider: exact, scope: path.scope };
     const owner = find(types.slice(0, -1));
+    const known = Object.keys(owner?.actions ?? {}).some(one => sameText(one, types.at(-1)!));
+    // What no provider answers for may be kept all the same (unmodelled/): resources, their lists, but not what somebody wants done with them.
+    const kept = known ? undefined : keepableType(namespace, types);
+    if (kept !== undefined && types.length === names.length && resourceGroup !== undefined) {
+      const provider = unmodelledProvider(kept, apiVersion);
+      return { kind: 'resource', provider, id: idFor(provider) };
+    }
+    if (kept !== undefined && types.length === names.length + 1 && method === 'GET')
+      return { kind: 'collection', provider: unmodelledProvider(kept, apiVersion), scope: path.scope };
     if (owner && types.length === names.length + 1 && types.length > 1 && resourceGroup !== undefined)
       return { kind: 'action', provider: owner, id: idFor(owner), action: types.at(-1)! };
+    const keptOwner = owner ? undefined : keepableType(namespace, types.slice(0, -1));
+    if (keptOwner !== undefined && types.length === names.length + 1) throw unmodelledAction(keptOwner, types.at(-1)!);
   }
   const versions = PROVIDERS.find(one => one.definition.type.startsWith(`${namespace}/`))?.definition.apiVersions ?? [];
   throw new KilnError(
@@ -329,7 +342,8 @@ async function list(
     `${call.origin}${request.url.pathname}${request.url.search}`,
   );
   const bodies = await Promise.all(value.map(one => shown(provider, one, call)));
-  return { status: 200, body: { value: bodies, ...(nextLink !== undefined && { nextLink }) } };
+  const body = { value: bodies, ...(nextLink !== undefined && { nextLink }) };
+  return { status: 200, body, ...(provider.headers && { headers: provider.headers }) };
 }
 
 /** A parent need not be a row: an account's blob service is there because the account is. */
@@ -342,7 +356,7 @@ async function requireParent(parent: ResourceId, call: Call): Promise<void> {
 
 async function withBody(answer: Answer, provider: ResourceProvider, call: ResourceCall): Promise<Answer> {
   if (answer.body !== undefined || !answer.resource) return answer;
-  const headers = { ...answer.headers, ...tagOf(provider, answer.resource) };
+  const headers = { ...answer.headers, ...provider.headers, ...tagOf(provider, answer.resource) };
   return { ...answer, headers, body: await shown(provider, answer.resource, call) };
 }
 

@@ -2,6 +2,7 @@
 import type { Kysely } from 'kysely';
 import { errorFromBody, KilnError } from '../arm/errors.ts';
 import { tryParseId } from '../arm/ids.ts';
+import { isObject } from '../arm/shape.ts';
 import type { OperationRow, Schema } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
 import { isTerminal } from '../engine/operation.ts';
@@ -75,6 +76,7 @@ function statusBody(row: OperationRow) {
     status: terminal ? row.status : 'InProgress',
     startTime: (row.started_at ?? row.created_at).toISOString(),
     ...(row.ended_at && { endTime: row.ended_at.toISOString() }),
+    ...warningsOf(row),
     ...(row.error && { error: armError(toError(row.error)) }),
   };
 }
@@ -89,6 +91,12 @@ function capsBody(row: OperationRow) {
     ...rest,
     name: name.toLowerCase(),
   };
+}
+
+/** Of one that did less than its caller may think. */
+function warningsOf({ output }: OperationRow): { readonly properties?: { readonly warnings: readonly unknown[] } } {
+  const warnings = isObject(output) ? output.warnings : undefined;
+  return Array.isArray(warnings) && warnings.length > 0 ? { properties: { warnings } } : {};
 }
 
 /** Of a run it says what lastRunStatus says: Azure's sentence first, which scripts search for. */

@@ -13,6 +13,7 @@ import {
   RESOURCES_API_VERSIONS,
 } from '../providers/resources/api-versions.ts';
 import { registrationOf } from '../providers/resources/subscriptions.ts';
+import { KNOWN_TYPES } from '../providers/unmodelled/known-types.ts';
 
 interface Type {
   readonly resourceType: string;
@@ -21,6 +22,8 @@ interface Type {
   readonly tracked: boolean;
   /** It hangs on other resources. */
   readonly extension: boolean;
+  /** Kept without knowing it. */
+  readonly unmodelled?: true;
 }
 
 /** What core.ts answers for, beside the types of the registry. */
@@ -43,7 +46,8 @@ const FREE = ['Microsoft.Resources', 'Microsoft.Features', 'Microsoft.Authorizat
 
 export const isRegistrationFree = (namespace: string): boolean => FREE.some(one => sameText(one, namespace));
 
-function typesOf(namespace: string): Type[] {
+/** `strict`: without types that are not modelled; they are refused. */
+function typesOf(namespace: string, strict = false): Type[] {
   const types: Type[] = [];
   for (const { definition } of PROVIDERS) {
     const [space, ...rest] = definition.type.split('/');
@@ -57,6 +61,7 @@ function typesOf(namespace: string): Type[] {
       extension: false,
     });
   }
+  if (!strict) types.push(...unmodelledTypes(namespace, types));
   // Polling and the list of operations: in all versions that any of the types has.
   const versions = [...new Set(types.flatMap(({ apiVersions }) => apiVersions))].sort().reverse();
   if (types.length > 0)
@@ -83,6 +88,20 @@ function typesOf(namespace: string): Type[] {
   return types;
 }
 
+function unmodelledTypes(namespace: string, modelled: readonly Type[]): Type[] {
+  const known = Object.entries(KNOWN_TYPES).find(([name]) => sameText(name, namespace))?.[1];
+  return (known?.types ?? [])
+    .filter(type => !modelled.some(({ resourceType }) => sameText(resourceType, type)))
+    .map(resourceType => ({
+      resourceType,
+      apiVersions: known!.apiVersions,
+      located: true,
+      tracked: !resourceType.includes('/'),
+      extension: false,
+      unmodelled: true,
+    }));
+}
+
 /** All api-versions of a namespace, newest first. */
 export function namespaceVersions(namespace: string): string[] {
   return [...new Set(typesOf(namespace).flatMap(({ apiVersions }) => apiVersions))].sort().reverse();
@@ -91,13 +110,14 @@ export function namespaceVersions(namespace: string): string[] {
 const DISPLAY_NAMES = REGIONS.map(({ displayName }) => displayName);
 
 /** Of a provider, with all that clients go by: the first api-version that is no preview is the one that `az resource` takes. */
-export function resourceTypesOf(namespace: string): JsonObject[] {
-  return typesOf(namespace).map(({ resourceType, apiVersions, located, tracked, extension }) => ({
+export function resourceTypesOf(namespace: string, strict = false): JsonObject[] {
+  return typesOf(namespace, strict).map(({ resourceType, apiVersions, located, tracked, extension, unmodelled }) => ({
     resourceType,
     locations: located ? DISPLAY_NAMES : [],
     apiVersions,
     defaultApiVersion: apiVersions.find(one => !/-[a-z]+$/.test(one)) ?? apiVersions[0],
     capabilities: tracked ? 'SupportsTags, SupportsLocation' : extension ? 'SupportsExtension' : 'None',
+    ...(unmodelled && { properties: { kiln: 'Not modelled: kept and shown as it is sent, nothing else happens.' } }),
   }));
 }
 
@@ -105,12 +125,13 @@ export function resourceTypesOf(namespace: string): JsonObject[] {
 export function providerDocument(
   namespace: string,
   subscription?: { readonly id: string; readonly properties: JsonObject },
+  strict = false,
 ): JsonObject {
   const free = isRegistrationFree(namespace);
   return {
     id: `${subscription?.id ?? ''}/providers/${namespace}`,
     namespace,
-    resourceTypes: resourceTypesOf(namespace),
+    resourceTypes: resourceTypesOf(namespace, strict),
     registrationPolicy: free ? 'RegistrationFree' : 'RegistrationRequired',
     ...(subscription && {
       registrationState: free ? 'Registered' : registrationOf(subscription.properties, namespace),
@@ -118,6 +139,6 @@ export function providerDocument(
   };
 }
 
-export function providerDocuments(subscription?: Parameters<typeof providerDocument>[1]): JsonObject[] {
-  return NAMESPACES.map(namespace => providerDocument(namespace, subscription));
+export function providerDocuments(subscription?: Parameters<typeof providerDocument>[1], strict = false): JsonObject[] {
+  return NAMESPACES.map(namespace => providerDocument(namespace, subscription, strict));
 }

@@ -23,7 +23,10 @@ export async function registerProvider(
   await roles.require(request.caller, `${namespace}/${registered ? 'register' : 'unregister'}/action`, id);
   const { database } = await unlocked(environment, id, 'write');
   if (isRegistrationFree(namespace))
-    return { status: 200, body: providerDocument(namespace, (await getResource(database, id))!) };
+    return {
+      status: 200,
+      body: providerDocument(namespace, (await getResource(database, id))!, environment.options.strict),
+    };
   if (!registered) {
     const left = (await listResources(database, { subscription: request.path.subscription! })).find(one =>
       one.type.toLowerCase().startsWith(`${namespace.toLowerCase()}/`),
@@ -37,7 +40,7 @@ export async function registerProvider(
   }
   const state = registered ? 'Registered' : 'Unregistered';
   const subscription = await register(database, request.path.subscription!, 'registrations', namespace, state);
-  return { status: 200, body: providerDocument(namespace, subscription) };
+  return { status: 200, body: providerDocument(namespace, subscription, environment.options.strict) };
 }
 
 /**

@@ -48,7 +48,7 @@ async function listedResources(
   let select = store
     .selectFrom('resource')
     .select(['id', 'display_id', 'type', 'location', 'tags', 'identity', 'sku', 'kind', 'created_at', 'changed_at'])
-    .select(sql<unknown>`properties->'plan'`.as('plan'))
+    .select(sql<unknown>`coalesce(unmodelled->'plan', properties->'plan')`.as('plan'))
     .select(sql<string | null>`properties->>'provisioningState'`.as('state'))
     .where('subscription', '=', scope.subscription.toLowerCase())
     .where(eb => {
