@@ -21,7 +21,7 @@ export interface StoredImageOptions {
   readonly bytes?: number;
 }
 
-/** A disk of 64 MiB. */
+/** A disk of 64 MiB, or as large as its bytes are. */
 export async function storeManagedImage(
   { home, database }: Pick<Service, 'home' | 'database'>,
   { id, location, hyperVGeneration = 'V1', osType = 'Linux', bytes = 4096 }: StoredImageOptions,
@@ -31,7 +31,7 @@ export async function storeManagedImage(
     const raw = join(directory.path, 'disk.raw');
     const disk = join(directory.path, 'disk.qcow2');
     await writeFile(raw, randomBytes(bytes));
-    await run('truncate', ['--size', String(64 * MIB), raw]);
+    await run('truncate', ['--size', String(Math.max(64 * MIB, bytes)), raw]);
     await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk]);
     const { virtualSize, allocatedSize } = await inspect(disk, 'qcow2');
     const sha256 = await sha256File(disk);
