@@ -25,7 +25,7 @@ export const GROUPS: readonly TestGroup[] = [
   { name: 'unit', concurrency: 2, timeout: 4 * MINUTE, limit: 20 * MINUTE },
   { name: 'boot', concurrency: 2, timeout: 20 * MINUTE, limit: 30 * MINUTE },
   { name: 'chaos', concurrency: 2, timeout: 10 * MINUTE, limit: 25 * MINUTE },
-  { name: 'clients', concurrency: 2, timeout: 15 * MINUTE, limit: 25 * MINUTE },
+  { name: 'clients', concurrency: 2, timeout: 25 * MINUTE, limit: 50 * MINUTE },
 ];
 
 export interface SelectedGroup {
