@@ -211,7 +211,7 @@ test('locks that cannot be made', async () => {
   await refused(400, 'InvalidParameter', lockAt(at.group, 'a%3Ab'), { properties: { level } });
   await refused(404, 'ResourceNotFound', lockAt(`${at.identity}x`, 'bad'), { properties: { level } });
   await refused(404, 'ResourceGroupNotFound', lockAt(`${at.group}x`, 'bad'), { properties: { level } });
-  await refused(404, 'InvalidResourceType', lockAt(`${at.group}/providers/Microsoft.Compute/nothings/x`, 'bad'), {
+  await refused(404, 'InvalidResourceType', lockAt(`${at.group}/providers/Microsoft.ManagedIdentity/nothings/x`, 'bad'), {
     properties: { level },
   });
   assert.deepEqual(((await get(`${at.group}/${LOCKS}?$filter=atScope()`, V)).body as Wire).value, []);
