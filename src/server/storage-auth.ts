@@ -5,8 +5,9 @@ import type { Directory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import type { StorageAccount } from '../providers/storage/find-account.ts';
-import { decoded, splitTarget } from '../providers/storage/request-parts.ts';
+import { splitTarget } from '../providers/storage/request-parts.ts';
 import { BlobError } from './blob-errors.ts';
+import { blobPath } from './blob-request.ts';
 import { anonymousGrant } from './storage-auth-anonymous.ts';
 import { bearerGrant } from './storage-auth-bearer.ts';
 import { permissionMismatch } from './storage-auth-errors.ts';
@@ -57,7 +58,8 @@ export async function authorizeBlobRequest(
   const { authorization } = request.headers;
   const now = options.now?.() ?? new Date();
   const parts = { method: request.method, headers: request.headers, ...splitTarget(request.originalUrl) };
-  const named = namedBy(request.url);
+  const { container, blob } = blobPath(request.url) ?? {};
+  const named = { ...(container !== undefined && { container }), ...(blob !== undefined && { blob }) };
   const grant = async (): Promise<BlobGrant> => {
     if (authorization !== undefined && /^SharedKey/i.test(authorization))
       return await sharedKeyGrant(parts, authorization, account, options, now);
@@ -67,20 +69,11 @@ export async function authorizeBlobRequest(
       return bearerGrant(request.caller, account, options.roles);
     }
     const signed = await sasGrant({ ...parts, ...named, address: request.ip }, account, options, now);
-    return signed ?? (await anonymousGrant(account, named.container, options));
+    return signed ?? (await anonymousGrant(account, container, options));
   };
   const granted = await grant();
   requireReachable(account!, request.ip, (request.raw.socket as Partial<TLSSocket>).getProtocol?.() ?? undefined);
   return granted;
-}
-
-/** What a path-style address names, decoded: `/account/container/folder/blob`. */
-function namedBy(url: string): { readonly container?: string; readonly blob?: string } {
-  const [, container = '', ...blob] = splitTarget(url).path.replace(/^\/+/, '').split('/');
-  return {
-    ...(container !== '' && { container: decoded(container) }),
-    ...(blob.length > 0 && { blob: decoded(blob.join('/')) }),
-  };
 }
 
 /** Errors: AuthorizationPermissionMismatch. */
