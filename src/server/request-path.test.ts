@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parsePath } from './request-path.ts';
+import { parsePath, withPlainScope } from './request-path.ts';
 
 test('a resource, however untidily it is written', () => {
   for (const path of [
@@ -48,4 +48,18 @@ test('any text is read or refused', () => {
       parsePath(`/${text}`);
     }),
   );
+});
+
+test('a scope whose slashes are encoded is read as one whose are not', () => {
+  const plain = '/subscriptions/S/resourceGroups/g%20h/providers/Microsoft.Authorization/locks/l?api-version=1&x=%2Fy';
+  const tail = '/providers/Microsoft.Authorization/locks/l?api-version=1&x=%2Fy';
+  assert.equal(withPlainScope(`/%2Fsubscriptions%2FS%2fresourceGroups%2Fg%20h${tail}`), `/${plain}`);
+  assert.equal(withPlainScope(`/subscriptions%2FS%2FresourceGroups%2Fg%20h${tail}`), plain);
+  for (const url of [
+    plain,
+    '/subscriptions/S/resourceGroups/a%2Fb',
+    '/blobs/%2Fsubscriptions%2FS',
+    '/?x=%2Fsubscriptions%2F',
+  ])
+    assert.equal(withPlainScope(url), url);
 });

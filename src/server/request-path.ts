@@ -19,6 +19,14 @@ export interface ArmPath {
 /** Longest id that Azure takes is shorter; a path with more is nobody's. */
 const MOST_SEGMENTS = 64;
 
+/**
+ * Some clients (@azure/arm-locks) write a scope as one segment, its slashes encoded: `/%2Fsubscriptions%2FS/providers/…`. It is read as if they were not; what is
+ * encoded besides stays so.
+ */
+export function withPlainScope(url: string): string {
+  return url.replace(/^\/+(?:%2F)?(?:subscriptions|providers)%2F[^/?#]*/i, scope => scope.replaceAll(/%2F/gi, '/'));
+}
+
 /** Reads the raw path of a URL (without its query). `undefined` for one that cannot be decoded or is no path of Resource Manager. */
 export function parsePath(raw: string): ArmPath | undefined {
   const segments: string[] = [];

@@ -20,7 +20,7 @@ import { errorAnswer } from './envelope.ts';
 import { limitFailedSignIns } from './failed-sign-ins.ts';
 import { parseBody } from './json-body.ts';
 import { operationUrl, RETRY_AFTER } from './operations.ts';
-import { parsePath } from './request-path.ts';
+import { parsePath, withPlainScope } from './request-path.ts';
 import { signInRoutes } from './sign-in.ts';
 import { answerUnreadable } from './unreadable.ts';
 
@@ -99,7 +99,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       maxParamLength: 8192,
     },
     genReqId: () => randomUUID(),
-    rewriteUrl: request => pathStyle(request, origin),
+    rewriteUrl: request => withPlainScope(pathStyle(request, origin)),
     clientErrorHandler: answerUnreadable,
     // Of a path that cannot be decoded; no hook has seen the request then.
     frameworkErrors(error, request, reply) {

@@ -15,8 +15,9 @@ export const userAssignedIdentitiesProvider: ResourceProvider = Object.freeze({
       .transaction()
       .execute(trx => putIdentity(trx, { id: formatId(call.id), body, apiVersion, conditions }));
     const location = resource.id.replace('/resourceGroups/', '/resourcegroups/');
-    // Recorded: the id itself, relative. It is nothing to poll; the resource is complete.
-    return { status: created ? 201 : 200, resource, headers: created ? { location } : {} };
+    // Recorded: the id itself, relative. It is nothing to poll, the resource is complete; but clients that do get it, and need the api-version.
+    const headers = created ? { location: `${location}?api-version=${apiVersion}` } : {};
+    return { status: created ? 201 : 200, resource, headers };
   },
   /** With the credentials below it, as in Azure. Its principal and roles go with the row, and its tokens with the principal. */
   async remove({ environment, id, conditions }) {
