@@ -145,7 +145,7 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
 
   app.setErrorHandler((thrown, request, reply) => {
     const error = blobError(thrown);
-    if (error.status >= 500)
+    if (error.status >= 500 && error.code !== 'ServerBusy')
       environment.log('error', 'A request for a blob failed.', {
         correlationId: request.correlationId,
         error: String((thrown as Error)?.stack ?? thrown),
