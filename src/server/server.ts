@@ -278,7 +278,7 @@ async function send(result: Reply, request: ArmRequest, reply: FastifyReply): Pr
   if (result.operation) {
     const url = operationUrl(request, result.operation);
     reply.header('azure-asyncoperation', url).header('retry-after', RETRY_AFTER);
-    const monitor = result.operation.segment === 'capsOperations';
+    const monitor = request.path.namespace?.toLowerCase() === 'microsoft.compute';
     if (result.status === 202) reply.header('location', operationUrl(request, result.operation, { monitor }));
   }
   if (result.body === undefined) return reply.send();

@@ -164,8 +164,10 @@ test('dynamic VHDs, block blobs, blobs of many blocks, data disks: each as its o
 
   const removed = await server.request('DELETE', imageId('many'), { apiVersion: API });
   assert.equal(removed.status, 202, removed.text);
+  assert.match(String(removed.headers.location), /\/operations\/[0-9a-f-]{36}\?monitor=true&api-version=2024-07-01$/);
   assert.equal(json(await server.settled(removed)).status, 'Succeeded');
   assert.equal((await disksOf('many')).size, 0);
+  assert.equal((await server.request('GET', String(removed.headers.location))).status, 200);
   assert.equal((await get('many')).status, 404);
   assert.equal((await server.request('DELETE', imageId('many'), { apiVersion: API })).status, 204);
 });
@@ -324,6 +326,35 @@ test('an image that is there changes only its tags; a signature in its URL is no
   assert.equal(moved.error.code, 'InvalidResourceLocation');
   assert.deepEqual(json(await get('tagged')), { ...before, tags: { c: '3' } });
   assert.deepEqual(await disksOf('tagged'), files);
+});
+
+test('several that make the same image at once make it once', async () => {
+  const { path } = await vhds.make('once', 'fixed');
+  await store('once.vhd', path);
+  const answers = await Promise.all(Array.from({ length: 4 }, () => put('once', bodyOf(blobUri('once.vhd')))));
+  assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 200, 200, 201]);
+  const operations = new Set(answers.map(({ headers }) => headers['azure-asyncoperation']).filter(url => url));
+  assert.equal(operations.size, 1);
+  const first = answers.find(({ status }) => status === 201)!;
+  assert.equal(json(await server.settled(first)).status, 'Succeeded');
+  assert.equal((await disksOf('once')).size, 1);
+});
+
+test('the VHD that a run has left in its staging account becomes an image', async () => {
+  const ground = await makeGround(server, 'images-of-artifacts');
+  const template = ground.template('vhd');
+  const body = plainTemplate(ground) as { properties: object };
+  Object.assign(body.properties, { distribute: [{ type: 'VHD', runOutputName: 'disk' }] });
+  const provisioned = await server.request('PUT', template, { apiVersion: NEWEST, body });
+  assert.equal(json(await server.settled(provisioned)).status, 'Succeeded');
+  const built = await server.request('POST', `${template}/run`, { apiVersion: NEWEST });
+  assert.equal(json(await server.settled(built)).status, 'Succeeded');
+  const output = json(await server.request('GET', `${template}/runOutputs/disk`, { apiVersion: NEWEST }));
+  await imported('artifact', bodyOf(output.properties.artifactUri));
+  const artifact = (await list(server.service.home.root)).find(({ manifest }) => manifest.kind === 'VHD')!;
+  const [stored] = (await disksOf('artifact')).values();
+  const compared = ['compare', '-f', 'vpc', '-F', 'qcow2', artifact.path, stored!.path];
+  await run('qemu-img', compared);
 });
 
 test('images are listed by group and subscription', async () => {

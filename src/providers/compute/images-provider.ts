@@ -39,11 +39,9 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
   const { location } = read;
   for (const { uri, path } of await imageDiskSources(database, read.properties))
     await requireDiskSource(call, { action: `${images.type}/write`, scope: id }, { uri, path }, { location });
-  return await database.transaction().execute(async trx => {
+  const made = await database.transaction().execute(async (trx): Promise<Answer | undefined> => {
     const { existing } = await beginChange(trx, call.id);
-    // Somebody else has just made it.
-    if (!isToMake(existing))
-      throw new KilnError('Conflict', `The image '${existing!.name}' is being changed by another request.`);
+    if (!isToMake(existing)) return undefined;
     const body = { location, tags: read.tags, properties: withoutSignatures(read.properties) };
     const known = { provisioningState: 'Creating' };
     const { resource, created } = await putValidated(trx, images, { id, body, apiVersion, conditions, known });
@@ -59,6 +57,8 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
     await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', operation).execute();
     return { status: created ? 201 : 200, resource, operation: { id: operation, location } };
   });
+  // Somebody else has just begun to make it.
+  return made ?? (await change(call, read));
 }
 
 /** Errors: PropertyChangeNotAllowed, OperationNotAllowed. */
