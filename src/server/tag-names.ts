@@ -39,6 +39,12 @@ export async function tagNames(
   }
   if (verb === 'read') throw notAllowed(request);
   requireWholeTags({ [name]: value ?? '' });
+  if (verb === 'write' && RESERVED.test(name))
+    throw new KilnError(
+      'InvalidTagName',
+      "Tag names cannot have the following prefixes which are reserved for Azure use: 'microsoft', 'azure', 'windows'.",
+      { target: 'tagName' },
+    );
   const held = await unlocked(environment, id, verb === 'delete' ? 'delete' : 'write');
   return await held.database.transaction().execute(async trx => {
     await lockResource(trx, id);
@@ -78,6 +84,8 @@ const noSuchName = (name: string) =>
     target: 'tagName',
     hint: `Make it first: az tag create -n ${name}.`,
   });
+
+const RESERVED = /^(microsoft|azure|windows)/i;
 
 interface TagName {
   readonly name: string;

@@ -133,6 +133,8 @@ describe('tags', () => {
     await send(201, 'PUT', `${at}/tagNames/Stage/tagValues/test`);
     await send(200, 'PUT', `${at}/tagNames/Stage/tagValues/test`);
     await fails(404, 'NotFound', 'PUT', `${at}/tagNames/Nothing/tagValues/test`);
+    await fails(400, 'InvalidTagName', 'PUT', `${at}/tagNames/azureThing`);
+    await fails(400, 'InvalidTagNameCharacters', 'PUT', `${at}/tagNames/a%3Cb`);
     await send(201, 'PUT', group, { location: 'westus', tags: { stage: 'live', cost: '7' } });
     const { value } = await send(200, 'GET', `${at}/tagNames`);
     assert.deepEqual(
@@ -217,6 +219,27 @@ describe('lists of resources', () => {
     await removeResource(kysely, `${at}/tracked`);
     assert.ok(!(await list('')).some(name => name === 'Ground' || name === SUBSCRIPTION));
   });
+});
+
+test('lists of groups are filtered, and go on over pages', async () => {
+  const names = ['paged-1', 'paged-2', 'paged-3'];
+  for (const name of names)
+    await send(201, 'PUT', `${S}/resourceGroups/${name}`, { location: 'westus', tags: { paged: 'yes' } });
+  const filter = encodeURIComponent("tagName eq 'paged' and tagValue eq 'yes'");
+  const found: string[] = [];
+  let pages = 0;
+  for (let next: string | undefined = `${S}/resourcegroups?$top=2&$filter=${filter}`; next !== undefined; pages += 1) {
+    const body: Wire = await send(200, 'GET', next);
+    found.push(...named(body));
+    next = body.nextLink;
+  }
+  assert.deepEqual([found, pages], [names, 2]);
+  for (const name of names) {
+    const path = `${S}/resourceGroups/${name}?forceDeletionTypes=Microsoft.Compute/virtualMachines`;
+    const { status, headers } = await server.request('DELETE', path, { apiVersion: V });
+    assert.equal(status, 202);
+    assert.match(String(headers.location), /\/operationresults\//);
+  }
 });
 
 test('generic verbs by id: nested, with the api-version of the provider document', async () => {
