@@ -15,15 +15,19 @@ import { DEFAULT_TRIGGER_INTERVAL, LOOK_EVERY } from '../../src/providers/image-
 import { type Rest, restOf } from '../clients/rest.ts';
 import { clientEnvironment } from '../clients/served.ts';
 import { type Running, start, temporaryHome } from '../kiln.ts';
+import { storeManagedImage } from '../wire/images-store.ts';
 import { emptyCatalogue } from '../wire/machines.ts';
 
 const GROUP = `/subscriptions/${LOCAL_SUBSCRIPTION}/resourceGroups/watched`;
 const IDENTITY = `${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/builder`;
 const TEMPLATE = `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates/watching`;
-const RUNS = `${TEMPLATE}/providers/Kiln.Builds/runs`;
+const DERIVED = `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates/derived`;
+const COMPUTE = `${GROUP}/providers/Microsoft.Compute`;
+const DEFINITION = `${COMPUTE}/galleries/gallery/images/base`;
 const SOURCE = { type: 'PlatformImage', publisher: 'Example', offer: 'empty', sku: '1', version: 'latest' };
 const CONTRIBUTOR = 'b24988ac-6180-42a0-ab88-20f7382dd24c';
 const VERSION = 'api-version=2024-02-01';
+const GALLERY_VERSION = 'api-version=2023-07-03';
 const location = 'westeurope';
 
 interface Server {
@@ -97,28 +101,35 @@ async function makeTrigger(rest: Rest): Promise<void> {
   await ok(rest, 'PUT', assignment, {
     properties: { roleDefinitionId, principalId, principalType: 'ServicePrincipal' },
   });
-  await ok(rest, 'PUT', `${TEMPLATE}?${VERSION}`, {
-    location,
-    identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
-    properties: { source: SOURCE, distribute: [{ type: 'VHD', runOutputName: 'disk' }] },
-  });
-  await succeeded(rest, TEMPLATE);
-  await ok(rest, 'PUT', `${TEMPLATE}/triggers/newer?${VERSION}`, { location, properties: { kind: 'SourceImage' } });
-  await succeeded(rest, `${TEMPLATE}/triggers/newer`);
+  await watch(rest, TEMPLATE, SOURCE);
 }
 
-async function succeeded(rest: Rest, id: string): Promise<void> {
+/** A template with a trigger. */
+async function watch(rest: Rest, template: string, source: object): Promise<void> {
+  await ok(rest, 'PUT', `${template}?${VERSION}`, {
+    location,
+    identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
+    properties: { source, distribute: [{ type: 'VHD', runOutputName: 'disk' }] },
+  });
+  await succeeded(rest, template);
+  await ok(rest, 'PUT', `${template}/triggers/newer?${VERSION}`, { location, properties: { kind: 'SourceImage' } });
+  await succeeded(rest, `${template}/triggers/newer`);
+}
+
+async function succeeded(rest: Rest, id: string, version = VERSION): Promise<void> {
   let state = 'Creating';
   while (state === 'Creating') {
     await sleep(100);
-    state = (await ok(rest, 'GET', `${id}?${VERSION}`)).properties.provisioningState;
+    state = (await ok(rest, 'GET', `${id}?${version}`)).properties.provisioningState;
   }
   assert.equal(state, 'Succeeded');
 }
 
 /** Newest first. */
-const runsOf = async (rest: Rest): Promise<string[]> =>
-  (await ok(rest, 'GET', `${RUNS}?api-version=2026-11-01`)).value.map((one: { name: string }) => one.name);
+const runsOf = async (rest: Rest, template = TEMPLATE): Promise<string[]> =>
+  (await ok(rest, 'GET', `${template}/providers/Kiln.Builds/runs?api-version=2026-11-01`)).value.map(
+    (one: { name: string }) => one.name,
+  );
 
 async function cancel(rest: Rest): Promise<void> {
   await ok(rest, 'POST', `${TEMPLATE}/cancel?${VERSION}`);
@@ -126,10 +137,16 @@ async function cancel(rest: Rest): Promise<void> {
     await sleep(100);
 }
 
+const stateOf = (template: string) =>
+  database.kysely
+    .selectFrom('trigger_state')
+    .select(['checked_at', 'seen_version'])
+    .where('id', '=', `${template}/triggers/newer`.toLowerCase())
+    .executeTakeFirstOrThrow();
+
 /** Resolves when the trigger has been looked at so often from now on. */
-async function looks(count: number): Promise<void> {
-  const checked = async () =>
-    (await database.kysely.selectFrom('trigger_state').select('checked_at').executeTakeFirstOrThrow()).checked_at;
+async function looks(count: number, template = TEMPLATE): Promise<void> {
+  const checked = async () => (await stateOf(template)).checked_at;
   let last = String(await checked());
   for (let seen = 0; seen < count; ) {
     await sleep(250);
@@ -160,14 +177,14 @@ async function killed({ rest, running, home }: Server): Promise<Server> {
 }
 
 /** Where `before` had begun, one more has begun since; and that is all, however often they look. */
-async function oneMore(rest: Rest, before: readonly string[]): Promise<void> {
+async function oneMore(rest: Rest, before: readonly string[], template = TEMPLATE): Promise<void> {
   let now = before;
   while (now.length === before.length) {
     await sleep(250);
-    now = await runsOf(rest);
+    now = await runsOf(rest, template);
   }
-  await looks(2);
-  assert.deepEqual((await runsOf(rest)).slice(1), before);
+  await looks(2, template);
+  assert.deepEqual((await runsOf(rest, template)).slice(1), before);
 }
 
 test('by design a new version is built within a minute, even if its finder dies', () => {
@@ -205,11 +222,50 @@ test('killed as soon as it has begun the run: it is not begun again', async () =
   const [first] = servers;
   const before = await runsOf(first!.rest);
   for (const { home } of servers) await publish(home, '1.0.2');
-  const fired = async () =>
-    (await database.kysely.selectFrom('trigger_state').select('seen_version').executeTakeFirstOrThrow()).seen_version;
-  while (!(await fired())?.endsWith(' 1.0.2')) await sleep(20);
+  while (!(await stateOf(TEMPLATE)).seen_version?.endsWith(' 1.0.2')) await sleep(20);
   const survivor = await killed(first!);
   await oneMore(survivor.rest, before);
   servers.push(await serve(first!.home));
   await oneMore(survivor.rest, before);
+});
+
+test('a new version of an image in a gallery is built, once', async () => {
+  // What lies in the store of one state directory is for its own server to copy.
+  const [first, second] = servers;
+  second!.rest.close();
+  second!.running.child.kill('SIGTERM');
+  await second!.running.ended;
+  servers = [first!];
+  const { rest, home } = first!;
+  const image = `${COMPUTE}/images/base`;
+  await storeManagedImage({ home: await openHome({ home }), database }, { id: image, location });
+  await ok(rest, 'PUT', `${COMPUTE}/galleries/gallery?${GALLERY_VERSION}`, { location });
+  await ok(rest, 'PUT', `${DEFINITION}?${GALLERY_VERSION}`, {
+    location,
+    properties: {
+      osType: 'Linux',
+      osState: 'Generalized',
+      hyperVGeneration: 'V1',
+      identifier: { publisher: 'p', offer: 'o', sku: 's' },
+    },
+  });
+  const newer = async (version: string) => {
+    const id = `${DEFINITION}/versions/${version}`;
+    await ok(rest, 'PUT', `${id}?${GALLERY_VERSION}`, {
+      location,
+      properties: {
+        publishingProfile: { targetRegions: [{ name: location }] },
+        storageProfile: { source: { id: image } },
+      },
+    });
+    await succeeded(rest, id, GALLERY_VERSION);
+  };
+  await succeeded(rest, DEFINITION, GALLERY_VERSION);
+  await newer('1.0.0');
+  await watch(rest, DERIVED, { type: 'SharedImageVersion', imageVersionId: `${DEFINITION}/versions/latest` });
+  await looks(1, DERIVED);
+  assert.deepEqual(await runsOf(rest, DERIVED), []);
+  await newer('1.0.1');
+  await oneMore(rest, [], DERIVED);
+  assert.match(String((await stateOf(DERIVED)).seen_version), / 1\.0\.1$/);
 });
