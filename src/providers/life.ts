@@ -60,7 +60,8 @@ export async function putValidated(store: Store, definition: ResourceType, reque
   if (!sameText(id.type, definition.type)) throw new TypeError(`${request.id} is no ${definition.type}`);
   const apiVersion = checkApiVersion(request.apiVersion, definition.apiVersions, definition.type);
   const named = definition.checkName(id.name);
-  if (named) throw violationError(definition.violationCode, [named]);
+  // One that is there has a good name, in whatever case it is written now.
+  if (named && !(await getResource(store, id))) throw violationError(definition.violationCode, [named]);
   await requireUnlocked(store, formatId(id), 'write');
   const { parent, existing } = await beginChange(store, id);
   requireConditions(request.conditions, id, existing);

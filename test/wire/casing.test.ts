@@ -65,7 +65,7 @@ describe('every type', () => {
     const { definition } = provider;
     const { type, parent } = definition;
     test(`${type} is one resource in any hand`, async t => {
-      const { body, writable, elsewhere } = sampleOf(provider);
+      const { body, writable, elsewhere, always } = sampleOf(provider);
       const apiVersion = versionOf(provider);
       if (elsewhere !== undefined && !writable) return t.skip(elsewhere);
       if (!writable || !body) {
@@ -83,6 +83,23 @@ describe('every type', () => {
       }
       if (parent !== undefined) await makeSample(server, ground, parent);
       const id = sampleId(ground.group, type);
+      if (always) {
+        await fc.assert(
+          fc.asyncProperty(hands, hands, async (one, another) => {
+            for (const [method, hand] of [
+              ['GET', one],
+              ['PUT', another],
+            ] as const) {
+              const options = { apiVersion, ...(method === 'PUT' && { body: body(ground) }) };
+              const answer = await server.request(method, written(id, hand), options);
+              assert.equal(answer.status, 200, answer.text);
+              assert.equal(idOf(answer.body).toLowerCase(), id.toLowerCase());
+            }
+          }),
+          { numRuns: 5 },
+        );
+        return;
+      }
       const collection = id.slice(0, id.lastIndexOf('/'));
       // What is recased is all but a name that has to be in lower case.
       const lowerOnly = definition.checkName('UPPER1') !== undefined && definition.checkName('upper1') === undefined;
@@ -151,7 +168,7 @@ describe('every type', () => {
             assert.deepEqual((await list(collection, apiVersion)).filter(same), []);
           },
         ),
-        { numRuns: 3 },
+        { numRuns: 3, endOnFailure: true },
       );
     });
   }

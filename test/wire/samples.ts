@@ -12,6 +12,8 @@ export interface Sample {
   readonly name?: string;
   /** Missing: callers cannot make one, Kiln does. */
   readonly body?: (ground: Ground) => object;
+  /** There as long as its parent is, and never made or deleted. */
+  readonly always?: true;
   /** Where making one takes more than a request: why tests leave it out. */
   readonly elsewhere?: string;
 }
@@ -65,6 +67,8 @@ export const SAMPLES: Readonly<Record<string, Sample>> = Object.freeze({
     name: 'sample1',
     body: () => ({ location: LOCATION, kind: 'StorageV2', sku: { name: 'Standard_LRS' } }),
   },
+  'Microsoft.Storage/storageAccounts/blobServices': { name: 'default', always: true, body: () => ({ properties: {} }) },
+  'Microsoft.Storage/storageAccounts/blobServices/containers': { name: 'sample-1', body: () => ({ properties: {} }) },
 });
 
 /** Errors: an AssertionError for a type without a sample. */

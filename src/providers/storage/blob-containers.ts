@@ -76,7 +76,11 @@ async function accountOf({ environment, id }: Pick<ResourceCall, 'environment' |
   return id.names[1]?.toLowerCase() === 'default' ? await accountAbove(environment.database, id) : undefined;
 }
 
-const addressOf = (account: StoredResource, container: string) => ({ account: account.name.toLowerCase(), container });
+/** Ids have no case; the names of containers are in lower case. */
+const addressOf = (account: StoredResource, container: string) => ({
+  account: account.name.toLowerCase(),
+  container: container.toLowerCase(),
+});
 
 /** 201 for a new one; one that is there is changed. */
 async function write(call: ResourceCall, body: JsonObject, makes: boolean): Promise<Answer> {
@@ -126,7 +130,8 @@ async function write(call: ResourceCall, body: JsonObject, makes: boolean): Prom
       .where('account', '=', address.account)
       .where('name', '=', address.container)
       .returningAll()
-      .executeTakeFirstOrThrow();
+      .executeTakeFirst();
+    if (!row) throw new KilnError('ResourceNotFound', 'The container was deleted meanwhile.');
     return { status: existing ? 200 : 201, resource: resourceOf(account, row) };
   });
 }
