@@ -194,6 +194,33 @@ test('a lock is made, shown, changed, listed and taken away, in the words of its
   assert.deepEqual(await names(at.group), []);
 });
 
+test('an action is a change, whatever it does: under ReadOnly nobody reads keys; tags are one, too', async () => {
+  const at = await place(SUBSCRIPTION, 'actions');
+  const account = `${at.group}/providers/Microsoft.Storage/storageAccounts/lockedkeys`;
+  const api = '2023-05-01';
+  const sku = { name: 'Standard_LRS' };
+  await made(await put(account, api, { location: 'westus', kind: 'StorageV2', sku }));
+  const keys = () => server.request('POST', `${account}/listKeys`, { apiVersion: api });
+  const tagged = (scope: string) =>
+    put(`${scope}/providers/Microsoft.Resources/tags/default`, '2022-09-01', { properties: { tags: { a: 'b' } } });
+  await lock(at.group, 'CanNotDelete');
+  assert.equal((await keys()).status, 200);
+  assert.equal((await tagged(account)).status, 200);
+  await lock(at.group, 'ReadOnly');
+  assert.ok(isLocked(await keys()));
+  assert.ok(isLocked(await tagged(account)));
+  assert.ok(isLocked(await tagged(at.definition)));
+  const tags = await get(`${account}/providers/Microsoft.Resources/tags/default`, '2022-09-01');
+  assert.equal(tags.status, 200);
+  for (const action of ['moveResources', 'exportTemplate'])
+    assert.ok(
+      isLocked(await server.request('POST', `${at.group}/${action}`, { apiVersion: GROUP_API, body: {} })),
+      action,
+    );
+  await unlock(at.group);
+  assert.equal((await keys()).status, 200);
+});
+
 test('locks that cannot be made', async () => {
   const at = await place(SUBSCRIPTION, 'refused');
   const refused = async (status: number, code: string, path: string, body: unknown) => {
@@ -211,9 +238,14 @@ test('locks that cannot be made', async () => {
   await refused(400, 'InvalidParameter', lockAt(at.group, 'a%3Ab'), { properties: { level } });
   await refused(404, 'ResourceNotFound', lockAt(`${at.identity}x`, 'bad'), { properties: { level } });
   await refused(404, 'ResourceGroupNotFound', lockAt(`${at.group}x`, 'bad'), { properties: { level } });
-  await refused(404, 'InvalidResourceType', lockAt(`${at.group}/providers/Microsoft.ManagedIdentity/nothings/x`, 'bad'), {
-    properties: { level },
-  });
+  await refused(
+    404,
+    'InvalidResourceType',
+    lockAt(`${at.group}/providers/Microsoft.ManagedIdentity/nothings/x`, 'bad'),
+    {
+      properties: { level },
+    },
+  );
   assert.deepEqual(((await get(`${at.group}/${LOCKS}?$filter=atScope()`, V)).body as Wire).value, []);
 });
 
