@@ -44,11 +44,18 @@ export function listQuery(query: URLSearchParams): ListQuery {
   return {
     prefix: clean(query.get('prefix')),
     delimiter: clean(query.get('delimiter')),
-    marker: clean(query.get('marker')),
+    marker: clean(nameOfMarker(query.get('marker') ?? '')),
     maxResults: Math.min(maxResults, MOST),
     include: new Set((query.get('include') ?? '').toLowerCase().split(',')),
   };
 }
+
+/** Where a list goes on, as clients hand it back: XML could not hold every name. */
+const markerOf = (name: string): string => (name === '' ? '' : `n!${Buffer.from(name).toString('base64url')}`);
+
+/** A bare name will do as well. */
+const nameOfMarker = (marker: string): string =>
+  /^n![\w-]+$/.test(marker) ? Buffer.from(marker.slice(2), 'base64url').toString() : marker;
 
 /** No name has a NUL, and the database takes none. */
 function clean(text: string | null): string {
@@ -68,7 +75,8 @@ export async function listBlobs(source: BlobSource, query: ListQuery): Promise<B
   const { prefix, delimiter, marker, maxResults } = query;
   const blobs: ShownBlob[] = [];
   const folders: string[] = [];
-  const isFolder = delimiter !== '' && marker.endsWith(delimiter) && marker.startsWith(prefix);
+  // A blob that is called as the prefix is no folder.
+  const isFolder = delimiter !== '' && marker.endsWith(delimiter) && marker.includes(delimiter, prefix.length);
   let from = isFolder ? `${marker}${LAST}` : marker;
   let last = '';
   for (let more = true; more; ) {
@@ -173,7 +181,7 @@ export function listXml(page: BlobPage, query: ListQuery, endpoint: string, cont
     ...page.folders.map(folder => `<BlobPrefix>${nameXml(folder)}</BlobPrefix>`),
     ...page.blobs.map(blob => blobXml(blob, query.include)),
     '</Blobs>',
-    xml`<NextMarker>${page.nextMarker}</NextMarker></EnumerationResults>`,
+    xml`<NextMarker>${markerOf(page.nextMarker)}</NextMarker></EnumerationResults>`,
   ].join('');
 }
 
@@ -190,14 +198,14 @@ export function containersXml(
     '<Containers>',
     ...containers.map(container => containerXml(container, query.include)),
     '</Containers>',
-    xml`<NextMarker>${nextMarker}</NextMarker></EnumerationResults>`,
+    xml`<NextMarker>${markerOf(nextMarker)}</NextMarker></EnumerationResults>`,
   ].join('');
 }
 
 function queryXml({ prefix, marker, maxResults }: ListQuery): string[] {
   return [
     prefix && xml`<Prefix>${prefix}</Prefix>`,
-    marker && xml`<Marker>${marker}</Marker>`,
+    marker && xml`<Marker>${markerOf(marker)}</Marker>`,
     xml`<MaxResults>${maxResults}</MaxResults>`,
   ];
 }

@@ -112,7 +112,8 @@ export async function put(request: BlobRequest): Promise<BlobAnswer> {
     const blob = await putBlockBlob(store, address, written, { ...content, headers }, conditions);
     return { status: 201, headers: { ...changed(blob), ...digests(written), ...ENCRYPTED } };
   }
-  if (bodyLength(request, 0) > 0) throw blobRefusal('RequestBodyTooLarge');
+  if (type !== 'pageblob' && type !== 'appendblob') throw invalidHeader('x-ms-blob-type');
+  bodyLength(request, 0);
   if (type === 'pageblob') {
     const size = numberHeader(request, 'x-ms-blob-content-length');
     if (size === undefined) requireHeader(request, 'x-ms-blob-content-length');
@@ -121,7 +122,6 @@ export async function put(request: BlobRequest): Promise<BlobAnswer> {
     const blob = await createPageBlob(store, address, { ...content, size: size!, sequenceNumber }, conditions);
     return { status: 201, headers: { ...changed(blob), ...ENCRYPTED } };
   }
-  if (type !== 'appendblob') throw invalidHeader('x-ms-blob-type');
   const blob = await createAppendBlob(store, address, content, conditions);
   return { status: 201, headers: { ...changed(blob), ...ENCRYPTED } };
 }
@@ -193,7 +193,7 @@ export async function pages(request: BlobRequest): Promise<BlobAnswer> {
   const action = requireHeader(request, 'x-ms-page-write').toLowerCase();
   const { store } = request;
   if (action === 'clear') {
-    if (bodyLength(request, 0) > 0) throw blobRefusal('RequestBodyTooLarge');
+    bodyLength(request, 0);
     const blob = await putPages(store, address, range, 'clear', conditions);
     return { status: 201, headers: { ...changed(blob), 'x-ms-blob-sequence-number': blob.sequence_number } };
   }

@@ -9,6 +9,7 @@ import { AuthenticationError, keysNotPermitted } from './storage-auth-errors.ts'
 
 /** Clocks may differ by that much; a request that somebody has overheard is worth nothing after it. */
 const SKEW_MS = 15 * 60 * 1000;
+const ENCODINGS = ['utf8', 'latin1'] as const;
 
 /** Errors: AuthenticationFailed, KeyBasedAuthenticationNotPermitted. */
 export async function sharedKeyGrant(
@@ -28,7 +29,8 @@ export async function sharedKeyGrant(
   if (Math.abs(now.getTime() - at) > SKEW_MS) throw new AuthenticationError(`Request date header too old: '${date}'`);
   const keys = await readKeys(environment.database, environment.home, account.resource);
   const texts = stringsToSign(request, given.scheme, given.account);
-  if (!texts.some(text => isSigned(keys, text, given.signature, 'latin1')))
+  // Node shows a header's bytes as characters of Latin-1; names in the query are decoded. Either may be more than ASCII.
+  if (!texts.some(text => ENCODINGS.some(encoding => isSigned(keys, text, given.signature, encoding))))
     throw new AuthenticationError(
       `The MAC signature found in the HTTP request '${given.signature}' is not the same as any computed signature. Server used following string to sign: '${texts[0]}'.`,
     );
