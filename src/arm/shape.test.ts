@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Type } from '@sinclair/typebox';
 import { MOST_FINDINGS } from './findings.ts';
 import { limited, violationError } from './resource-type.ts';
-import { shape } from './shape.ts';
+import { oneOf, shape } from './shape.ts';
 
 const Schema = Type.Object({ Name: Type.String(), list: Type.Optional(Type.Array(Type.Integer())) });
 const options = { apiVersion: '2024-02-01', caseSensitive: false };
@@ -35,4 +35,17 @@ test('an error has a limited number of details; the last one says how many are m
   assert.equal(error.details.at(-1)!.message, '101 more violations are left out.');
   assert.equal(error.details.at(-1)!.target, undefined);
   assert.equal(violationError('ValidationFailed', violations.slice(0, 100)).details.at(-1)!.message, 'm99');
+});
+
+test('a word of a list is taken in any case where case does not matter, and kept in its own', () => {
+  const Words = Type.Object({ type: oneOf(['Standard_LRS', 'Premium_LRS']) });
+  const read = (type: string, caseSensitive: boolean) =>
+    shape(Words, { type }, { apiVersion: '2024-02-01', caseSensitive });
+  assert.deepEqual(read('premium_lrs', false), {
+    value: { type: 'Premium_LRS' },
+    findings: [],
+    leftOut: { unknown: 0, other: 0 },
+  });
+  assert.equal(read('premium_lrs', true).findings[0]!.kind, 'value');
+  assert.equal(read('premium', false).findings[0]!.kind, 'value');
 });

@@ -28,7 +28,7 @@ export interface Finding {
 export interface ShapeOptions {
   /** Properties and variants that came later are unknown. */
   readonly apiVersion: string;
-  /** Whether `vmboot` is unknown where `vmBoot` is meant. */
+  /** Whether `vmboot` is unknown where `vmBoot` is meant, and `premium_lrs` no value where `Premium_LRS` is. */
   readonly caseSensitive: boolean;
   /** Read-only properties are kept: for what is shown rather than for what was sent. */
   readonly keepReadOnly?: boolean;
@@ -110,7 +110,12 @@ function read(schema: Node, value: unknown, path: JsonPath, types: readonly stri
       return value.map((item, index) => read(schema.items!, item, [...path, index], types, reading));
     case 'string':
       if (typeof value !== 'string') return bad('It must be a string, in quotes.');
-      if (schema.enum && !schema.enum.includes(value)) return bad(`It must be one of ${listed(schema.enum)}.`);
+      if (schema.enum && !schema.enum.includes(value)) {
+        const meant = reading.caseSensitive
+          ? undefined
+          : schema.enum.find(word => word.toLowerCase() === value.toLowerCase());
+        return meant ?? bad(`It must be one of ${listed(schema.enum)}.`);
+      }
       if (value.length < (schema.minLength ?? 0)) return bad('It must not be empty.');
       if (value.length > (schema.maxLength ?? Number.POSITIVE_INFINITY))
         return bad(`It must not be longer than ${schema.maxLength} characters.`);
