@@ -14,8 +14,8 @@ export interface Sample {
   readonly body?: (ground: Ground) => object;
   /** There as long as its parent is, and never made or deleted. */
   readonly always?: true;
-  /** Where making one takes more than a request: why tests leave it out. */
-  readonly elsewhere?: string;
+  /** Of a type whose making takes more than a request: the properties of one that is put into the store as it would be there. */
+  readonly stored?: object;
 }
 
 const LOCATION = 'westus';
@@ -42,8 +42,26 @@ export const SAMPLES: Readonly<Record<string, Sample>> = Object.freeze({
       },
     }),
   },
-  'Microsoft.Compute/galleries/images/versions': { name: '1.0.0', elsewhere: 'a version is made of an image' },
-  'Microsoft.Compute/images': { elsewhere: 'a managed image is made of a disk' },
+  'Microsoft.Compute/galleries/images/versions': {
+    name: '1.0.0',
+    stored: {
+      publishingProfile: {
+        targetRegions: [{ name: 'West US', regionalReplicaCount: 1, storageAccountType: 'Standard_LRS' }],
+        replicaCount: 1,
+        excludeFromLatest: false,
+        storageAccountType: 'Standard_LRS',
+      },
+      storageProfile: { source: {}, osDiskImage: { sizeInGB: 1, hostCaching: 'ReadWrite', source: {} } },
+      provisioningState: 'Succeeded',
+    },
+  },
+  'Microsoft.Compute/images': {
+    stored: {
+      storageProfile: { osDisk: { osType: 'Linux', osState: 'Generalized', diskSizeGB: 1 }, dataDisks: [] },
+      hyperVGeneration: 'V1',
+      provisioningState: 'Succeeded',
+    },
+  },
   'Microsoft.Network/virtualNetworks': {
     body: () => ({ location: LOCATION, properties: { addressSpace: { addressPrefixes: ['10.0.0.0/16'] } } }),
   },
@@ -77,7 +95,7 @@ export function sampleOf({ definition, put }: ResourceProvider): Sample & { read
   assert.ok(sample, `${definition.type} has no sample in test/wire/samples.ts: add the least body that makes one.`);
   const writable = put !== undefined || definition.create !== undefined;
   assert.ok(
-    !writable || sample.body || sample.elsewhere,
+    !writable || sample.body || sample.stored,
     `Callers can make ${definition.type}, but its sample has no body.`,
   );
   return { ...sample, writable: writable && sample.body !== undefined };
