@@ -18,6 +18,10 @@ const STATEMENTS = [
   // Accounts are found by their names alone, in all subscriptions.
   `create unique index resource_storage_account on resource (lower(name)) where lower(type) = 'microsoft.storage/storageaccounts'`,
 
+  // Whose staging account it is, every request for a blob asks.
+  `create index resource_staging_account on resource ((properties -> 'staging' ->> 'account'))
+    where properties -> 'staging' ->> 'account' is not null`,
+
   // Who may read without a key: nobody, when it is null.
   `alter table blob_container add column public_access text check (public_access in ('blob', 'container'))`,
 
