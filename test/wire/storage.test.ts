@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { RESERVED_ACCOUNT_NAMES } from '../../src/blobs/names.ts';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
+import { makeGround, NEWEST, plainTemplate } from './ground.ts';
 
 const API = '2023-05-01';
 const OTHER = '00000000-0000-4000-8000-00000000000b';
@@ -135,7 +136,7 @@ test('what an account cannot be is refused, and nothing is made', async () => {
     [{ location: 'westus', kind: 'StorageV2' }, 400, 'InvalidParameter', /storageAccount\.sku.* missing/],
     [{ location: 'westus', sku: PLAIN.sku }, 400, 'InvalidParameter', /storageAccount\.kind.* missing/],
     [{ ...PLAIN, sku: { name: 'Standard' } }, 400, 'InvalidParameter', /storageAccount\.sku\.name/],
-    [{ ...PLAIN, kind: 'storagev2' }, 400, 'InvalidParameter', /storageAccount\.kind/],
+    [{ ...PLAIN, kind: 'StorageV9' }, 400, 'InvalidParameter', /storageAccount\.kind/],
     [{ ...PLAIN, kind: 'BlockBlobStorage' }, 400, 'InvalidParameter', /SKU Standard_LRS/],
     [{ ...PLAIN, kind: 'BlobStorage' }, 400, 'InvalidParameter', /accessTier/],
     [{ ...PLAIN, kind: 'FileStorage', sku: { name: 'Premium_LRS' } }, 400, 'NotSupported', /file shares/],
@@ -169,7 +170,7 @@ test('a name is one account’s, everywhere, and az can ask for it', async () =>
   });
   const elsewhere = account('named1', `/subscriptions/${OTHER}/resourceGroups/stores`);
   assertError(await call('PUT', elsewhere, PLAIN), 409, 'StorageAccountAlreadyTaken', /named named1 is already taken/);
-  for (const bad of ['ab', 'Named1', 'a-b', 'x'.repeat(25)]) {
+  for (const bad of ['ab', 'Unmade1', 'a-b', 'x'.repeat(25)]) {
     assertError(await put(bad), 400, 'AccountNameInvalid', /is not a valid storage account name/);
     assert.equal(((await check(bad)).body as { reason: string }).reason, 'AccountNameInvalid');
   }
@@ -357,6 +358,39 @@ test('what lies in an account goes with it, alone or with its group', async () =
   assert.equal(await count('gone2'), 0);
   await made('gone2');
   assert.notDeepEqual(await keysOf('gone2'), (before.body as { keys: unknown }).keys);
+});
+
+test('a template’s staging account has keys when somebody asks, and stays while a build writes there', async () => {
+  const ground = await makeGround(server, 'Staged');
+  const template = ground.template('staged');
+  const made = await server.request('PUT', template, { apiVersion: NEWEST, body: plainTemplate(ground) });
+  assert.equal(((await server.settled(made)).body as { status: string }).status, 'Succeeded');
+  const shown = await server.request('GET', template, { apiVersion: NEWEST });
+  const { exactStagingResourceGroup: staging } = bodyOf(shown).properties as { exactStagingResourceGroup: string };
+  const listed = await call('GET', `${staging}/providers/Microsoft.Storage/storageAccounts`);
+  const [found] = (listed.body as { value: Account[] }).value;
+  assert.deepEqual([found?.sku.name, found?.kind], ['Standard_LRS', 'StorageV2']);
+  assert.equal(found!.properties.keyCreationTime, undefined);
+  const asked = () => call('POST', `${found!.id}/listKeys`);
+  // Of several who ask first, all get the same.
+  const answers = await Promise.all([asked(), asked(), asked(), asked()]);
+  assert.equal(answers[0]!.status, 200, answers[0]!.text);
+  for (const answer of answers) assert.equal(answer.text, answers[0]!.text);
+  assert.ok(bodyOf(await call('GET', found!.id)).properties.keyCreationTime);
+
+  server.machines.hold();
+  const run = await server.request('POST', `${template}/run`, { apiVersion: NEWEST });
+  assert.equal(run.status, 202, run.text);
+  assertError(
+    await call('DELETE', found!.id),
+    409,
+    'Conflict',
+    /the image template 'staged', whose staging account it is/,
+  );
+  assert.equal((await server.request('POST', `${template}/cancel`, { apiVersion: NEWEST })).status, 204);
+  server.machines.release();
+  await server.settled(run);
+  assert.equal((await call('DELETE', found!.id)).status, 200);
 });
 
 test('a contributor may do all of this, in its group', async () => {
