@@ -1,6 +1,5 @@
 /** What an operation is: its states as data, who executes one, and how its row moves. */
 
-import { randomUUID } from 'node:crypto';
 import type { Kysely } from 'kysely';
 import { sql } from 'kysely';
 import type { ErrorBody } from '../arm/errors.ts';
@@ -62,34 +61,6 @@ export type Verb = 'submitted' | 'cancel' | 'ended';
 /** Delivered when the transaction commits. */
 export async function notify(database: Kysely<Schema>, verb: Verb, name: string): Promise<void> {
   await sql`select pg_notify(${CHANNEL}, ${`${verb} ${name}`})`.execute(database);
-}
-
-/**
- * An operation that had nothing to do but what the transaction does: it has ended when that commits, and is polled as any other. @returns its id
- */
-export async function writeEnded(
-  trx: Transacting,
-  { kind, resourceId, caller }: { readonly kind: string; readonly resourceId: string; readonly caller: string },
-): Promise<string> {
-  const id = randomUUID();
-  const now = new Date();
-  await trx
-    .insertInto('operation')
-    .values({
-      id,
-      kind,
-      resource_id: resourceId,
-      status: 'Succeeded',
-      queue: 'none',
-      input: json({}),
-      output: json(null),
-      caller,
-      created_at: now,
-      started_at: now,
-      ended_at: now,
-    })
-    .execute();
-  return id;
 }
 
 /** Writes the end of an operation, if it is where this move is allowed (and, where given, still this worker's). Whether it was. */

@@ -1,7 +1,8 @@
 /** Galleries over HTTP, as the contract (2.3) and the recordings have them: definitions, versions with real disks in the region store, regions, sharing. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { stat, unlink } from 'node:fs/promises';
+import { stat, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
@@ -172,6 +173,12 @@ test('a definition has its rules, and deletions theirs', async () => {
     'CannotDeleteResource',
     /^Can not delete resource before nested resources are deleted\.$/,
   ]);
+  const feature = await refused('PUT', path, changed({ features: [{ name: 'SecurityType', value: 'Loose' }] }), [
+    400,
+    'InvalidParameter',
+    /^The value of parameter galleryImage\.properties\.features\[0\]\.value is invalid\.$/,
+  ]);
+  assert.equal(feature.target, 'properties.features[0].value');
   const { answer, ended } = await change('DELETE', path);
   assert.deepEqual([answer.status, answer.text, ended.status], [202, '', 'Succeeded']);
   const poll = String(answer.headers['azure-asyncoperation']);
@@ -348,7 +355,25 @@ test('a source that fails when it is copied is told by region, and can be tried 
     assert.equal(((await held.settled(again)).body as Body).status, 'Succeeded');
     const whole = await look();
     assert.deepEqual([whole.provisioningState, whole.replicationStatus.aggregatedState], ['Succeeded', 'Completed']);
-    assert.deepEqual(held.errors, []);
+    // A region that cannot be written: the others stay what they are, and it can be given up without leave.
+    const regions = join(held.service.home.root, 'regions');
+    await writeFile(join(regions, 'uksouth'), 'no directory');
+    const grown = await ask('PUT', path, versionBody([location, 'westus2', 'uksouth']));
+    assert.equal(((await held.settled(grown)).body as Body).status, 'Failed');
+    const partly = await look();
+    assert.equal(partly.provisioningState, 'Failed');
+    assert.deepEqual(
+      partly.replicationStatus.summary.map(({ state }: Body) => state),
+      ['Completed', 'Completed', 'Failed'],
+    );
+    const kept = await ask('PUT', path, versionBody([location, 'uksouth']));
+    assert.deepEqual([kept.status, kept.body.error.code], [409, 'Conflict']);
+    const back = await ask('PUT', path, versionBody([location, 'westus2']));
+    assert.equal(((await held.settled(back)).body as Body).status, 'Succeeded');
+    assert.deepEqual(
+      held.errors.filter(error => !/ENOTDIR|EEXIST/.test(error)),
+      [],
+    );
   } finally {
     await held.close();
   }

@@ -7,7 +7,7 @@ import { formatId, idKey } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
-import { writeEnded } from '../../engine/operation.ts';
+import { recordDone } from '../../engine/done.ts';
 import { patched } from '../default-life.ts';
 import { beginChange, deleteResource, putValidated } from '../life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
@@ -16,7 +16,7 @@ import type { StoredResource } from '../store.ts';
 /** `verb` is a part of the operation's kind: `Microsoft.Compute/galleries/write`. */
 async function ended(trx: Transacting, call: ResourceCall, type: string, verb: string, location: string) {
   const about = { kind: `${type}/${verb}`, resourceId: idKey(call.id), caller: call.caller.objectId };
-  return capsOperation(await writeEnded(trx, about), location);
+  return capsOperation(await recordDone(trx, about), location);
 }
 
 /** Where clients poll an operation of the gallery provider. */

@@ -58,6 +58,7 @@ export const galleryImages: ResourceType = Object.freeze({
     const violations = [
       ...read.violations,
       ...identifierViolations(read.properties.identifier, context),
+      ...featureViolations(read.properties.features),
       ...endOfLife(read.properties.endOfLifeDate, 'properties.endOfLifeDate', context.now),
       ...immutable(properties, context.existing?.properties, 'galleryImage', [
         ['osType'],
@@ -76,6 +77,31 @@ export const galleryImagesProvider: ResourceProvider = Object.freeze({
   definition: galleryImages,
   ...capsLife(galleryImages),
 });
+
+/** The values that a feature has; those of other features are their owners'. */
+const FEATURES: Readonly<Record<string, readonly string[]>> = Object.freeze({
+  securitytype: [
+    ...['None', 'Standard', 'TrustedLaunch', 'TrustedLaunchSupported', 'ConfidentialVM', 'ConfidentialVMSupported'],
+    'TrustedLaunchAndConfidentialVmSupported',
+  ],
+  isacceleratednetworksupported: ['True', 'False'],
+  ishibernatesupported: ['True', 'False'],
+});
+
+function featureViolations(features: readonly { name: string; value: string }[] | undefined): Violation[] {
+  return (Array.isArray(features) ? features : []).flatMap(({ name, value }, index) => {
+    const values = FEATURES[String(name).toLowerCase()];
+    if (!values || values.some(one => one.toLowerCase() === String(value).toLowerCase())) return [];
+    const path = `properties.features[${index}].value`;
+    return [
+      {
+        path,
+        message: `The value of parameter galleryImage.${path} is invalid.`,
+        hint: `${name} is one of ${values.join(', ')}.`,
+      },
+    ];
+  });
+}
 
 const IDENTIFIER_LIMITS = { publisher: 128, offer: 64, sku: 64 } as const;
 

@@ -42,13 +42,12 @@ export async function noteProgress(store: Store, versionId: string, region: stri
     .execute();
 }
 
-/** Complete, or not wanted any more. */
-export async function clearReplicas(store: Store, versionId: string, regions: readonly string[]): Promise<void> {
-  if (regions.length === 0) return;
+/** Complete, or not wanted any more. `region`: that one alone. */
+export async function clearReplicas(store: Store, versionId: string, region?: string): Promise<void> {
   await store
     .deleteFrom('image_replica')
     .where('version_id', '=', idKey(versionId))
-    .where('region', 'in', [...regions])
+    .$if(region !== undefined, query => query.where('region', '=', region!))
     .execute();
 }
 

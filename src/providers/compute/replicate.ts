@@ -92,7 +92,6 @@ async function replicate(
 ): Promise<KilnError | undefined> {
   const { database, home } = environment;
   const wanted = targetRegions(version).map(({ region }) => region);
-  await removeFiles(home.root, version.id, wanted);
   // The others are copied from it, and people look for it there first.
   const order = [version.location!, ...wanted.filter(region => region !== version.location)];
   const failures: { readonly region: string; readonly error: KilnError }[] = [];
@@ -102,7 +101,7 @@ async function replicate(
     try {
       disks ??= await disksOf(environment, version);
       await replicateInto(environment, { version, region, disks, operationId, signal });
-      await whenReachable(() => clearReplicas(database, version.id, [region]), signal);
+      await whenReachable(() => clearReplicas(database, version.id, region), signal);
       disks = await ownDisks(environment, version, disks.source);
     } catch (thrown) {
       signal.throwIfAborted();
@@ -120,7 +119,11 @@ async function replicate(
     }
   }
   const [first, ...more] = failures;
-  if (!first) return undefined;
+  if (!first) {
+    // Not before: the last whole replica may be there.
+    await removeFiles(home.root, version.id, wanted);
+    return undefined;
+  }
   if (more.length === 0) return first.error;
   return new KilnError(first.error.code, first.error.message, {
     details: failures.map(({ region, error }) => new KilnError(error.code, error.message, { target: region })),

@@ -15,7 +15,7 @@ import { getResource, patchProperties, type StoredResource, writeOperation } fro
 import { capsOperation } from './caps-life.ts';
 import { type DiskSource, openDiskSource, requireDiskSource } from './disk-source.ts';
 import { galleryImageVersions } from './gallery-image-versions.ts';
-import { isReadyIn, targetRegions } from './latest-version.ts';
+import { targetRegions } from './latest-version.ts';
 import { clearReplicas, writeReplica } from './replica-rows.ts';
 import { sourceReference } from './source-reference.ts';
 import { versionSource } from './version-source.ts';
@@ -53,10 +53,10 @@ async function write(
       requireRemovable(existing, resource);
     } else await requireSource(call, resource, parent!);
     const wanted = targetRegions(resource).map(({ region }) => region);
-    const adding = existing ? wanted.filter(region => !isReadyIn(existing, region)) : wanted;
-    const dropped = existing ? targetRegions(existing).map(({ region }) => region) : [];
+    const complete = existing ? completeRegions(existing) : [];
+    const adding = wanted.filter(region => !complete.includes(region));
     await patchProperties(trx, call.id, { adding });
-    await clearReplicas(trx, resource.id, dropped);
+    await clearReplicas(trx, resource.id);
     for (const region of adding)
       await writeReplica(trx, resource.id, { region, state: 'Replicating', progress: 0, details: '' });
     const input: ReplicateInput = { versionId: resource.id };
@@ -92,20 +92,25 @@ async function requireIdle(trx: Transacting, { id, properties }: StoredResource)
   );
 }
 
+/** Where its replicas are, also when an update that was to add others has failed. */
+function completeRegions({ properties }: StoredResource): string[] {
+  const adding: readonly unknown[] = Array.isArray(properties.adding) ? properties.adding : [];
+  return targetRegions({ properties })
+    .map(({ region }) => region)
+    .filter(region => !adding.includes(region));
+}
+
 /** A region that a version is in stays, unless the version says that it may go. Errors: Conflict. */
 function requireRemovable(existing: StoredResource, changed: StoredResource): void {
   const { safetyProfile } = changed.properties;
   if (isObject(safetyProfile) && safetyProfile.allowDeletionOfReplicatedLocations === true) return;
   const wanted = new Set(targetRegions(changed).map(({ region }) => region));
-  const { adding } = existing.properties;
-  // One that never got there can be given up.
-  const gone = targetRegions(existing).filter(
-    ({ region }) => !wanted.has(region) && !(Array.isArray(adding) && adding.includes(region)),
-  );
+  // One that it never got to can be given up.
+  const gone = completeRegions(existing).filter(region => !wanted.has(region));
   if (gone.length === 0) return;
   throw new KilnError(
     'Conflict',
-    `The gallery image version '${existing.name}' cannot be removed from the replicated regions ${gone.map(({ region }) => region).join(', ')}: its safetyProfile.allowDeletionOfReplicatedLocations is false.`,
+    `The gallery image version '${existing.name}' cannot be removed from the replicated regions ${gone.join(', ')}: its safetyProfile.allowDeletionOfReplicatedLocations is false.`,
     {
       target: 'properties.publishingProfile.targetRegions',
       hint: 'Set properties.safetyProfile.allowDeletionOfReplicatedLocations to true (az sig image-version update --allow-replicated-location-deletion true).',
