@@ -14,7 +14,7 @@ import {
 } from '../../src/arm/role-ids.ts';
 import { openDirectory } from '../../src/directory/directory.ts';
 import { openRoles } from '../../src/providers/authorization/open-roles.ts';
-import { EXTENSIONS } from '../../src/providers/registry.ts';
+import { EXTENSIONS, LOCATION_READS, SUBSCRIPTION_ACTIONS } from '../../src/providers/registry.ts';
 import { openTls } from '../../src/server/certificates.ts';
 import { startServer } from '../../src/server/server.ts';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestPrincipal, type TestServer } from '../server.ts';
@@ -183,7 +183,9 @@ const ROLES: readonly Row[] = [
     role: 'Compute Gallery Artifacts Publisher',
     id: '85a2d0d9-2eba-4c9c-b355-11c2cc0788ab',
     allows: action =>
-      readsRoles(action) || (/^microsoft\.compute\/(galleries|images)\//.test(action) && action !== SHARE),
+      readsRoles(action) ||
+      (/^microsoft\.compute\/(galleries|images|locations\/(community|shared)galleries)\//.test(action) &&
+        action !== SHARE),
   },
   {
     role: 'Compute Gallery Image Reader',
@@ -408,6 +410,69 @@ test('who may assign roles on a group may not on what is beside it', async () =>
     assert.ok(isRefused(await assign(scope)), scope);
   const gallery = sampleId(ground.group, 'Microsoft.Compute/galleries');
   assert.equal((await assign(gallery)).status, 201, 'No rule of Azure keeps one from giving himself more.');
+});
+
+test('what is asked of a subscription has to be allowed on it', async () => {
+  const subscription = `/subscriptions/${SUBSCRIPTION}`;
+  const group = 'Microsoft.Resources/subscriptions/resourceGroups';
+  const absentGroup = `${subscription}/resourceGroups/Absent`;
+  const requests: Request[] = [
+    ...LOCATION_READS.map(({ namespace, path, apiVersions, permission }) => ({
+      ...{ action: permission, method: 'GET', apiVersion: apiVersions[0]! },
+      path: `${subscription}/providers/${namespace}/locations/westus/${path.replaceAll(/\{(\w+)\}/g, '$1')}`,
+    })),
+    ...SUBSCRIPTION_ACTIONS.map(({ namespace, name, apiVersions, permission }) => ({
+      ...{ action: permission, method: 'POST', apiVersion: apiVersions[0]!, body: {} },
+      path: `${subscription}/providers/${namespace}/${name}`,
+    })),
+    { action: `${group}/write`, method: 'PUT', path: absentGroup, apiVersion: '2021-04-01', body: {} },
+    { action: `${group}/write`, method: 'PATCH', path: absentGroup, apiVersion: '2021-04-01', body: {} },
+    { action: `${group}/delete`, method: 'DELETE', path: absentGroup, apiVersion: '2021-04-01' },
+    ...['register', 'unregister'].map(verb => ({
+      ...{ action: `Microsoft.KeyVault/${verb}/action`, method: 'POST', apiVersion: '2021-04-01' },
+      path: `${subscription}/providers/Microsoft.KeyVault/${verb}`,
+    })),
+  ];
+  for (const { role, id, allows } of ROLES.filter(one => one.id !== undefined || one.role === 'nothing')) {
+    const on = await server.principal(role, id === undefined ? undefined : { id, scope: subscription });
+    const beside = await server.principal(role, id === undefined ? undefined : { id, scope: ground.group });
+    await each(requests, async request => {
+      const said = `${role}: ${request.action}: ${request.method} ${request.path}`;
+      const answer = await send(request, on);
+      assert.equal(isRefused(answer), !allows(request.action.toLowerCase()), `${said}: ${answer.text}`);
+      assert.ok(isRefused(await send(request, beside)), `${said}, by a role on a group`);
+    });
+  }
+});
+
+test('types that Kiln does not model are no way around roles', async () => {
+  const vault = `${ground.group}/providers/Microsoft.KeyVault/vaults/vault-1`;
+  const apiVersion = '2023-07-01';
+  const made = await server.request('PUT', vault, { apiVersion, body: { location: 'westus', properties: {} } });
+  assert.ok(made.status < 300, made.text);
+  const missing = vault.replace('vault-1', 'vault-2');
+  for (const [role, scope, readsIt, writesIt] of [
+    [undefined, ground.group, false, false],
+    [OWNER, other.group, false, false],
+    [READER, ground.group, true, false],
+    [CONTRIBUTOR, vault, true, true],
+  ] as const) {
+    const who = await server.principal('of vaults', role && { id: role, scope });
+    const requests: [method: string, allowed: boolean, body?: object][] = [
+      ['GET', readsIt],
+      ['HEAD', readsIt],
+      ['PUT', writesIt, { location: 'westus', properties: {} }],
+      ['PATCH', writesIt, { tags: {} }],
+    ];
+    for (const [method, allowed, body] of requests) {
+      const request = { action: '', method, path: vault, apiVersion, ...(body && { body }) };
+      const answer = await send(request, who);
+      assert.equal(isRefused(answer), !allowed, `${role} ${method}: ${answer.text}`);
+      if (allowed) continue;
+      const same = await send({ ...request, path: missing }, who);
+      assert.equal(same.text.replaceAll('vault-2', 'vault-1'), answer.text);
+    }
+  }
 });
 
 test('what is taken away is refused at once, by a second server, too', async () => {
