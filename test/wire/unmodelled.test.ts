@@ -183,6 +183,17 @@ test('children live below parents, known or not, and go with them', async () => 
   await answers(404, 'GET', peering, undefined, '2024-01-01');
 });
 
+test('what is only kept of an account goes with it', async () => {
+  const account = at('Microsoft.Storage/storageAccounts/unmodelledparts');
+  const body = { location: 'westus2', sku: { name: 'Standard_LRS' }, kind: 'StorageV2' };
+  const made = await server.request('PUT', account, { apiVersion: '2023-01-01', body });
+  assert.ok(made.status === 200 || made.status === 202, made.text);
+  const policy = `${account}/managementPolicies/default`;
+  await answers(201, 'PUT', policy, { properties: { policy: { rules: [] } } }, '2023-01-01');
+  await answers(200, 'DELETE', account, undefined, '2023-01-01');
+  await answers(404, 'GET', policy, undefined, '2023-01-01');
+});
+
 test('secrets are not kept, in the row as little as in the answer', async () => {
   const path = at('Microsoft.Compute/virtualMachines/vm1');
   const made = await answers(201, 'PUT', path, {

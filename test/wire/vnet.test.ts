@@ -281,6 +281,49 @@ test('a subnet that a template builds in stays, and so do its network and its pl
   assert.equal(kept.properties.vmProfile.vnetConfig.subnetId, subnet('build'));
 });
 
+test('a group whose subnet or security group is used from outside stays', async () => {
+  const group = `${SUBSCRIPTION_ID}/resourceGroups/lent`;
+  await answers(201, 'PUT', group, { location: 'westus' }, '2021-04-01');
+  const security = `${group}/providers/Microsoft.Network/networkSecurityGroups/nsg`;
+  const network = `${group}/providers/Microsoft.Network/virtualNetworks/v`;
+  await answers(201, 'PUT', security, { location: 'westus' });
+  const properties = { addressPrefix: '10.0.5.0/24', networkSecurityGroup: { id: security } };
+  await answers(201, 'PUT', subnet('borrower'), { properties });
+  const deletion = () => server.request('DELETE', group, { apiVersion: '2021-04-01' });
+  const held = async (by: string, what: string) => {
+    const { status, body } = await deletion();
+    assert.equal(status, 409);
+    assert.equal(
+      (body as Json).error.message,
+      `The resource group 'lent' cannot be deleted: ${by} uses ${what.toLowerCase()}.`,
+    );
+  };
+  await held(subnet('borrower'), security);
+  await server.settled(await answers(202, 'DELETE', subnet('borrower')));
+  await answers(201, 'PUT', network, {
+    location: 'westus',
+    properties: {
+      addressSpace: { addressPrefixes: ['10.0.0.0/16'] },
+      subnets: [
+        {
+          name: 's',
+          properties: {
+            ...{ addressPrefix: '10.0.0.0/24', privateLinkServiceNetworkPolicies: 'Disabled' },
+            networkSecurityGroup: { id: security },
+          },
+        },
+      ],
+    },
+  });
+  await assign((await identityOf(ground.identityId)).properties.principalId, CONTRIBUTOR, group);
+  const made = await provisioned(await put('is-lent', { subnetId: `${network}/subnets/s` }), 'is-lent');
+  assert.equal(made.operation.status, 'Succeeded', JSON.stringify(made.operation));
+  await held(ground.template('is-lent'), `${network}/subnets/s`);
+  await server.settled(await answers(202, 'DELETE', ground.template('is-lent'), undefined, NEWEST));
+  // What is used from inside only goes with the group.
+  assert.equal((await deletion()).status, 202);
+});
+
 test('a build asks again, and says what the network is to it', async () => {
   const name = 'is-built';
   await provisioned(await put(name, { subnetId: subnet('build') }), name);

@@ -1,9 +1,9 @@
 /** Who uses what of a network: image templates their subnets, subnets their security groups. What is used stays. */
 import { sql } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { idKey } from '../../arm/ids.ts';
+import { idKey, sameText } from '../../arm/ids.ts';
 import type { Store } from '../store.ts';
-import { SUBNET_TYPE } from './names.ts';
+import { NETWORK_SECURITY_GROUP_TYPE, SUBNET_TYPE } from './names.ts';
 
 const TEMPLATES = 'microsoft.virtualmachineimages/imagetemplates';
 
@@ -74,4 +74,33 @@ export async function requireUnusedGroup(store: Store, group: string): Promise<v
     `Network security group ${group} cannot be deleted because it is in use by the following resources: ${subnets.slice(0, 5).join(', ')}. In order to delete the Network security group, remove the association with the resource(s). To learn how to do this, see aka.ms/deletensg.`,
     { target: group },
   );
+}
+
+/**
+ * For the deletion of a resource group: what is outside of it and uses a subnet or a security group in it. Errors: Conflict.
+ * `group`: the key of the resource group.
+ */
+export async function requireUnusedOutside(store: Store, group: string, name: string): Promise<void> {
+  const inside = await store
+    .selectFrom('resource')
+    .select(['id', 'type'])
+    .where(sql<boolean>`starts_with(id, ${`${group}/`})`)
+    .where(eb => eb.fn<string>('lower', ['type']), 'in', [
+      SUBNET_TYPE.toLowerCase(),
+      NETWORK_SECURITY_GROUP_TYPE.toLowerCase(),
+    ])
+    .execute();
+  const keys = (type: string) => inside.filter(one => sameText(one.type, type)).map(({ id }) => id);
+  const users = [
+    ...(await templatesIn(store, keys(SUBNET_TYPE))),
+    ...(await subnetsWith(store, keys(NETWORK_SECURITY_GROUP_TYPE))),
+  ];
+  for (const [used, ids] of users) {
+    const outside = ids.find(id => !idKey(id).startsWith(`${group}/`));
+    if (outside === undefined) continue;
+    throw new KilnError('Conflict', `The resource group '${name}' cannot be deleted: ${outside} uses ${used}.`, {
+      target: used,
+      hint: 'Delete that first, or let it use something else.',
+    });
+  }
 }

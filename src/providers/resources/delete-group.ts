@@ -17,6 +17,7 @@ import { ACTIVE } from '../image-builder/run.ts';
 import { forgetStaging } from '../image-builder/staging.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
+import { requireUnusedOutside } from '../network/use.ts';
 import {
   getResource,
   listResources,
@@ -35,7 +36,7 @@ interface DeleteInput {
   readonly groupId: string;
 }
 
-/** Begins it, or finds it going on. @returns the operation's id. Errors: ResourceGroupNotFound, ScopeLocked, Conflict while something in it is being built. */
+/** Begins it, or finds it going on. @returns the operation's id. Errors: ResourceGroupNotFound, ScopeLocked, Conflict while something in it is being built, or used from outside. */
 export async function deleteGroup(
   { database, engine }: { readonly database: Kysely<Schema>; readonly engine: Engine },
   id: string,
@@ -54,6 +55,7 @@ export async function deleteGroup(
     }
     await requireContentUnlocked(trx, group.id);
     await refuseWhileBuilding(trx, key, group.name);
+    await requireUnusedOutside(trx, key, group.name);
     await patchProperties(trx, key, { provisioningState: 'Deleting' });
     const input: DeleteInput = { groupId: group.id };
     const operation = await engine.submit(trx, { kind: DELETE_GROUP_KIND, resourceId: key, input, where: 'anywhere' });

@@ -8,7 +8,7 @@ import { removeAccountData } from '../../blobs/account-data.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { beginChange, deleteResource, putValidated } from '../life.ts';
 import type { Answer, Call, ResourceCall, ResourceProvider } from '../provider.ts';
-import { getResource, lockResource, type Store } from '../store.ts';
+import { getResource, listResources, lockResource, removeResource, type Store } from '../store.ts';
 import { keyActions } from './account-key-actions.ts';
 import { requireKeys } from './account-keys.ts';
 import { claimName } from './account-names.ts';
@@ -56,6 +56,9 @@ async function remove({ environment, id, conditions }: ResourceCall): Promise<An
     await lockResource(trx, id);
     const account = await getResource(trx, id);
     if (account) await refuseWhileBuilding(trx, account);
+    // What Kiln only keeps of an account (file services, policies) goes with it.
+    for (const below of await listResources(trx, { parent: id }))
+      if (below.unmodelled) await removeResource(trx, below.id);
     return await deleteResource(trx, formatId(id), conditions);
   });
   return { status: removed ? 200 : 204 };
