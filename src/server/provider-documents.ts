@@ -6,7 +6,7 @@ import { sameText } from '../arm/ids.ts';
 import { REGIONS } from '../arm/locations.ts';
 import type { JsonObject } from '../arm/shape.ts';
 import { locationType } from '../providers/location-read.ts';
-import { EXTENSIONS, LOCATION_READS, NAMESPACES, PROVIDERS } from '../providers/registry.ts';
+import { EXTENSIONS, LOCATION_READS, NAMESPACES, PROVIDERS, SUBSCRIPTION_ACTIONS } from '../providers/registry.ts';
 import {
   FEATURES_API_VERSIONS,
   PROVIDER_OPERATIONS_API_VERSIONS,
@@ -79,6 +79,9 @@ function typesOf(namespace: string, strict = false): Type[] {
     if (sameText(one.namespace, namespace) && !types.some(type => type.resourceType === resourceType))
       types.push({ resourceType, apiVersions: one.apiVersions, located: true, tracked: false, extension: false });
   }
+  for (const { namespace: space, name, apiVersions } of SUBSCRIPTION_ACTIONS)
+    if (sameText(space, namespace))
+      types.push({ resourceType: name, apiVersions, located: false, tracked: false, extension: false });
   for (const { namespace: space, type, apiVersions } of EXTENSIONS)
     if (sameText(space, namespace))
       types.push({ resourceType: type, apiVersions, located: false, tracked: false, extension: true });

@@ -1,7 +1,7 @@
 /** From where an account may be reached: its network rules, and the least version of TLS. They hold for everybody, whatever key they have. */
 import { isObject } from '../arm/shape.ts';
+import { contains, parseAddress, parseCidr } from '../providers/network/cidr.ts';
 import type { StorageAccount } from '../providers/storage/find-account.ts';
-import { sasAddressAllowed } from '../providers/storage/sas.ts';
 import { BlobError } from './blob-errors.ts';
 
 /** @param tls as Node names it: `TLSv1.3`; undefined without TLS. Errors: AuthorizationFailure, TlsVersionNotPermitted. */
@@ -24,13 +24,9 @@ function isLetIn(rules: unknown, address: string): boolean {
   return ranges.some(rule => isObject(rule) && typeof rule.value === 'string' && inRange(rule.value, address));
 }
 
-/** An address, or a block of them: `20.1.2.0/24`. */
+/** An address, or a block of them: `20.1.2.0/24`. A socket that takes both families says `::ffff:1.2.3.4`. */
 function inRange(range: string, address: string): boolean {
-  const [from = '', bits] = range.split('/');
-  if (bits === undefined) return sasAddressAllowed(from, address);
-  const size = 2 ** (32 - Number(bits));
-  const number = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  const first = Math.floor(number(from) / size) * size;
-  const text = (value: number) => [24, 16, 8, 0].map(shift => Math.floor(value / 2 ** shift) % 256).join('.');
-  return sasAddressAllowed(`${text(first)}-${text(first + size - 1)}`, address);
+  const outer = range.includes('/') ? parseCidr(range)?.range : parseAddress(range);
+  const inner = parseAddress(address.replace(/^::ffff:/i, ''));
+  return outer !== undefined && inner !== undefined && contains(outer, inner);
 }

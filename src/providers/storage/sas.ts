@@ -2,6 +2,7 @@
  * Shared access signatures: what a URL's query grants, and the text that is signed for it. The layouts of that text have grown by lines from version to version
  * (learn.microsoft.com, "Create an account SAS", "… a service SAS", "… a user delegation SAS"); those of 2015-04-05 and later are here.
  */
+import { parseAddress } from '../network/cidr.ts';
 import type { Delegation } from './account-keys.ts';
 
 export type SasKind = 'account' | 'service' | 'delegation';
@@ -113,13 +114,8 @@ export function sasTime(text: string): Date | undefined {
 
 /** `1.2.3.4` or `1.2.3.4-1.2.3.9`. A socket that takes both families says `::ffff:1.2.3.4`. */
 export function sasAddressAllowed(range: string, address: string): boolean {
-  const [from, to = from] = range.split('-').map(numberOf);
-  const at = numberOf(address.replace(/^::ffff:/i, ''));
-  return from !== undefined && to !== undefined && at !== undefined && from <= at && at <= to;
-}
-
-function numberOf(address: string): number | undefined {
-  const parts = address.split('.');
-  if (parts.length !== 4 || !parts.every(part => /^\d{1,3}$/.test(part) && Number(part) <= 255)) return undefined;
-  return parts.reduce((number, part) => number * 256 + Number(part), 0);
+  const [from, to = from] = range.split('-').map(parseAddress);
+  const at = parseAddress(address.replace(/^::ffff:/i, ''));
+  if (!from || !to || !at || from.family !== at.family || to.family !== at.family) return false;
+  return from.first <= at.first && at.last <= to.last;
 }
