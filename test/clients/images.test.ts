@@ -1,6 +1,6 @@
 /**
  * Managed images and platform images by Microsoft's own clients: az 2.45 (in the profile in which its image commands work) and @azure/arm-compute. The VHD is one
- * of qemu-img's; its image is compared byte for byte.
+ * of qemu-img's, uploaded by az; its image is compared byte for byte.
  */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
@@ -11,12 +11,11 @@ import type { TokenCredential } from '@azure/core-auth';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
 import { list } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
-import { openService } from '../../src/service.ts';
-import { upload, type Vhds, vhdMaker } from '../wire/vhds.ts';
+import { type Vhds, vhdMaker } from '../wire/vhds.ts';
 import { type Az, azOf } from './az.ts';
 import { type Rest, restOf } from './rest.ts';
 import { type Served, serve } from './served.ts';
-import { GROUP, GROUP_ID, imageId, LOCATION } from './templates.ts';
+import { GROUP, imageId, LOCATION } from './templates.ts';
 
 const ACCOUNT = 'clientvhds';
 
@@ -33,7 +32,8 @@ describe('images by unmodified clients', () => {
   let vhds: Vhds;
   let client: ComputeManagementClient;
   let raw: string;
-  const uri = (name: string) => `${served.origin}/${ACCOUNT}/vhds/${name}`;
+  let endpoint = '';
+  const uri = (name: string) => `${endpoint}vhds/${name}`;
 
   before(async () => {
     vhds = await vhdMaker();
@@ -52,22 +52,32 @@ describe('images by unmodified clients', () => {
       tlsOptions: { ca: rest.ca },
       retryOptions,
     });
-    const put = async (path: string, apiVersion: string, body: object) => {
-      const { status, body: answer } = await rest.send('PUT', `${path}?api-version=${apiVersion}`, body);
-      assert.ok(status < 300, JSON.stringify(answer));
-    };
-    await put(GROUP_ID, '2021-04-01', { location: LOCATION });
-    const account = { location: LOCATION, sku: { name: 'Standard_LRS' }, kind: 'StorageV2' };
-    await put(`${GROUP_ID}/providers/Microsoft.Storage/storageAccounts/${ACCOUNT}`, '2022-09-01', account);
+    await az.json('group', 'create', '-n', GROUP, '-l', LOCATION);
+    const account = ['-g', GROUP, '-n', ACCOUNT];
+    const { primaryEndpoints } = await az.json('storage', 'account', 'create', ...account, '-l', LOCATION);
+    endpoint = primaryEndpoints.blob;
+    const [key] = await az.json('storage', 'account', 'keys', 'list', ...account);
+    const connection = `DefaultEndpointsProtocol=https;AccountName=${ACCOUNT};AccountKey=${key.value};BlobEndpoint=${endpoint}`;
+    const by = ['--connection-string', connection];
+    await az.json('storage', 'container', 'create', '-n', 'vhds', ...by);
     const made = await vhds.make('disk', 'fixed');
     raw = made.raw;
-    const service = await openService({ home: served.home, log: () => undefined });
-    try {
-      await upload(service, [ACCOUNT, 'vhds', 'disk.vhd'], made.path);
-      await upload(service, [ACCOUNT, 'vhds', 'text.vhd'], Buffer.from('no disk'), 'block');
-    } finally {
-      await service.close();
-    }
+    await az.json(
+      'storage',
+      'blob',
+      'upload',
+      '-c',
+      'vhds',
+      '-n',
+      'disk.vhd',
+      '--type',
+      'page',
+      '-f',
+      made.path,
+      ...by,
+    );
+    const text = await az.file('no disk');
+    await az.json('storage', 'blob', 'upload', '-c', 'vhds', '-n', 'text.vhd', '-f', text, ...by);
     await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(served.home, 'own.qcow2'), '3G']);
     const own = { file: 'own.qcow2', version: '2.10.0', hyperVGeneration: 'V1' };
     await writeFile(join(served.home, 'catalogue.json'), JSON.stringify({ 'Contoso:appliance:1': own }));
