@@ -28,6 +28,15 @@ export interface ContainerParts {
 /** What sshd gives a command on Debian; sudo and PAM add what the image says. */
 const PATH = '/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games';
 
+/**
+ * A process namespace for one command, whose first process is in the group that is killed: all that the command has started dies with it. Killing nspawn alone would
+ * leave the container running.
+ */
+const ALONE = Object.freeze([
+  ...(['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'] as const),
+  ...(['sh', '-c', '"$@"; exit $?', 'sh'] as const),
+] as const);
+
 export class ContainerMachine implements Machine {
   readonly shape: MachineShape;
   readonly user: string;
@@ -90,7 +99,7 @@ export class ContainerMachine implements Machine {
   async #run(what: readonly string[], { stdin, output, signal: asked }: ExecOptions): Promise<ExecResult> {
     const signal = AbortSignal.any([this.#gone.signal, ...(asked ? [asked] : [])]);
     signal.throwIfAborted();
-    const [program, args] = this.#parts.disk.cell.inside('systemd-nspawn', ...this.#container(), ...what);
+    const [program, args] = this.#parts.disk.cell.inside(...ALONE, 'systemd-nspawn', ...this.#container(), ...what);
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: '/',

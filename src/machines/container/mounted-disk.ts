@@ -49,9 +49,10 @@ export async function mountDisk(
   const grown = await grow(cell, raw, size, partitions, system);
   if (grown) system = grown;
   const mounted: string[] = [];
+  if (grown && EXT.includes(grown.fileSystem!)) await growOffline(cell, raw, grown);
   await mount(cell, raw, system, root);
   mounted.push(root);
-  if (grown) await growFileSystem(cell, system, root);
+  if (grown) await growMounted(cell, grown, root);
   await requireSystem(root, cell);
   for (const { partition, path } of await others(cell, root, partitions, system)) {
     const place = path.slice(root.length);
@@ -143,13 +144,25 @@ async function grow(
   return (await partitionsOf(cell, raw, diskSize)).find(({ number }) => number === system.number);
 }
 
-async function growFileSystem(cell: Cell, { fileSystem }: Partition, root: string): Promise<void> {
+const EXT: readonly string[] = ['ext3', 'ext4'];
+
+/** Before it is mounted: a mounted one needs CAP_SYS_RESOURCE, which Kiln's own container may not have. resize2fs wants it checked. */
+async function growOffline(cell: Cell, raw: string, { offset, size }: Partition): Promise<void> {
+  const place = ['--offset', String(offset), '--sizelimit', String(size)];
+  const device = (await cell.run('losetup', ['--find', '--show', ...place, raw])).stdout.trim();
+  try {
+    // 1: something was mended.
+    await cell.run('e2fsck', ['-f', '-p', device], { ok: [0, 1] });
+    await cell.run('resize2fs', [device]);
+  } finally {
+    await cell.run('losetup', ['--detach', device]);
+  }
+}
+
+/** These grow only when they are mounted. */
+async function growMounted(cell: Cell, { fileSystem }: Partition, root: string): Promise<void> {
   if (fileSystem === 'xfs') await cell.run('xfs_growfs', [root]);
   else if (fileSystem === 'btrfs') await cell.run('btrfs', ['filesystem', 'resize', 'max', root]);
-  else {
-    const device = (await cell.run('findmnt', ['--noheadings', '--output', 'SOURCE', root])).stdout.trim();
-    await cell.run('resize2fs', [device]);
-  }
 }
 
 async function requireSystem(root: string, cell: Cell): Promise<void> {
