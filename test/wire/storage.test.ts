@@ -1,10 +1,12 @@
 /** Storage accounts through Resource Manager, over HTTP: what an account is, its name, its keys, its containers, its end. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { RESERVED_ACCOUNT_NAMES } from '../../src/blobs/names.ts';
+import { KEY_NAMES, readKeys, renewKey, requireKeys } from '../../src/providers/storage/account-keys.ts';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
 import { makeGround, NEWEST, plainTemplate } from './ground.ts';
 
@@ -245,6 +247,24 @@ test('two keys, encrypted where they are kept, are shown and renewed', async () 
       ...{ apiVersion: API, body: {}, token: reader.token },
     });
     assertError(answer, 403, 'AuthorizationFailed', /action 'Microsoft\.Storage\/storageAccounts\//);
+  }
+});
+
+test('a server with another storage.key says so, and can renew a key', async () => {
+  await made('foreign1');
+  const root = await mkdtemp(join(tmpdir(), 'kiln-foreign-'));
+  try {
+    const { kysely } = server.service.database;
+    const account_ = { id: account('foreign1') };
+    await assert.rejects(requireKeys(kysely, { root }, account_), {
+      code: 'StateUnwritable',
+      hint: /another storage\.key: put that file into the state directory, or renew the key/,
+    });
+    for (const name of KEY_NAMES) await renewKey(kysely, { root }, account_, name);
+    assert.equal((await readKeys(kysely, { root }, account_)).length, 2);
+    await assert.rejects(readKeys(kysely, server.service.home, account_), { code: 'StateUnwritable' });
+  } finally {
+    await rm(root, { recursive: true, force: true });
   }
 });
 
