@@ -85,5 +85,11 @@ export function errorAnswer(
     request.namespace?.toLowerCase() === 'microsoft.virtualmachineimages' &&
     request.apiVersion !== undefined &&
     !isSince(request.apiVersion, ENVELOPE_SINCE);
-  return { status: ERRORS[error.code].status, body: bare ? body : { error: body }, error, gateway };
+  return { status: statusOf(error, request.namespace), body: bare ? body : { error: body }, error, gateway };
+}
+
+/** Compute says 409 where Image Builder says 405 (contract 2.3, 3.2). */
+function statusOf({ code }: KilnError, namespace: string | undefined): number {
+  if (code === 'OperationNotAllowed' && namespace?.toLowerCase() === 'microsoft.compute') return 409;
+  return ERRORS[code].status;
 }

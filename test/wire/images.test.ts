@@ -392,7 +392,7 @@ test('a template builds on an image that was imported; it is not deleted while t
   server.machines.hold();
   const run = await server.request('POST', `${template}/run`, { apiVersion: NEWEST });
   assert.equal(run.status, 202, run.text);
-  const refused = json(await server.request('DELETE', id, { apiVersion: API }), 405);
+  const refused = json(await server.request('DELETE', id, { apiVersion: API }), 409);
   assert.equal(refused.error.code, 'OperationNotAllowed');
   assert.match(refused.error.message, /the image template 'on-image' is being built/);
   assert.equal((await server.request('POST', `${template}/cancel`, { apiVersion: NEWEST })).status, 204);
