@@ -1,13 +1,14 @@
 /** Blobs over HTTP (without TLS, which is server.ts's), with real tokens and real roles. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { appendFile, chmod, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { resourceGroupId, resourceId } from '../arm/ids.ts';
 import { OWNER, STORAGE_BLOB_DATA_READER } from '../arm/role-ids.ts';
+import { locateBlob } from '../blobs/locate.ts';
 import { openBlobStore } from '../blobs/store.ts';
 import { type Database, openDatabase } from '../database/connection.ts';
 import { json } from '../database/json.ts';
@@ -305,22 +306,32 @@ test('the URL in a failed run’s message is made where it is shown', () => {
   assert.equal(withLogUrl(local, ORIGIN), local);
 });
 
-test('a VHD is read by ranges from its sparse file, by those who may read its bytes', async () => {
-  const path = join(home.root, 'image.vhd');
+/** The VHD of a run of the template, with `beginning` in it and 40 GiB of nothing. */
+async function stagedVhdOf(
+  run: string,
+): Promise<{ readonly url: string; readonly path: string; readonly size: number }> {
+  const path = join(home.root, `${run}.vhd`);
   const size = 40 * 2 ** 30;
   await writeFile(path, 'beginning');
   await truncate(path, size);
-  const output = { id: `${TEMPLATE.toLowerCase()}/runoutputs/vhd`, display_id: `${TEMPLATE}/runOutputs/vhd` };
+  const name = `vhd-${run.slice(0, 4)}`;
+  const output = {
+    id: `${TEMPLATE.toLowerCase()}/runoutputs/${name}`,
+    display_id: `${TEMPLATE}/runOutputs/${name}`,
+  };
+  const row = { ...output, template_id: TEMPLATE.toLowerCase(), name, run_id: run, path, location: 'eastus' };
   await database.kysely
     .insertInto('run_output')
-    .values({
-      ...{ ...output, template_id: TEMPLATE.toLowerCase(), name: 'vhd', run_id: runs[0]!, path, location: 'eastus' },
-      artifact_uri: `file://${path}`,
-    })
+    .values({ ...row, artifact_uri: `file://${path}` })
     .execute();
   const template = await getResource(database.kysely, TEMPLATE);
-  const url = vhdLocation(template, { name: 'vhd', run_id: runs[0]! })!;
-  assert.equal(url, `/${ACCOUNT}/vhds/${runs[0]}/vhd.vhd`);
+  const url = vhdLocation(template, { name, run_id: run })!;
+  assert.equal(url, `/${ACCOUNT}/vhds/${run}/${name}.vhd`);
+  return { url, path, size };
+}
+
+test('a VHD is read by ranges from its sparse file, by those who may read its bytes', async () => {
+  const { url, size } = await stagedVhdOf(runs[0]!);
   const head = await get(url, owner, 'HEAD');
   assert.deepEqual([head.statusCode, head.headers['content-length']], [200, String(size)]);
   assert.equal(head.headers['x-ms-blob-type'], 'PageBlob');
@@ -329,6 +340,99 @@ test('a VHD is read by ranges from its sparse file, by those who may read its by
   const end = await get(url, { ...owner, 'x-ms-range': `bytes=${size - 4}-` });
   assert.deepEqual([end.statusCode, end.rawPayload], [206, Buffer.alloc(4)]);
   await refused(url, stranger, 403, 'AuthorizationPermissionMismatch');
-  await refused(`/${ACCOUNT}/vhds/${runs[1]}/vhd.vhd`, owner, 404, 'BlobNotFound');
-  await refused(`/${ACCOUNT}/vhds/${runs[0]}/vhd.log`, owner, 404, 'BlobNotFound');
+  await refused(url.replace(runs[0]!, runs[1]!), owner, 404, 'BlobNotFound');
+  await refused(url.replace('.vhd', '.log'), owner, 404, 'BlobNotFound');
+});
+
+test('where a VHD has data its ranges say, and a copy of it takes no room', async () => {
+  const { url, path, size } = await stagedVhdOf(runs[1]!);
+  const pagesOf = async (of: string) => {
+    const answer = await get(`${of}?comp=pagelist`);
+    assert.equal(answer.statusCode, 200, answer.body);
+    assert.equal(answer.headers['x-ms-blob-content-length'], String(size));
+    return [...answer.body.matchAll(/<Start>(\d+)<\/Start><End>(\d+)<\/End>/g)].map(([, start, end]) => [
+      Number(start),
+      Number(end),
+    ]);
+  };
+  const ranges = await pagesOf(url);
+  assert.equal(ranges.length, 1);
+  assert.equal(ranges[0]![0], 0);
+  assert.ok(ranges[0]![1]! >= 8 && ranges[0]![1]! < 2 ** 20);
+  const copy = `/${ACCOUNT}/vhds/mine/copy.vhd`;
+  const source = { 'x-ms-copy-source': `${ORIGIN}${url}` };
+  const copied = await app.inject({ method: 'PUT', url: copy, headers: { ...owner, ...source } });
+  assert.deepEqual([copied.statusCode, copied.headers['x-ms-copy-status']], [202, 'success'], copied.body);
+  assert.deepEqual(await pagesOf(copy), ranges);
+  assert.equal((await get(copy, { ...owner, range: 'bytes=0-8' })).body, 'beginning');
+  assert.ok((await stat(path)).nlink > 1);
+  const located = await locateBlob({ database: database.kysely, home }, ACCOUNT, 'vhds', 'mine/copy.vhd');
+  assert.ok(located && 'chunks' in located);
+  assert.equal(located.size, size);
+  assert.deepEqual(
+    located.chunks.map(chunk => [chunk.path !== undefined, chunk.offset]),
+    [
+      [true, 0],
+      [false, 0],
+    ],
+  );
+  const own = await locateBlob({ database: database.kysely, home }, ACCOUNT, 'vhds', url.split('/vhds/')[1]!);
+  assert.ok(own && 'path' in own);
+  assert.deepEqual([own.path, own.size], [path, size]);
+  assert.equal(await locateBlob({ database: database.kysely, home }, ACCOUNT, 'vhds', 'nothing'), undefined);
+});
+
+test('a large part of a VHD passes without being held in memory', async () => {
+  const { url } = await stagedVhdOf(runs[2]!);
+  const origin = await app.listen({ host: '127.0.0.1', port: 0 });
+  const wanted = 512 * 2 ** 20;
+  const answer = await fetch(`${origin}${url}`, {
+    headers: { ...owner, 'x-ms-range': `bytes=0-${wanted - 1}` },
+  });
+  assert.equal(answer.status, 206);
+  const before = process.memoryUsage().rss;
+  let most = before;
+  let arrived = 0;
+  for await (const chunk of answer.body!) {
+    arrived += chunk.byteLength;
+    most = Math.max(most, process.memoryUsage.rss());
+  }
+  assert.equal(arrived, wanted);
+  assert.ok(most - before < 200 * 2 ** 20, `${(most - before) / 2 ** 20} MiB more`);
+});
+
+test('users put blobs beside those of runs, and change none of these', async () => {
+  const inject = (method: 'PUT' | 'DELETE', url: string, headers: Record<string, string> = {}, payload = '') =>
+    app.inject({ method, url, headers: { ...owner, ...headers }, payload });
+  const put = { 'x-ms-blob-type': 'BlockBlob', 'content-type': 'text/plain' };
+  const log = blob();
+  for (const [method, url, headers] of [
+    ['PUT', log, put],
+    ['PUT', `${log}?comp=metadata`, {}],
+    ['PUT', `${log}?comp=block&blockid=YQ==`, {}],
+    ['PUT', `${log}?comp=lease`, { 'x-ms-lease-action': 'acquire', 'x-ms-lease-duration': '-1' }],
+    ['DELETE', log, {}],
+  ] as const) {
+    const answer = await inject(method, url, headers, method === 'PUT' ? 'x' : '');
+    assert.deepEqual([answer.statusCode, answer.headers['x-ms-error-code']], [409, 'BlobImmutableDueToPolicy'], url);
+  }
+  assert.equal((await get(log)).body.startsWith('line 0\n'), true);
+  const beside = `${BASE}/${runs[0]}/notes.txt`;
+  assert.equal((await inject('PUT', beside, put, 'notes')).statusCode, 201);
+  assert.equal((await get(beside)).body, 'notes');
+  const names = [...(await get(`${LIST}&prefix=${runs[0]}/`)).body.matchAll(/<Name>([^<]*)/g)].map(([, name]) => name);
+  assert.deepEqual(names, [`${runs[0]}/customization.log`, `${runs[0]}/notes.txt`]);
+  const containers = await get(`/${ACCOUNT}?comp=list`);
+  assert.deepEqual(
+    [...containers.body.matchAll(/<Name>([^<]*)/g)].map(([, name]) => name),
+    ['packerlogs', 'vhds'],
+  );
+  const gone = await inject('DELETE', `${BASE}?restype=container`);
+  assert.deepEqual([gone.statusCode, gone.headers['x-ms-error-code']], [409, 'ContainerProtectedFromDeletion']);
+  const vhds = await get(`/${ACCOUNT}/vhds?restype=container&comp=list&include=metadata`);
+  assert.ok(vhds.body.includes(`${runs[0]}/vhd-${runs[0]!.slice(0, 4)}.vhd</Name>`), vhds.body);
+  assert.equal(
+    (await app.inject({ method: 'PUT', url: beside, headers: { ...reader, ...put }, payload: 'x' })).statusCode,
+    403,
+  );
 });
