@@ -8,8 +8,9 @@ import { LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { sha256File } from '../../src/disks/hash.ts';
 import { list, type StoredImage } from '../../src/images/store.ts';
+import { dataDiskId } from '../../src/providers/compute/disk-source.ts';
 import { type Answer, type RequestOptions, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
-import { storeManagedImage } from './images-store.ts';
+import { storeDisk, storeManagedImage } from './images-store.ts';
 
 const OTHER = '00000000-0000-4000-8000-000000000002';
 const GROUP = `/subscriptions/${SUBSCRIPTION}/resourceGroups/galleries`;
@@ -232,6 +233,25 @@ test('a version is copied from a managed image into every region that it names',
   });
   const listed = await send('GET', path.replace(/\/1\.1\.2$/, ''));
   assert.deepEqual(listed.body.value, [made]);
+});
+
+test('data disks are copied with their disk, and go with it', async () => {
+  const source = `${COMPUTE}/images/with-data`;
+  const stored = await storeManagedImage(server.service, { id: source, location });
+  const data = await storeDisk(server.service, { id: dataDiskId(source, 3), location });
+  const path = `${await definition('with-data')}/versions/1.0.0`;
+  const made = await version(path, [location, 'westus2'], {}, { source: { id: source } });
+  assert.deepEqual(made.properties.storageProfile.dataDiskImages, [{ lun: 3, sizeInGB: 1, hostCaching: 'None' }]);
+  for (const [id, { manifest }] of [
+    [path, stored],
+    [dataDiskId(path, 3), data],
+  ] as const)
+    assert.deepEqual(
+      (await files(id)).map(one => [one.manifest.location, one.manifest.sha256]),
+      ['eastus2', 'westus2'].map(region => [region, manifest.sha256]),
+    );
+  await change('DELETE', path);
+  assert.deepEqual([await files(path), await files(dataDiskId(path, 3))], [[], []]);
 });
 
 test('regions come and go; the source stays', async () => {
@@ -739,6 +759,18 @@ test('a template builds from a shared image while it is shared, and what latest 
     assert.deepEqual([provisioningState, source.imageVersionId], ['Succeeded', id]);
     assert.equal(source.exactVersion, `${parent}/versions/1.10.0`);
   }
+  const triggered = await send(
+    'PUT',
+    `${theirs}/providers/Microsoft.VirtualMachineImages/imageTemplates/short/triggers/source`,
+    { properties: { kind: 'SourceImage' } },
+    { apiVersion: '2024-02-01' },
+  );
+  assert.equal(triggered.status, 201, triggered.text);
+  assert.equal(
+    ((await server.settled(triggered)).body as Body).status,
+    'Succeeded',
+    'a trigger watches a shared image',
+  );
   const { source } = await template('exact', `${root}/1.2.0`);
   assert.equal(source.exactVersion, `${parent}/versions/1.2.0`);
 });

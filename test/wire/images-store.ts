@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseId } from '../../src/arm/ids.ts';
 import { sha256File } from '../../src/disks/hash.ts';
 import { inspect, MIB } from '../../src/disks/qemu-img.ts';
 import { addImage, type StoredImage } from '../../src/images/store.ts';
@@ -21,9 +20,11 @@ export interface StoredImageOptions {
   readonly bytes?: number;
 }
 
-/** A disk of 64 MiB, or as large as its bytes are. */
-export async function storeManagedImage(
-  { home, database }: Pick<Service, 'home' | 'database'>,
+type Stores = Pick<Service, 'home' | 'database'>;
+
+/** A disk of 64 MiB, or as large as its bytes are, in the store alone. */
+export async function storeDisk(
+  { home }: Pick<Stores, 'home'>,
   { id, location, hyperVGeneration = 'V1', osType = 'Linux', bytes = 4096 }: StoredImageOptions,
 ): Promise<StoredImage> {
   const directory = await temporaryHome();
@@ -35,23 +36,28 @@ export async function storeManagedImage(
     await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk]);
     const { virtualSize, allocatedSize } = await inspect(disk, 'qcow2');
     const sha256 = await sha256File(disk);
-    const { name } = parseId(id);
-    const stored = await addImage(home.root, disk, {
+    const name = id.split('/').at(-1)!;
+    return await addImage(home.root, disk, {
       ...{ schema: 1, id, kind: 'ManagedImage', name, location, format: 'qcow2', file: 'disk.qcow2' },
       ...{ virtualSize, allocatedSize, sha256, createdAt: new Date().toISOString(), operationId: 'test' },
       ...{ source: { name: 'random' }, osType, hyperVGeneration, firmware: 'bios', tags: {} },
     });
-    await putValidated(database.kysely, images, {
-      id,
-      apiVersion: images.apiVersions[0]!,
-      body: {
-        location,
-        properties: { hyperVGeneration, storageProfile: { osDisk: { osType, osState: 'Generalized', diskSizeGB: 1 } } },
-      },
-      known: { provisioningState: 'Succeeded' },
-    });
-    return stored;
   } finally {
     await directory.remove();
   }
+}
+
+export async function storeManagedImage(stores: Stores, options: StoredImageOptions): Promise<StoredImage> {
+  const { id, location, hyperVGeneration = 'V1', osType = 'Linux' } = options;
+  const stored = await storeDisk(stores, options);
+  await putValidated(stores.database.kysely, images, {
+    id,
+    apiVersion: images.apiVersions[0]!,
+    body: {
+      location,
+      properties: { hyperVGeneration, storageProfile: { osDisk: { osType, osState: 'Generalized', diskSizeGB: 1 } } },
+    },
+    known: { provisioningState: 'Succeeded' },
+  });
+  return stored;
 }
