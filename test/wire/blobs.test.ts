@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
+import https from 'node:https';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -494,6 +495,33 @@ test('an upload that is broken off leaves nothing', async () => {
   assert.match(answer, /^HTTP\/1\.1 408 /);
   assert.equal((await send('HEAD', '/tests/broken')).status, 404);
   await nothingLeftOver();
+});
+
+test('an upload may take as long as it comes along', async () => {
+  const door = await server.door({ patience: 500 });
+  const chunk = Buffer.alloc(32 * 1024, 'x');
+  const chunks = 12;
+  const headers = {
+    'x-ms-version': '2021-12-02',
+    'x-ms-blob-type': 'BlockBlob',
+    'content-length': chunks * chunk.length,
+  };
+  const url = `${door.origin}/${account.name}/tests/slow${account.sas}`;
+  const status = await new Promise((resolve, reject) => {
+    const request = https.request(url, { method: 'PUT', ca: server.ca, headers }, answer => {
+      answer.resume();
+      resolve(answer.statusCode);
+    });
+    request.once('error', reject);
+    // Longer than the door's patience in all, and never that long without a byte.
+    const next = (left: number) => {
+      if (left === 0) request.end();
+      else request.write(chunk, () => setTimeout(next, 100, left - 1));
+    };
+    next(chunks);
+  });
+  assert.equal(status, 201);
+  assert.equal((await content('slow')).length, chunks * chunk.length);
 });
 
 test('the service and its account have properties', async () => {
