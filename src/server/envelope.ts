@@ -30,6 +30,7 @@ const GATEWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'InvalidAuthenticationTokenTenant',
   'AuthorizationFailed',
   'LinkedAuthorizationFailed',
+  'ScopeLocked',
   'MissingApiVersionParameter',
   'InvalidApiVersionParameter',
   'NoRegisteredProviderFound',

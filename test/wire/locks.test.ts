@@ -406,8 +406,10 @@ test('a template whose staging group is locked stays, whole', async () => {
 
 test('every answer that Microsoft’s OpenAPI files know was of them, and nothing failed inside', () => {
   assert.deepEqual(server.errors, []);
+  // The real service's keys have FULL permissions, whatever its files say (az-wire 11).
+  const known = /nextLink|permissions is none of Read, Full/;
   assert.deepEqual(
-    server.violations.filter(one => !/nextLink/.test(one)),
+    server.violations.filter(one => !known.test(one)),
     [],
   );
 });
