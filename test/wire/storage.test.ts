@@ -144,6 +144,7 @@ test('what an account cannot be is refused, and nothing is made', async () => {
     [{ ...PLAIN, kind: 'FileStorage', sku: { name: 'Premium_LRS' } }, 400, 'NotSupported', /file shares/],
     [{ ...PLAIN, properties: { isHnsEnabled: true } }, 400, 'NotSupported', /hierarchical/],
     [{ ...PLAIN, properties: { encryption: { keySource: 'Microsoft.Keyvault' } } }, 400, 'NotSupported'],
+    [{ ...PLAIN, properties: { publicNetworkAccess: 'SecuredByPerimeter' } }, 400, 'NotSupported', /perimeters/],
     [{ ...PLAIN, properties: { accessTier: 'Premium' } }, 400, 'InvalidParameter', /access tier/],
     [{ ...PLAIN, properties: { networkAcls: { defaultAction: 'Maybe' } } }, 400, 'InvalidParameter', /defaultAction/],
     [

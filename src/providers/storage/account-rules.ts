@@ -54,21 +54,39 @@ function change({ sku, kind }: AccountParts, existing: Resource | undefined): Vi
 
 /** An account that says it has what it has not would be found out late. */
 function unsupported({ kind, properties }: AccountParts): Violation[] {
-  const wanted: readonly (readonly [path: string, isWanted: boolean, what: string])[] = [
+  const { encryption, routingPreference, sasPolicy } = properties;
+  const wanted: readonly (readonly [path: string, isWanted: boolean | undefined, what: string])[] = [
     ['kind', kind === 'FileStorage', 'file shares'],
-    ['properties.isHnsEnabled', properties.isHnsEnabled === true, 'hierarchical namespaces'],
-    ['properties.isNfsV3Enabled', properties.isNfsV3Enabled === true, 'NFS'],
-    ['properties.isSftpEnabled', properties.isSftpEnabled === true, 'SFTP'],
+    ['properties.isHnsEnabled', properties.isHnsEnabled, 'hierarchical namespaces'],
+    ['properties.isNfsV3Enabled', properties.isNfsV3Enabled, 'NFS'],
+    ['properties.isSftpEnabled', properties.isSftpEnabled, 'SFTP'],
     ['properties.customDomain', (properties.customDomain?.name ?? '') !== '', 'custom domains'],
     ['properties.dnsEndpointType', properties.dnsEndpointType === 'AzureDnsZone', 'DNS zones of accounts'],
-    ['properties.encryption.keySource', properties.encryption?.keySource === 'Microsoft.Keyvault', 'customers’ keys'],
+    ['properties.encryption.keySource', encryption?.keySource === 'Microsoft.Keyvault', 'customers’ keys'],
+    [
+      'properties.encryption.requireInfrastructureEncryption',
+      encryption?.requireInfrastructureEncryption,
+      'second encryption',
+    ],
     [
       'properties.immutableStorageWithVersioning',
-      properties.immutableStorageWithVersioning?.enabled === true,
+      properties.immutableStorageWithVersioning?.enabled,
       'immutable storage',
     ],
+    ['properties.allowedCopyScope', properties.allowedCopyScope === 'PrivateLink', 'private links'],
+    [
+      'properties.publicNetworkAccess',
+      properties.publicNetworkAccess === 'SecuredByPerimeter',
+      'network security perimeters',
+    ],
+    [
+      'properties.routingPreference',
+      routingPreference?.publishMicrosoftEndpoints || routingPreference?.publishInternetEndpoints,
+      'endpoints by routing',
+    ],
+    ['properties.sasPolicy.expirationAction', sasPolicy?.expirationAction === 'Block', 'block of long signatures'],
   ];
   return wanted
-    .filter(([, isWanted]) => isWanted)
+    .filter(([, isWanted]) => isWanted === true)
     .map(([path, , what]) => ({ path, message: `Storage accounts of Kiln have no ${what}.`, code: 'NotSupported' }));
 }
