@@ -8,10 +8,7 @@ import { idKey, parentId, parseId, type ResourceId, sameId, sameText, tryParseId
 import { findRegion } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import { locateBlob } from '../../blobs/locate.ts';
-import { type FilePart, sizeOf } from '../../disks/file-parts.ts';
-import { readForeignVhd } from '../../disks/foreign-vhd.ts';
 import { type ImportedDisk, type ImportOptions, importVhd } from '../../disks/import-vhd.ts';
-import { MIB } from '../../disks/qemu-img.ts';
 import { DEFAULT_LIMITS, type DiskLimits } from '../../disks/untrusted.ts';
 import { list, type StoredImage } from '../../images/store.ts';
 import { type LinkedAction, type Permitted, requireLinkedAccess } from '../linked-access.ts';
@@ -19,6 +16,7 @@ import type { Call, ProviderEnvironment } from '../provider.ts';
 import { findAccount } from '../storage/find-account.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { type BlobAddress, parseBlobAddress } from './blob-address.ts';
+import { noSuchBlob, openVhd, type VhdDisk } from './vhd-disk.ts';
 
 /** As a body names it. `path`: where, for messages. */
 export type SourceReference =
@@ -48,9 +46,7 @@ export interface DiskSource {
 }
 
 /** A disk that is Kiln's own already, or a VHD that was found to be one. */
-export type SourceDisk =
-  | { readonly virtualSize: number; readonly stored: StoredImage }
-  | { readonly virtualSize: number; readonly vhd: readonly FilePart[]; readonly changed: () => Promise<boolean> };
+export type SourceDisk = { readonly virtualSize: number; readonly stored: StoredImage } | VhdDisk;
 
 type Environment = Pick<ProviderEnvironment, 'database' | 'home'>;
 
@@ -101,7 +97,7 @@ export async function openDiskSource(
 ): Promise<DiskSource> {
   const found = await find(environment, source, options);
   if ('resource' in found) return await storedSource(environment, found, options.location);
-  const disk = await vhdDisk(environment, found, options.limits ?? DEFAULT_LIMITS);
+  const disk = await openVhd(environment, found, options.limits ?? DEFAULT_LIMITS);
   return { kind: 'VHD', id: found.address.uri, location: found.location, disk, dataDisks: [] };
 }
 
@@ -159,8 +155,7 @@ async function find(environment: Environment, source: SourceReference, options: 
       { target: path, hint: `It is in ${location}, not in ${options.location}.` },
     );
   const blob = await locateBlob(environment, address.account, address.container, address.blob);
-  if (!blob)
-    throw new KilnError('ImageBlobNotFound', `Unable to find VHD blob with URI ${address.uri}.`, { target: path });
+  if (!blob) throw noSuchBlob(address, path);
   if (blob.type === 'AppendBlob')
     throw new KilnError(
       'IncorrectImageBlobType',
@@ -239,57 +234,4 @@ async function osStateOf(
     ? definition.properties.osState
     : part(part(resource.properties.storageProfile, 'osDisk'), 'osState');
   return state === 'Specialized' ? 'Specialized' : 'Generalized';
-}
-
-async function vhdDisk(
-  environment: Environment,
-  { address, path }: Extract<Found, { address: BlobAddress }>,
-  limits: DiskLimits,
-): Promise<SourceDisk> {
-  const { account, container, blob, uri } = address;
-  const locate = () => locateBlob(environment, account, container, blob);
-  const located = await locate();
-  if (!located) throw new KilnError('ImageBlobNotFound', `Unable to find VHD blob with URI ${uri}.`, { target: path });
-  const parts: FilePart[] =
-    'chunks' in located
-      ? located.chunks.map(chunk => ({ ...chunk }))
-      : [{ path: located.path, offset: located.offset ?? 0, size: located.size }];
-  if (sizeOf(parts) !== located.size) throw new Error(`${uri} has ${sizeOf(parts)} bytes of ${located.size}`);
-  const found = await readForeignVhd(parts, limits);
-  if ('wrong' in found) throw invalidVhd(found, address, limits, path);
-  const changed = async () => (await locate())?.etag !== located.etag;
-  return { virtualSize: found.virtualSize, vhd: parts, changed };
-}
-
-function invalidVhd(
-  { wrong, because, virtualSize }: Extract<Awaited<ReturnType<typeof readForeignVhd>>, { wrong: string }>,
-  { uri, blob }: BlobAddress,
-  { maxVirtualSize }: DiskLimits,
-  path: string,
-): KilnError {
-  const name = blob.split('/').at(-1)!;
-  switch (wrong) {
-    case 'cookie':
-      return new KilnError(
-        'InvalidVhd',
-        `The specified cookie value in VHD footer indicates that disk '${name}' with blob ${uri} is not a supported VHD. Disk is expected to have cookie value 'conectix'.`,
-        { target: path },
-      );
-    case 'size':
-      return new KilnError(
-        'InvalidVhd',
-        `The VHD ${uri} has an unsupported virtual size of ${virtualSize} bytes. The size must be a whole number (in MBs).`,
-        { target: path },
-      );
-    case 'limit':
-      return new KilnError(
-        'VHDSizeInvalid',
-        `The specified disk size value of ${virtualSize} for disk '${name}' with blob ${uri} is invalid. Disk size must be between ${MIB} and ${maxVirtualSize}.`,
-        { target: path },
-      );
-    case 'damaged':
-      return new KilnError('InvalidVhd', `Only blobs formatted as VHDs can be imported. The blob ${uri} ${because}.`, {
-        target: path,
-      });
-  }
 }
