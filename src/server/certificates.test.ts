@@ -29,7 +29,10 @@ describe('certificates', () => {
     assert.equal((await stat(first.caPath)).mode & 0o777, 0o644);
     assert.doesNotMatch(await readFile(first.caPath, 'utf8'), /PRIVATE/);
     const certificate = new X509Certificate(first.cert);
-    for (const name of ['localhost', 'account.blob.localhost', 'kiln.example.org', 'account.blob.kiln.example.org'])
+    for (const name of [
+      ...['localhost', 'account.blob.localhost', 'account.blob.core.localhost'],
+      ...['kiln.example.org', 'account.blob.kiln.example.org', 'account.blob.core.kiln.example.org'],
+    ])
       assert.ok(certificate.checkHost(name), name);
     for (const address of ['127.0.0.1', '::1', '192.0.2.7']) assert.ok(certificate.checkIP(address), address);
     assert.ok(certificate.subjectAltName!.includes(`DNS:${hostname().toLowerCase()}`));

@@ -23,7 +23,7 @@ const BACKDATED = DAY;
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 /** Names that every server has. OpenSSL does not take a wildcard right below a top-level name; the blob endpoints' lies deeper. */
-const LOCAL_NAMES = ['localhost', '*.localhost', '*.blob.localhost', '127.0.0.1', '::1'];
+const LOCAL_NAMES = ['localhost', '*.localhost', '*.blob.localhost', '*.blob.core.localhost', '127.0.0.1', '::1'];
 const DNS_NAME = /^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 export interface Tls {
@@ -84,7 +84,9 @@ async function openAuthority(path: string, now: Date): Promise<Pair> {
 function wantedNames(hosts: readonly string[]): string[] {
   const given = [...hosts, hostname()].map(host => host.toLowerCase().replace(/^\[|\]$/g, ''));
   const sound = given.filter(host => isIP(host) !== 0 || DNS_NAME.test(host));
-  const accounts = sound.filter(host => isIP(host) === 0 && !host.startsWith('*.')).map(host => `*.blob.${host}`);
+  const accounts = sound
+    .filter(host => isIP(host) === 0 && !host.startsWith('*.'))
+    .flatMap(host => [`*.blob.${host}`, `*.blob.core.${host}`]);
   // The addresses that mean "all of this host's" are nobody's.
   return [...new Set([...LOCAL_NAMES, ...sound, ...accounts.filter(name => DNS_NAME.test(name))])].filter(
     name => name !== '0.0.0.0' && name !== '::',

@@ -36,6 +36,9 @@ function suffixHost(origin: string): string {
   return port === '' ? host : `${host}:${port}`;
 }
 
+/** Libraries know the account of a host, and that its path begins with a container, by `.blob.core.` alone; `ACCOUNT.blob.localhost` is answered as well. */
+const storageSuffix = (origin: string): string => `core.${suffixHost(origin)}`;
+
 /** The authority ends in /adfs: no library then looks for Azure's own list of clouds (az-wire 1.2). */
 const authority = (origin: string) => `${origin}/adfs`;
 
@@ -75,7 +78,7 @@ function endpoints(origin: string, tenantId: string) {
     attestationResourceId: origin,
     synapseAnalyticsResourceId: origin,
     suffixes: {
-      storage: host,
+      storage: storageSuffix(origin),
       keyVaultDns: `vault.${hostname}`,
       sqlServerHostname: `database.${hostname}`,
       acrLoginServer: `azurecr.${hostname}`,
@@ -97,7 +100,7 @@ export function azCloudConfig(origin: string) {
       vmImageAliasDoc: `${origin}/aliases.json`,
       gallery: `${origin}/`,
     },
-    suffixes: { storageEndpoint: host, keyvaultDns: `.vault.${new URL(`https://${host}`).hostname}` },
+    suffixes: { storageEndpoint: storageSuffix(origin), keyvaultDns: `.vault.${new URL(`https://${host}`).hostname}` },
   };
 }
 

@@ -175,7 +175,7 @@ test('the metadata has the form of each api-version', async () => {
   const { body } = await get('/metadata/endpoints?api-version=2022-09-01');
   assert.equal(body.resourceManager, `${ORIGIN}/`);
   assert.equal(body.authentication.audiences[0], 'https://management.local/');
-  assert.equal(body.suffixes.storage, 'localhost:8443');
+  assert.equal(body.suffixes.storage, 'core.localhost:8443');
   const wrong = await get('/metadata/endpoints?api-version=1999-01-01');
   assert.equal(wrong.status, 400);
   assert.equal((await get('/metadata/endpoints')).body.error.code, 'MissingApiVersionParameter');

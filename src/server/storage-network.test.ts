@@ -41,6 +41,7 @@ test('the name of an account in the host is the first segment of the path', () =
   const origin = 'https://kiln.example.org:8443';
   const styled = (host: string | undefined, url: string) => pathStyle({ url, headers: { host } }, origin);
   assert.equal(styled('acct.blob.localhost:8443', '/box/b?comp=x'), '/acct/box/b?comp=x');
+  assert.equal(styled('acct.blob.core.localhost:8443', '/box/b?comp=x'), '/acct/box/b?comp=x');
   assert.equal(styled('ACCT.Blob.kiln.example.org', '/'), '/acct/');
   assert.equal(styled('acct.blob.localhost', 'https://acct.blob.localhost/box'), '/acct/box');
   assert.equal(styled('acct.blob.localhost', '?comp=list'), '/acct/?comp=list');
