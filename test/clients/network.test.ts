@@ -1,6 +1,6 @@
 /**
  * The unmodified Azure CLI on networks and on what Kiln only keeps, by `az resource` and `az rest`: in 2.45 every `az network` command fails before it sends
- * anything (its own bug; 2.74 is tried by the tutorial's test).
+ * anything (its own bug; network-az.test.ts has those of 2.74).
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
