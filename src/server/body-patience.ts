@@ -27,8 +27,6 @@ export function limitBodies(server: Server, patience: number): void {
 
 /** What has to arrive for a client not to count as slow: in each span of `patience` that the server waits for it. */
 const PROGRESS = 16 * 1024;
-/** What may still come of a body that nobody reads (ms). */
-const REST = 5_000;
 
 /**
  * The exception: a body of any length, as long as it comes along. Only the time counts that the server waits for the client. The request is not destroyed when its
@@ -53,7 +51,12 @@ export async function* patiently(request: IncomingMessage, patience: number): As
       yield next.value as Buffer;
     }
   } finally {
-    if (!request.complete) setTimeout(() => request.complete || request.socket.destroy(), REST).unref();
+    // Clients listen when they have sent all of it: the rest is taken in as well, for as long as any other body may take.
+    if (!request.complete) {
+      // A stream flows again only after its iterator has let go of it, which it does a turn later.
+      void iterator.return?.().then(() => setImmediate(() => request.resume()));
+      setTimeout(() => request.complete || request.socket.destroy(), patience).unref();
+    }
   }
 }
 

@@ -7,10 +7,12 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
+import { run } from '../../src/processes/process.ts';
 import { type Rest, restOf } from '../clients/rest.ts';
 import { clientEnvironment } from '../clients/served.ts';
 import { leftovers, type Running, start, temporaryHome } from '../kiln.ts';
-import { clientOf } from '../wire/blob-client.ts';
+import { startTestServer } from '../server.ts';
+import { clientOf, testAccount } from '../wire/blob-client.ts';
 
 const GROUP = `/subscriptions/${LOCAL_SUBSCRIPTION}/resourceGroups/chaos`;
 const ACCOUNT = 'killedblobs';
@@ -148,4 +150,31 @@ test('kill -9 in the middle of writes loses none that was acknowledged, and leav
   running.child.kill('SIGTERM');
   await running.ended;
   assert.deepEqual(await leftovers(home), []);
+});
+
+const skip = process.getuid?.() === 0 ? false : 'only root may mount a small file system';
+
+test('a full disk is told, and nothing of what did not fit is left', { skip }, async () => {
+  const server = await startTestServer();
+  const { blobs } = server.service.home;
+  try {
+    const account = await testAccount(server, 'fullblobs');
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=4m,mode=700', 'kiln-test', blobs]);
+    const container = account.service.getContainerClient('full');
+    await container.create();
+    const before = randomBytes(1024 * 1024);
+    await container.getBlockBlobClient('there').upload(before, before.length);
+    const large = Buffer.alloc(8 * 1024 * 1024, 'x');
+    const client = container.getBlockBlobClient('large');
+    await assert.rejects(client.upload(large, large.length), { statusCode: 507, code: 'InsufficientStorage' });
+    await assert.rejects(client.stageBlock('YQ==', large, large.length), { statusCode: 507 });
+    await assert.rejects(client.getProperties(), { statusCode: 404 });
+    const files = await readdir(blobs, { recursive: true, withFileTypes: true });
+    assert.equal(files.filter(entry => entry.isFile()).length, 1);
+    assert.ok((await container.getBlobClient('there').downloadToBuffer()).equals(before));
+    await client.upload('small', 5);
+  } finally {
+    await run('umount', ['--lazy', blobs], { ok: [0, 1, 32] });
+    await server.close();
+  }
 });
