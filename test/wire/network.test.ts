@@ -321,6 +321,33 @@ test('a security group that a subnet has stays; one that is not there cannot be 
   await done(await answers(202, 'DELETE', near));
 });
 
+test('lists of a caller have an end', async () => {
+  const many = (count: number, one: (index: number) => unknown) =>
+    Array.from({ length: count }, (_, index) => one(index));
+  const subnets = (count: number) =>
+    many(count, index => subnet(`s${index}`, `10.${index >> 13}.${(index >> 5) & 255}.${(index & 31) * 8}/29`));
+  const at = `${NETWORK}/many`;
+  const whole = (count: number) => network(['10.0.0.0/8'], subnets(count));
+  const most = /'properties\.subnets' has 30000 items; there can be 3000/;
+  await refused(400, 'InvalidRequestFormat', most, 'PUT', at, whole(30_000));
+  const rules = many(1001, index => rule(`r${index}`, { priority: 100 + index }));
+  await refused(400, 'InvalidRequestFormat', /1001 items; there can be 1000/, 'PUT', `${SECURITY}/many`, {
+    location: 'westus2',
+    properties: { securityRules: rules },
+  });
+  await refused(
+    400,
+    'InvalidRequestFormat',
+    /there can be 1000/,
+    'PUT',
+    at,
+    network(many(1001, () => '10.0.0.0/8') as string[]),
+  );
+  await answers(404, 'GET', at);
+  await answers(201, 'PUT', at, whole(200));
+  assert.equal(names(await answers(200, 'GET', at)).length, 200);
+});
+
 test('what is asked at once ends as if asked one after the other', async () => {
   const at = `${NETWORK}/busy`;
   await answers(201, 'PUT', at, network(['10.0.0.0/16']));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { subnetViolations } from './address-space.ts';
+import { oneSubnetViolations, subnetViolations } from './address-space.ts';
 import { contains, overlap, parseCidr, type Range } from './cidr.ts';
 
 const SPACE = [parseCidr('10.0.0.0/20')!.range];
@@ -17,7 +17,7 @@ test('subnets that are let in lie in the network, have room, and keep apart', ()
       const taken: { name: string; ranges: Range[]; path: string }[] = [];
       for (const [index, range] of wanted.entries()) {
         const one = { name: `s${index}`, ranges: [range], path: '' };
-        const [violation] = subnetViolations('v', SPACE, one, taken);
+        const [violation] = oneSubnetViolations('v', SPACE, one, taken);
         const outside = !SPACE.some(space => contains(space, range));
         const meets = taken.some(({ ranges }) => overlap(ranges[0]!, range));
         const expected = outside
@@ -30,6 +30,19 @@ test('subnets that are let in lie in the network, have room, and keep apart', ()
         assert.equal(violation?.code, expected);
         if (!violation) taken.push(one);
       }
+    }),
+  );
+});
+
+test('a list of subnets is let in when each one, after those before it, is', () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(subnets, { minLength: 1, maxLength: 2 }), { maxLength: 10 }), wanted => {
+      const all = wanted.map((ranges, index) => ({ name: `s${index}`, ranges, path: String(index) }));
+      const together = subnetViolations('v', SPACE, all);
+      const single = all.flatMap((one, index) => oneSubnetViolations('v', SPACE, one, all.slice(0, index)));
+      assert.equal(together.length > 0, single.length > 0);
+      // Whoever is complained of in the list has something to be complained of.
+      for (const { path, code } of together) assert.ok(single.some(one => one.path === path && one.code === code));
     }),
   );
 });

@@ -2,6 +2,10 @@
 import type { Violation } from '../../arm/resource-type.ts';
 import { contains, formatCidr, overlap, parseCidr, type Range } from './cidr.ts';
 
+/** As in Azure. */
+export const MOST_SUBNETS = 3000;
+const MOST_PREFIXES = 1000;
+
 /** Prefixes as they were written; `resource` is the id that a complaint names. */
 export function readPrefixes(
   prefixes: readonly (string | undefined)[],
@@ -10,6 +14,8 @@ export function readPrefixes(
 ): { readonly ranges: readonly Range[]; readonly violations: readonly Violation[] } {
   const ranges: Range[] = [];
   const violations: Violation[] = [];
+  if (prefixes.length > MOST_PREFIXES)
+    return { ranges, violations: [tooMany(path(0), prefixes.length, MOST_PREFIXES)] };
   prefixes.forEach((text, index) => {
     if (text === undefined) return;
     const found = parseCidr(text);
@@ -29,6 +35,12 @@ export function readPrefixes(
   });
   return { ranges, violations };
 }
+
+export const tooMany = (path: string, count: number, most: number): Violation => ({
+  path,
+  code: 'InvalidRequestFormat',
+  message: `Cannot parse the request. '${path.replace(/\[0\]$/, '')}' has ${count} items; there can be ${most}.`,
+});
 
 /** Of no virtual network: multicast, broadcast, loopback, link-local, Azure's own DNS. */
 const RESERVED = ['224.0.0.0/4', '255.255.255.255/32', '127.0.0.0/8', '169.254.0.0/16', '168.63.129.16/32'].map(
@@ -63,35 +75,68 @@ export interface Placed {
   readonly path: string;
 }
 
-/** Whether the first of the subnets fits: into the network, and beside the others. */
-export function subnetViolations(
+/** All subnets of a network: each has its place in it, and none that of another. In the order of the list. */
+export function subnetViolations(network: string, space: readonly Range[], subnets: readonly Placed[]): Violation[] {
+  const meeting = meetingSubnets(subnets);
+  return subnets.flatMap((subnet, index) => {
+    const [found] = placeViolations(network, space, subnet);
+    return found ? [found] : meeting.has(index) ? [overlapping(network, subnet)] : [];
+  });
+}
+
+/** One subnet, beside those that are there. */
+export function oneSubnetViolations(
   network: string,
   space: readonly Range[],
   subnet: Placed,
   others: readonly Placed[],
 ): Violation[] {
-  const bad = (code: Violation['code'], message: string, hint?: string): Violation[] => [
-    { path: subnet.path, message, ...(code && { code }), ...(hint !== undefined && { hint }) },
+  const found = placeViolations(network, space, subnet);
+  if (found.length > 0) return found;
+  const meets = others.some(other => other.ranges.some(a => subnet.ranges.some(b => overlap(a, b))));
+  return meets ? [overlapping(network, subnet)] : [];
+}
+
+/** Outside of the network, too small, or at odds with itself. */
+function placeViolations(network: string, space: readonly Range[], { name, ranges, path }: Placed): Violation[] {
+  if (ranges.some(range => !space.some(one => contains(one, range))))
+    return [
+      {
+        path,
+        code: 'NetcfgSubnetRangeOutsideVnet',
+        message: `Subnet '${name}' is not valid because its IP address range is outside the IP address range of virtual network '${network}'.`,
+      },
+    ];
+  const small = ranges.some(({ family, length }) => (family === 4 ? length > 29 : length !== 64));
+  if (!small && !firstOverlap(ranges)) return [];
+  return [
+    {
+      path,
+      code: 'NetcfgInvalidSubnet',
+      message: `Subnet '${name}' is not valid in virtual network '${network}'.`,
+      hint: small ? 'An IPv4 range has at least 8 addresses (/29), an IPv6 range is a /64.' : 'Its own ranges overlap.',
+    },
   ];
-  const outside = subnet.ranges.some(range => !space.some(one => contains(one, range)));
-  if (outside)
-    return bad(
-      'NetcfgSubnetRangeOutsideVnet',
-      `Subnet '${subnet.name}' is not valid because its IP address range is outside the IP address range of virtual network '${network}'.`,
-    );
-  const small = subnet.ranges.some(({ family, length }) => (family === 4 ? length > 29 : length !== 64));
-  if (small || firstOverlap(subnet.ranges))
-    return bad(
-      'NetcfgInvalidSubnet',
-      `Subnet '${subnet.name}' is not valid in virtual network '${network}'.`,
-      small ? 'An IPv4 range has at least 8 addresses (/29), an IPv6 range is a /64.' : 'Its own ranges overlap.',
-    );
-  if (others.some(other => other.ranges.some(a => subnet.ranges.some(b => overlap(a, b)))))
-    return bad(
-      'NetcfgSubnetRangesOverlap',
-      `Subnet '${subnet.name}' is not valid because its IP address range overlaps with that of an existing subnet in virtual network '${network}'.`,
-    );
-  return [];
+}
+
+const overlapping = (network: string, { name, path }: Placed): Violation => ({
+  path,
+  code: 'NetcfgSubnetRangesOverlap',
+  message: `Subnet '${name}' is not valid because its IP address range overlaps with that of an existing subnet in virtual network '${network}'.`,
+});
+
+/** Of two that overlap, the one that comes later in the list. Ranges are gone through once, in the order of their addresses: the list is a caller's. */
+function meetingSubnets(subnets: readonly Placed[]): Set<number> {
+  const ranges = subnets.flatMap((subnet, owner) => subnet.ranges.map(range => ({ range, owner })));
+  ranges.sort((a, b) => a.range.family - b.range.family || (a.range.first < b.range.first ? -1 : 1));
+  const meeting = new Set<number>();
+  let widest: (typeof ranges)[number] | undefined;
+  for (const one of ranges) {
+    if (widest && widest.owner !== one.owner && overlap(widest.range, one.range))
+      meeting.add(Math.max(widest.owner, one.owner));
+    if (!widest || widest.range.family !== one.range.family || one.range.last > widest.range.last) widest = one;
+  }
+  return meeting;
 }
 
 function firstOverlap(ranges: readonly Range[]): readonly [Range, Range] | undefined {

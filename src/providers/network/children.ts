@@ -51,8 +51,9 @@ export async function replaceChildren(
     await lockResource(trx, child.id);
     await removeResource(trx, child.id);
   }
+  const byName = new Map(existing.map(one => [one.name.toLowerCase(), one]));
   for (const { name, properties } of wanted) {
-    const before = existing.find(one => sameName(one.name, name));
+    const before = byName.get(name.toLowerCase());
     if (before && isDeepStrictEqual(before.properties, JSON.parse(JSON.stringify(properties)))) continue;
     await putResource(trx, { id: before?.id ?? `${owner.id}/${collection}/${name}`, properties, apiVersion });
   }
@@ -60,12 +61,11 @@ export async function replaceChildren(
 
 /** Those that a list leaves out. */
 export function missing(existing: readonly StoredResource[], wanted: readonly Child[]): StoredResource[] {
-  return existing.filter(one => !wanted.some(({ name }) => sameName(name, one.name)));
+  const names = new Set(wanted.map(({ name }) => name.toLowerCase()));
+  return existing.filter(one => !names.has(one.name.toLowerCase()));
 }
 
 /** The owner's etag speaks for its children, too. */
 export async function touch(trx: Transacting, owner: string): Promise<void> {
   await patchProperties(trx, owner, {});
 }
-
-const sameName = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase();

@@ -8,12 +8,13 @@ import { beginChange, putValidated } from '../life.ts';
 import type { Answer, ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
 import { getResource, listResources, removeResource, type Store, type StoredResource } from '../store.ts';
 import { readTracked } from '../tracked.ts';
+import { tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
 import { operationOf, patchTags, weakTag } from './changes.ts';
 import { type Child, childrenOf, replaceChildren } from './children.ts';
 import { defaultRules } from './default-rules.ts';
 import { checkNetworkName, NETWORK_SECURITY_GROUP_TYPE, SECURITY_RULE_TYPE, twice } from './names.ts';
-import { readRule, ruleConflicts } from './security-rule-body.ts';
+import { MOST_RULES, readRule, ruleConflicts } from './security-rule-body.ts';
 import { shownRule } from './security-rules.ts';
 import { requireUnusedGroup, subnetsWith } from './use.ts';
 
@@ -43,7 +44,8 @@ function readGroup(
   );
   const { securityRules = [], ...rest } = properties ?? {};
   const owner = formatId(context.id);
-  const rules = securityRules.map((rule, index) => {
+  const crowd = securityRules.length > MOST_RULES;
+  const rules = (crowd ? [] : securityRules).map((rule, index) => {
     const path = `properties.securityRules[${index}]`;
     const name = String(rule?.name);
     const named = checkNetworkName(name, `${path}.name`);
@@ -53,6 +55,7 @@ function readGroup(
   });
   const written = [
     ...violations.map((one): Violation => ({ ...one, code: 'InvalidRequestFormat' })),
+    ...(crowd ? [tooMany('properties.securityRules', securityRules.length, MOST_RULES)] : []),
     ...(violations.length > 0 ? [] : rules.flatMap(one => one.violations)),
     ...twice(
       rules.map(one => one.name),

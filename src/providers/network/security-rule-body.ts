@@ -6,6 +6,9 @@ import { type JsonObject, shape } from '../../arm/shape.ts';
 import { parseAddress, parseCidr } from './cidr.ts';
 import { unreadable } from './names.ts';
 
+/** Of a group, as in Azure. */
+export const MOST_RULES = 1000;
+
 const Text = Type.Optional(Type.String());
 const Texts = Type.Optional(Type.Array(Type.String()));
 const References = Type.Optional(Type.Array(Type.Object({ id: Type.String() })));

@@ -6,11 +6,12 @@ import { requireConditions } from '../conditions.ts';
 import { beginChange, putValidated } from '../life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
 import { removeResource, type StoredResource } from '../store.ts';
+import { tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
 import { operationOf, weakTag } from './changes.ts';
 import { touch } from './children.ts';
 import { checkNetworkName, NETWORK_SECURITY_GROUP_TYPE, SECURITY_RULE_TYPE } from './names.ts';
-import { readRule, ruleConflicts } from './security-rule-body.ts';
+import { MOST_RULES, readRule, ruleConflicts } from './security-rule-body.ts';
 
 const definition: ResourceType = Object.freeze({
   type: SECURITY_RULE_TYPE,
@@ -25,7 +26,8 @@ const definition: ResourceType = Object.freeze({
     const read = readRule(isObject(body) ? body.properties : undefined, ['properties'], formatId(id));
     const path = 'properties.priority';
     const all = [...siblings, { name: id.name, properties: read.properties }].map(one => ({ ...one, path }));
-    const violations = read.violations.length > 0 ? read.violations : ruleConflicts(all);
+    const crowd = all.length > MOST_RULES ? [tooMany('properties.securityRules', all.length, MOST_RULES)] : [];
+    const violations = [...crowd, ...(read.violations.length > 0 ? read.violations : ruleConflicts(all))];
     return { resource: { properties: read.properties }, violations, warnings: [] };
   },
 } satisfies ResourceType);

@@ -6,7 +6,7 @@ import { requireConditions } from '../conditions.ts';
 import { beginChange, putValidated } from '../life.ts';
 import type { Answer, Call, ResourceCall, ResourceProvider } from '../provider.ts';
 import { getResource, removeResource, type StoredResource } from '../store.ts';
-import { readPrefixes, subnetViolations } from './address-space.ts';
+import { MOST_SUBNETS, oneSubnetViolations, readPrefixes, tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
 import { operationOf } from './changes.ts';
 import { touch } from './children.ts';
@@ -40,8 +40,12 @@ const definition: ResourceType = Object.freeze({
       path: 'properties',
     });
     const subnet = { name: id.name, ranges: read.ranges, path: 'properties.addressPrefix' };
-    const violations =
-      read.violations.length > 0 ? read.violations : subnetViolations(network, space, subnet, siblings.map(placed));
+    const crowd = siblings.length >= MOST_SUBNETS;
+    const placedHere = oneSubnetViolations(network, space, subnet, siblings.map(placed));
+    const violations = [
+      ...(crowd ? [tooMany('properties.subnets', siblings.length + 1, MOST_SUBNETS)] : []),
+      ...(read.violations.length > 0 ? read.violations : placedHere),
+    ];
     return { resource: { properties: read.properties }, violations, warnings: [] };
   },
 } satisfies ResourceType);

@@ -14,7 +14,7 @@ import { beginChange, putValidated } from '../life.ts';
 import type { Answer, Call, ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
 import { getResource, listResources, removeResource, type StoredResource } from '../store.ts';
 import { readTracked } from '../tracked.ts';
-import { readPrefixes, spaceViolations, subnetViolations } from './address-space.ts';
+import { MOST_SUBNETS, readPrefixes, spaceViolations, subnetViolations, tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
 import { operationOf, patchTags, weakTag } from './changes.ts';
 import { type Child, childrenOf, missing, replaceChildren } from './children.ts';
@@ -63,7 +63,8 @@ function readNetwork(body: unknown, context: Context): NetworkBody {
     index => `properties.addressSpace.addressPrefixes[${index}]`,
     owner,
   );
-  const read = (subnets ?? []).map((subnet, index) => {
+  const crowd = (subnets ?? []).length > MOST_SUBNETS;
+  const read = (crowd ? [] : (subnets ?? [])).map((subnet, index) => {
     const at = ['properties', 'subnets', index] as const;
     const path = `properties.subnets[${index}]`;
     const id = `${owner}/subnets/${subnet?.name}`;
@@ -74,16 +75,14 @@ function readNetwork(body: unknown, context: Context): NetworkBody {
   const written = [
     ...violations.map((one): Violation => ({ ...one, code: 'InvalidRequestFormat' })),
     ...space.violations,
+    ...(crowd ? [tooMany('properties.subnets', subnets!.length, MOST_SUBNETS)] : []),
     ...(violations.length > 0 ? [] : read.flatMap(one => one.violations)),
     ...twice(
       read.map(one => one.name),
       'properties.subnets',
     ),
   ];
-  const placed = [
-    ...spaceViolations(name, space.ranges),
-    ...read.flatMap((subnet, index) => subnetViolations(name, space.ranges, subnet, read.slice(0, index))),
-  ];
+  const placed = [...spaceViolations(name, space.ranges), ...subnetViolations(name, space.ranges, read)];
   const before = context.existing?.properties.resourceGuid;
   return {
     resource: {
@@ -153,9 +152,8 @@ async function put(call: ResourceCall, body: JsonObject): Promise<Answer> {
 /** The subnets that stay fit into the new address space. Errors: NetcfgSubnetRangeOutsideVnet. */
 function requireRoom(network: Resource, space: readonly Range[], subnets: readonly StoredResource[]): void {
   const path = 'properties.addressSpace';
-  const violations = subnets.flatMap(({ name, properties }) =>
-    subnetViolations(network.name, space, { name, ranges: rangesOf(properties), path }, []),
-  );
+  const placed = subnets.map(({ name, properties }) => ({ name, ranges: rangesOf(properties), path }));
+  const violations = subnetViolations(network.name, space, placed);
   if (violations.length > 0) throw violationError('InvalidRequestFormat', violations);
 }
 
