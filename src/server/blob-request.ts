@@ -1,4 +1,5 @@
 /** A request of the blob service, read: what it names, its conditions, metadata and body. All of it is untrusted. */
+import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { BlobError, blobRefusal } from '../blobs/blob-error.ts';
 import type { BlobConditions } from '../blobs/conditions.ts';
@@ -39,7 +40,7 @@ export interface BlobAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | number | undefined>>;
   readonly xml?: string;
-  readonly stream?: NodeJS.ReadableStream;
+  readonly stream?: Readable;
   readonly bytes?: Buffer;
 }
 

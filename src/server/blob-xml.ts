@@ -25,12 +25,21 @@ export function readXml(text: string): Element {
   const invalid = () => new BlobError(400, 'InvalidXmlDocument', 'XML specified is not syntactically valid.');
   const source = text.replace(/^\ufeff/, '');
   if (/<!(DOCTYPE|ENTITY)/i.test(source) || XMLValidator.validate(source) !== true) throw invalid();
-  const [root, ...others] = elementsOf(parser.parse(source) as readonly Node[], 0, invalid);
+  const [root, ...others] = elementsOf(nodesOf(source, invalid), 0, invalid);
   if (!root || others.length > 0) throw invalid();
   return root;
 }
 
 type Node = Readonly<Record<string, unknown>>;
+
+/** The parser has limits of its own: for depth, for names that JavaScript has another use for. */
+function nodesOf(source: string, invalid: () => Error): readonly Node[] {
+  try {
+    return parser.parse(source) as readonly Node[];
+  } catch {
+    throw invalid();
+  }
+}
 
 function elementsOf(nodes: readonly Node[], depth: number, invalid: () => Error): Element[] {
   if (depth > MOST_DEPTH) throw invalid();

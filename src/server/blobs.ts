@@ -191,7 +191,15 @@ async function send(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   reply.status(status);
-  for (const [name, value] of Object.entries(headers)) if (value !== undefined) reply.header(name, value);
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined) continue;
+    // A signature can name any text for a header of the answer.
+    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(String(value))) {
+      stream?.destroy();
+      throw new BlobError(400, 'InvalidQueryParameterValue', `What is to be sent as ${name} is no text of a header.`);
+    }
+    reply.header(name, value);
+  }
   if (xml !== undefined) return await reply.header('content-type', 'application/xml').send(xml);
   return await reply.send(stream ?? bytes);
 }

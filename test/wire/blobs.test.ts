@@ -6,7 +6,7 @@ import https from 'node:https';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ContainerClient, RestError } from '@azure/storage-blob';
+import { BlobSASPermissions, type ContainerClient, type RestError } from '@azure/storage-blob';
 import fc from 'fast-check';
 import { Crc64 } from '../../src/blobs/crc64.ts';
 import { compareNames } from '../../src/blobs/names.ts';
@@ -155,6 +155,8 @@ test('blocks are put together in the order of the list, again and anew', async (
     ['<Uncommitted>!!</Uncommitted>', 'InvalidBlockId'],
     ['<Any>YQ==</Any>', 'InvalidXmlDocument'],
     ['</BlockList><BlockList>', 'InvalidXmlDocument'],
+    ['<__proto__>YQ==</__proto__>', 'InvalidXmlDocument'],
+    [`${'<Latest>'.repeat(10_000)}${'</Latest>'.repeat(10_000)}`, 'InvalidXmlDocument'],
   ] as const) {
     const answer = await list(body);
     assert.deepEqual([answer.status, answer.headers['x-ms-error-code']], [400, code]);
@@ -301,6 +303,36 @@ test('a page blob is zeros but for what was written', async () => {
   await huge.create(8 * 2 ** 40);
   assert.ok((await content('huge', 8 * 2 ** 40 - 10, 10)).equals(Buffer.alloc(10)));
   for (const blob of [client, huge]) await blob.delete();
+  await nothingLeftOver();
+});
+
+test('an empty blob is one', async () => {
+  const client = container.getBlockBlobClient('empty');
+  await client.upload('', 0);
+  assert.equal((await client.getProperties()).contentLength, 0);
+  const whole = await send('GET', '/tests/empty');
+  assert.deepEqual([whole.status, whole.text, whole.headers['content-length']], [200, '', '0']);
+  const range = await send('GET', '/tests/empty', { headers: { range: 'bytes=0-9' } });
+  assert.deepEqual([range.status, range.headers['x-ms-error-code']], [416, 'InvalidRange']);
+  await client.syncCopyFromURL(client.url);
+  await client.delete();
+});
+
+test('what a signature wants as a header is one, or refused', async () => {
+  const client = container.getBlockBlobClient('overridden');
+  await client.upload('x', 1);
+  const signed = async (contentDisposition: string) => {
+    const options = {
+      permissions: BlobSASPermissions.parse('r'),
+      expiresOn: new Date(Date.now() + 60_000),
+      contentDisposition,
+    };
+    return await server.request('GET', await client.generateSasUrl(options), { token: null });
+  };
+  const named = await signed('attachment; filename="a.txt"');
+  assert.deepEqual([named.status, named.headers['content-disposition']], [200, 'attachment; filename="a.txt"']);
+  for (const bad of ['a\r\nx-injected: y', 'ключ']) assert.equal((await signed(bad)).status, 400, bad);
+  await client.delete();
   await nothingLeftOver();
 });
 
