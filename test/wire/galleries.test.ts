@@ -399,6 +399,15 @@ test('a source that fails when it is copied is told by region, and can be tried 
   }
 });
 
+test('more versions at once than there are connections to the database', async () => {
+  const path = await definition('many-at-once');
+  const names = Array.from({ length: 12 }, (_, index) => `${path}/versions/1.0.${index}`);
+  const answers = await Promise.all(names.map(name => send('PUT', name, versionBody())));
+  for (const answer of answers) assert.equal(answer.status, 201, answer.text);
+  for (const answer of answers)
+    assert.equal(((await server.settled(answer)).body as Body).status, 'Succeeded', answer.text);
+});
+
 test('another version is a source, with its replica where the new one is', async () => {
   const from = `${await definition('from')}/versions/1.0.0`;
   await version(from, [location, 'westus2']);

@@ -1,5 +1,7 @@
 /** The blob that a URL names: `https://HOST/ACCOUNT/CONTAINER/BLOB` or `https://ACCOUNT.blob.HOST/CONTAINER/BLOB`, whatever this server is called. */
+
 import { KilnError } from '../../arm/errors.ts';
+import { isObject } from '../../arm/shape.ts';
 
 export interface BlobAddress {
   /** In lower case. */
@@ -42,4 +44,16 @@ function decoded(text: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** A URL with a signature lets everybody read the blob: what is kept, and shown, has none. `member`: what bodies call the URL. */
+export function withoutSignatures<Value>(value: Value, member: 'blobUri' | 'uri'): Value {
+  if (Array.isArray(value)) return value.map(one => withoutSignatures(one, member)) as Value;
+  if (!isObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, part]) => [
+      name,
+      name === member && typeof part === 'string' ? part.split('?')[0] : withoutSignatures(part, member),
+    ]),
+  ) as Value;
 }

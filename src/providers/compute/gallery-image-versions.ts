@@ -4,6 +4,7 @@ import type { ResourceType, Violation } from '../../arm/resource-type.ts';
 import { int32, isObject, type JsonObject, oneOf } from '../../arm/shape.ts';
 import { immutable, readTracked } from '../tracked.ts';
 import { GALLERY_API_VERSIONS } from './api-versions.ts';
+import { withoutSignatures } from './blob-address.ts';
 import { endOfLife } from './gallery-images.ts';
 import { completedProfile, PublishingProfileSchema, regionViolations } from './publishing-profile.ts';
 import { isVersion, VERSION_RULE } from './version-numbers.ts';
@@ -55,7 +56,7 @@ export const galleryImageVersions: ResourceType = Object.freeze({
       ...completedProfile(given, read.location, old),
       publishedDate: old?.publishedDate ?? context.now.toISOString(),
     };
-    const storage = objectOf(read.properties.storageProfile) ?? {};
+    const storage = withoutSignatures(objectOf(read.properties.storageProfile) ?? {}, 'uri');
     const { source, violations: wrongSource } = versionSource(storage);
     const properties: JsonObject = {
       publishingProfile,

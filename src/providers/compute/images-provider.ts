@@ -9,6 +9,7 @@ import { requireConditions } from '../conditions.ts';
 import { beginChange, putValidated, requireResource } from '../life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
 import { getResource, type StoredResource, writeOperation } from '../store.ts';
+import { withoutSignatures } from './blob-address.ts';
 import { requireDiskSource } from './disk-source.ts';
 import { IMAGE_CREATE_KIND, IMAGE_CREATE_SECONDS, type ImageInput } from './image-create.ts';
 import { deleteImage } from './image-delete.ts';
@@ -42,7 +43,7 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
   const made = await database.transaction().execute(async (trx): Promise<Answer | undefined> => {
     const { existing } = await beginChange(trx, call.id);
     if (!isToMake(existing)) return undefined;
-    const body = { location, tags: read.tags, properties: withoutSignatures(read.properties) };
+    const body = { location, tags: read.tags, properties: withoutSignatures(read.properties, 'blobUri') };
     const known = { provisioningState: 'Creating' };
     const { resource, created } = await putValidated(trx, images, { id, body, apiVersion, conditions, known });
     const input: ImageInput = { imageId: resource.id };
@@ -107,7 +108,7 @@ async function change(
         `Operation 'write' is not allowed on Image '${existing.name}' since the Image is marked for deletion. You can only retry the Delete operation (or wait for an ongoing one to complete).`,
         { target: existing.id },
       );
-    const [first] = changes(withoutSignatures(wanted.properties), existing.properties, ['properties']);
+    const [first] = changes(withoutSignatures(wanted.properties, 'blobUri'), existing.properties, ['properties']);
     if (first)
       throw new KilnError(
         'PropertyChangeNotAllowed',
@@ -140,18 +141,6 @@ function changes(given: unknown, existing: unknown, path: JsonPath): JsonPath[] 
   if (given === existing) return [];
   const isId = typeof given === 'string' && typeof existing === 'string' && given.startsWith('/');
   return isId && sameId(given, existing) ? [] : [path];
-}
-
-/** A URL with a signature lets everybody read the blob: what is kept, and shown, has none. */
-function withoutSignatures<Value>(value: Value): Value {
-  if (Array.isArray(value)) return value.map(withoutSignatures) as Value;
-  if (!isObject(value)) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([name, part]) => [
-      name,
-      name === 'blobUri' && typeof part === 'string' ? part.split('?')[0] : withoutSignatures(part),
-    ]),
-  ) as Value;
 }
 
 /** In the order of the real service. The operation that an image waits for is nobody's business. */

@@ -13,7 +13,7 @@ import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import { filesOf, placeImage, removeFiles, removeStaged } from '../../images/replica.ts';
-import { IMAGE_FILES, remove } from '../../images/store.ts';
+import { IMAGE_FILES, remove, type StoredImage } from '../../images/store.ts';
 import { getResource, lockResource, patchProperties, type StoredResource, waitsFor } from '../store.ts';
 import { dataDiskId, openDiskSource, type SourceDisk, takeDisk } from './disk-source.ts';
 import { targetRegions } from './latest-version.ts';
@@ -53,11 +53,12 @@ export function replicateHandler(environment: ReplicateEnvironment): OperationHa
         await removeStaged(home.root, operationId);
         const failed = await replicate(environment, version, operationId, signal);
         signal.throwIfAborted();
-        const done = await whenReachable(
-          () => database.transaction().execute(trx => finish(trx, environment, version.id, operationId, failed)),
+        const made = failed ? undefined : await filesOf(home.root, version.id);
+        await whenReachable(
+          () => database.transaction().execute(trx => finish(trx, version.id, operationId, made)),
           signal,
         );
-        if (done && failed) throw failed;
+        if (failed) throw failed;
         return null;
       } catch (error) {
         const known = asKilnError(signal.aborted ? signal.reason : error);
@@ -249,25 +250,23 @@ function progressOf({ database }: ReplicateEnvironment, { version, region }: Rep
   };
 }
 
-/** False when the version does not wait for it any more. */
+/** Does nothing when the version does not wait for it any more. `made`: its files, where none has failed. */
 async function finish(
   trx: Transacting,
-  { home }: ReplicateEnvironment,
   versionId: string,
   operationId: string,
-  failed: KilnError | undefined,
-): Promise<boolean> {
+  made: readonly StoredImage[] | undefined,
+): Promise<void> {
   await lockResource(trx, versionId);
   const version = await getResource(trx, versionId);
-  if (!waitsFor(version, operationId, WAITING)) return false;
-  if (failed) {
+  if (!waitsFor(version, operationId, WAITING)) return;
+  if (!made) {
     await patchProperties(trx, versionId, { provisioningState: 'Failed' });
-    return true;
+    return;
   }
-  const files = (await filesOf(home.root, version.id)).filter(({ manifest }) => manifest.location === version.location);
+  const files = made.filter(({ manifest }) => manifest.location === version.location);
   const storageProfile = { ...(version.properties.storageProfile as object), ...imagesOf(version, files) };
   await patchProperties(trx, versionId, { storageProfile, adding: [], provisioningState: 'Succeeded' });
-  return true;
 }
 
 const GIB = 1024 ** 3;

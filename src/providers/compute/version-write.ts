@@ -4,6 +4,7 @@
  */
 import { KilnError } from '../../arm/errors.ts';
 import { formatId, idKey, parentId, parseId } from '../../arm/ids.ts';
+import { findRegion } from '../../arm/locations.ts';
 import { type Violation, violationError } from '../../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import type { Transacting } from '../../database/connection.ts';
@@ -18,7 +19,7 @@ import { galleryImageVersions } from './gallery-image-versions.ts';
 import { targetRegions } from './latest-version.ts';
 import { clearReplicas, writeReplica } from './replica-rows.ts';
 import { sourceReference } from './source-reference.ts';
-import { versionSource } from './version-source.ts';
+import { type VersionSource, versionSource } from './version-source.ts';
 
 export const REPLICATE_KIND = 'Microsoft.Compute/galleries/images/versions/replicate';
 
@@ -27,7 +28,8 @@ export interface ReplicateInput {
 }
 
 export async function putVersion(call: ResourceCall, body: JsonObject): Promise<Answer> {
-  return await write(call, async () => body);
+  const source = await foreseen(call, body);
+  return await write(call, async () => body, source);
 }
 
 export async function patchVersion(call: ResourceCall, body: JsonObject): Promise<Answer> {
@@ -40,6 +42,7 @@ export async function patchVersion(call: ResourceCall, body: JsonObject): Promis
 async function write(
   call: ResourceCall,
   bodyOf: (trx: Transacting, existing: StoredResource | undefined) => Promise<JsonObject>,
+  source?: ForeseenSource,
 ): Promise<Answer> {
   const { database, engine } = call.environment;
   return await database.transaction().execute(async trx => {
@@ -51,7 +54,7 @@ async function write(
     if (existing) {
       await requireIdle(trx, existing);
       requireRemovable(existing, resource);
-    } else await requireSource(call, resource, parent!);
+    } else requireFit(source!, parent!);
     const wanted = targetRegions(resource).map(({ region }) => region);
     const complete = existing ? completeRegions(existing) : [];
     const adding = wanted.filter(region => !complete.includes(region));
@@ -118,10 +121,32 @@ function requireRemovable(existing: StoredResource, changed: StoredResource): vo
   );
 }
 
-/** Errors: those of requireDiskSource and sourceReference; InvalidParameter, where it does not fit the definition. */
-async function requireSource(call: ResourceCall, version: StoredResource, definition: StoredResource): Promise<void> {
-  const source = versionSource(version.properties.storageProfile).source!;
-  const location = version.location!;
+interface OpenedSource {
+  readonly opened: DiskSource;
+  readonly architecture: string | undefined;
+  /** Where the body names it. */
+  readonly path: string;
+}
+
+type ForeseenSource = { readonly found: OpenedSource } | { readonly error: unknown };
+
+/**
+ * What a body names as its source is looked at before the transaction: that reads files, asks for roles, and takes connections of its own, and whoever waits for
+ * one while he holds another may wait for ever. What is wrong with it is only said when all else is in order.
+ */
+async function foreseen(call: ResourceCall, body: JsonObject): Promise<ForeseenSource | undefined> {
+  const { properties } = body;
+  const { source } = versionSource(isObject(properties) ? properties.storageProfile : undefined);
+  if (!source) return undefined;
+  const location = findRegion(String(body.location))?.name ?? '';
+  return await openSource(call, source, location).then(
+    found => ({ found }),
+    (error: unknown) => ({ error }),
+  );
+}
+
+/** Errors: those of requireDiskSource and sourceReference. */
+async function openSource(call: ResourceCall, source: VersionSource, location: string): Promise<OpenedSource> {
   const { environment, caller } = call;
   const viewer = { subscription: call.id.subscription, tenantId: caller.tenantId };
   const { reference, shared } = await sourceReference(environment.database, source, viewer, location);
@@ -131,7 +156,14 @@ async function requireSource(call: ResourceCall, version: StoredResource, defini
   const opened = await openDiskSource(environment, reference, { location });
   const from = 'id' in reference ? await getResource(environment.database, reference.id) : undefined;
   const architecture = from && opened.kind === 'SharedImage' ? await architectureOf(environment, from) : undefined;
-  const violations = misfits(opened, architecture, definition, source.path);
+  return { opened, architecture, path: source.path };
+}
+
+/** Errors: why there is no such source; InvalidParameter, where it does not fit the definition. */
+function requireFit(source: ForeseenSource, definition: StoredResource): void {
+  if ('error' in source) throw source.error;
+  const { opened, architecture, path } = source.found;
+  const violations = misfits(opened, architecture, definition, path);
   if (violations.length > 0) throw violationError(galleryImageVersions.violationCode, violations);
 }
 
