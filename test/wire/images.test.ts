@@ -1,11 +1,14 @@
 /** Managed images as clients meet them: made from VHDs in storage accounts, read, changed, built from, deleted. */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { list } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
+import { record } from '../../src/providers/compute/image-create.ts';
+import { getResource } from '../../src/providers/store.ts';
 import { type Answer, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
 import { makeGround, NEWEST, plainTemplate } from './ground.ts';
 import { makeAccount, newGroup, type Uploaded, upload, type Vhds, vhdMaker } from './vhds.ts';
@@ -338,6 +341,17 @@ test('several that make the same image at once make it once', async () => {
   const first = answers.find(({ status }) => status === 201)!;
   assert.equal(json(await server.settled(first)).status, 'Succeeded');
   assert.equal((await disksOf('once')).size, 1);
+});
+
+test('an image whose disks are recorded twice, since the first answer was lost, keeps them', async () => {
+  const { path } = await vhds.make('recorded', 'fixed');
+  await store('recorded.vhd', path);
+  await imported('recorded', bodyOf(blobUri('recorded.vhd')));
+  const { kysely } = server.service.database;
+  const { operation } = (await getResource(kysely, imageId('recorded')))!.properties as { operation: string };
+  const again = (id: string) => kysely.transaction().execute(trx => record(trx, imageId('recorded'), id, []));
+  assert.equal(await again(operation), true);
+  assert.equal(await again(randomUUID()), false, 'the disks of another operation are nobody’s');
 });
 
 test('the VHD that a run has left in its staging account becomes an image', async () => {

@@ -101,11 +101,12 @@ async function fail(trx: Transacting, imageId: string, operation: string): Promi
   return (await whileWaiting(trx, imageId, operation, failed)) !== undefined;
 }
 
-async function record(
+/** May be done twice. False when the image does not wait for it any more, and these files are nobody's. */
+export async function record(
   trx: Transacting,
   imageId: string,
   operation: string,
-  copied: readonly Copied[],
+  copied: readonly Pick<Copied, 'source' | 'manifest'>[],
 ): Promise<boolean> {
   const sizes = new Map(
     copied.map(({ source: { lun, sizeGB }, manifest }) => [lun, sizeGB ?? gib(manifest.virtualSize)]),
@@ -119,7 +120,9 @@ async function record(
     };
     return await patchProperties(trx, imageId, { storageProfile, provisioningState: 'Succeeded' });
   });
-  return written !== undefined;
+  if (written) return true;
+  // Done before, when the answer to the commit was lost: these files are the image's.
+  return waitsFor(await getResource(trx, imageId), operation, ['Succeeded']);
 }
 
 const gib = (bytes: number): number => Math.ceil(bytes / 1024 ** 3);
