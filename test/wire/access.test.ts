@@ -446,18 +446,19 @@ test('what is asked of a subscription has to be allowed on it', async () => {
 });
 
 test('types that Kiln does not model are no way around roles', async () => {
-  const vault = `${ground.group}/providers/Microsoft.KeyVault/vaults/vault-1`;
-  const apiVersion = '2023-07-01';
-  const made = await server.request('PUT', vault, { apiVersion, body: { location: 'westus', properties: {} } });
+  // Of a namespace that no other test unregisters.
+  const account = `${ground.group}/providers/Microsoft.Batch/batchAccounts/account-1`;
+  const apiVersion = '2024-07-01';
+  const made = await server.request('PUT', account, { apiVersion, body: { location: 'westus', properties: {} } });
   assert.ok(made.status < 300, made.text);
-  const missing = vault.replace('vault-1', 'vault-2');
+  const missing = account.replace('account-1', 'account-2');
   for (const [role, scope, readsIt, writesIt] of [
     [undefined, ground.group, false, false],
     [OWNER, other.group, false, false],
     [READER, ground.group, true, false],
-    [CONTRIBUTOR, vault, true, true],
+    [CONTRIBUTOR, account, true, true],
   ] as const) {
-    const who = await server.principal('of vaults', role && { id: role, scope });
+    const who = await server.principal('of accounts', role && { id: role, scope });
     const requests: [method: string, allowed: boolean, body?: object][] = [
       ['GET', readsIt],
       ['HEAD', readsIt],
@@ -465,12 +466,12 @@ test('types that Kiln does not model are no way around roles', async () => {
       ['PATCH', writesIt, { tags: {} }],
     ];
     for (const [method, allowed, body] of requests) {
-      const request = { action: '', method, path: vault, apiVersion, ...(body && { body }) };
+      const request = { action: '', method, path: account, apiVersion, ...(body && { body }) };
       const answer = await send(request, who);
       assert.equal(isRefused(answer), !allowed, `${role} ${method}: ${answer.text}`);
       if (allowed) continue;
       const same = await send({ ...request, path: missing }, who);
-      assert.equal(same.text.replaceAll('vault-2', 'vault-1'), answer.text);
+      assert.equal(same.text.replaceAll('account-2', 'account-1'), answer.text);
     }
   }
 });
