@@ -85,7 +85,7 @@ export async function runInside(root: string, program: readonly string[], { shar
     'cp -L /etc/resolv.conf /etc/hosts etc/',
     'while [ "$1" != -- ]; do mkdir -p "./$1"; mount --bind "$1" "./$1"; shift; done',
     'shift',
-    'exec chroot . /bin/sh -c \'cd "$0" && exec "$@"\' "$cwd" "$@"',
+    'exec /usr/sbin/chroot . /bin/sh -c \'cd "$0" && exec "$@"\' "$cwd" "$@"',
   ].join('\n');
   const namespaces = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child'];
   const args = [...namespaces, '/bin/sh', '-c', script, 'inside', root, cwd, ...shared, '--', ...program];
