@@ -40,11 +40,12 @@ after(async () => {
   if (home) await rm(home.root, { recursive: true, force: true });
 });
 
-const open = (owner: string) =>
+const open = (owner: string, every?: number) =>
   openBlobStore({
     database: database.kysely,
     home,
     owner,
+    ...(every !== undefined && { every }),
     log: (level, message, details) =>
       level === 'error' && assert.fail(`${level} ${message} ${JSON.stringify(details)}`),
   });
@@ -270,6 +271,18 @@ test('what a dead process wrote and named nowhere is removed; what a living one 
   assert.equal((await read('kept'))?.toString(), 'kept');
   await rm(join(home.blobs, alive), { recursive: true });
   await theirs.close();
+});
+
+test('a block that nobody commits goes after a week, however long the process lives', async () => {
+  const own = open(randomUUID(), 20);
+  await own.tend({ isAlive: async () => true });
+  for (const name of ['old', 'new']) await stageBlock(own, at(name), id('a'), await write(Buffer.from(name), own));
+  const before = (await files()).length;
+  const since = new Date(Date.now() - 8 * 86_400_000);
+  await database.kysely.updateTable('blob_block').set({ staged_at: since }).where('name', '=', 'old').execute();
+  await untilFiles(before - 1);
+  assert.equal((await blockList(own, at('new'))).uncommitted.length, 1);
+  await own.close();
 });
 
 test('the end of an account is the end of its bytes, and of no other’s', async () => {

@@ -31,12 +31,13 @@ export interface BlobStoreOptions {
   /** What this process is called: its worker's id. */
   readonly owner: string;
   readonly log: ServiceLog;
+  /** How often it looks for files that others' rows have left, and for blocks that are too old (ms). */
+  readonly every?: number;
 }
 
-/** How often files are looked for that others' rows have left (ms). */
 const EVERY = 15_000;
 
-export function openBlobStore({ database, home, owner, log }: BlobStoreOptions): BlobStore {
+export function openBlobStore({ database, home, owner, log, every = EVERY }: BlobStoreOptions): BlobStore {
   const files = openBlobFiles(home.blobs, owner);
   const readers = new Readers(() => {
     if (left) collect();
@@ -82,7 +83,12 @@ export function openBlobStore({ database, home, owner, log }: BlobStoreOptions):
       if (removed > 0) log('info', 'Files of blobs that were never finished are removed.', { files: removed });
       await dropOldBlocks(database);
       collect();
-      timer ??= setInterval(collect, EVERY).unref();
+      timer ??= setInterval(() => {
+        dropOldBlocks(database).catch(error =>
+          log('error', 'Blocks that nobody commits cannot be removed.', { error: String(error) }),
+        );
+        collect();
+      }, every).unref();
     },
     async close() {
       clearInterval(timer);

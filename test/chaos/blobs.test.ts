@@ -1,7 +1,7 @@
 /** A server that is killed in the middle of many writes of blobs: what it has acknowledged is there, and whole; nothing else is left. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -173,6 +173,20 @@ test('a full disk is told, and nothing of what did not fit is left', { skip }, a
     assert.equal(files.filter(entry => entry.isFile()).length, 1);
     assert.ok((await container.getBlobClient('there').downloadToBuffer()).equals(before));
     await client.upload('small', 5);
+
+    // Many small ones leave the database its room, in which they can be deleted again.
+    const names: string[] = [];
+    const piece = Buffer.alloc(128 * 1024, 'y');
+    const fill = async () => {
+      for (;;) {
+        await container.getBlockBlobClient(`piece-${names.length}`).upload(piece, piece.length);
+        names.push(`piece-${names.length}`);
+      }
+    };
+    await assert.rejects(fill(), { statusCode: 507, code: 'InsufficientStorage' });
+    const { bavail, blocks } = await statfs(blobs);
+    assert.ok(bavail >= blocks / 20, `${bavail} of ${blocks} blocks are left`);
+    for (const name of names) await container.deleteBlob(name);
   } finally {
     await run('umount', ['--lazy', blobs], { ok: [0, 1, 32] });
     await server.close();
