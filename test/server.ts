@@ -90,6 +90,8 @@ export interface TestServerOptions {
   readonly subscriptions?: readonly string[];
   /** `kiln serve --strict`. */
   readonly strict?: boolean;
+  /** Puts something into the state directory before it is opened. */
+  readonly prepare?: (home: string) => Promise<void>;
 }
 
 /** Of tests' resources. */
@@ -104,6 +106,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     // Small empty disks have no place in a cache that real builds use.
     process.env.KILN_CACHE = join(temporary.path, 'cache');
     await emptyCatalogue(temporary.path, options.catalogue ?? { 'Canonical:UbuntuServer:18.04-LTS': '18.4.0' });
+    await options.prepare?.(temporary.path);
     const errors: string[] = [];
     const log: ServiceLog = (level, message, details) => {
       if (level === 'error') errors.push(`${message} ${JSON.stringify(details ?? {})}`);
