@@ -12,12 +12,17 @@ import { scopeKey } from './grants.ts';
 /** Actions (`POST …/run`) count as `write`. */
 export type Change = 'write' | 'delete';
 
+/** What was judged in a transaction stays so until that ends: it is not looked up again. */
+const judgements = new WeakMap<Kysely<Schema>, ReadonlySet<string>>();
+
 /** In a transaction no lock is made until that ends. Errors: ScopeLocked, in Azure's words. */
 export async function requireUnlocked(store: Kysely<Schema>, id: string, change: Change): Promise<void> {
   const key = scopeKey(id);
   const subscription = key.split('/')[2];
   // Nothing above subscriptions can be locked.
   if (subscription === undefined) return;
+  const judgement = `${change} ${key}`;
+  if (store.isTransaction && judgements.get(store)?.has(judgement)) return;
   if (store.isTransaction) await sql`select pg_advisory_xact_lock_shared(${locksOf(subscription)})`.execute(store);
   const rows = await store
     .selectFrom('management_lock')
@@ -29,7 +34,10 @@ export async function requireUnlocked(store: Kysely<Schema>, id: string, change:
     })
     .orderBy('id')
     .execute();
-  if (rows.length === 0) return;
+  if (rows.length === 0) {
+    if (store.isTransaction) judgements.set(store, new Set(judgements.get(store)).add(judgement));
+    return;
+  }
   const scopes = [...new Set(rows.map(row => row.display_scope))];
   const names = rows.slice(0, 5).map(({ name, level }) => `'${name}' (${level})`);
   throw new KilnError(
@@ -37,6 +45,17 @@ export async function requireUnlocked(store: Kysely<Schema>, id: string, change:
     `The scope '${id}' cannot perform ${change} operation because following scope(s) are locked: '${scopes.slice(0, 10).join("','")}'. Please remove the lock and try again.`,
     { target: id, hint: `${rows.length === 1 ? 'The lock is' : 'The locks are'} ${names.join(', ')}.` },
   );
+}
+
+/** For what is not a change, but stands for an action that a lock forbids. */
+export async function isLocked(store: Kysely<Schema>, id: string, change: Change): Promise<boolean> {
+  try {
+    await requireUnlocked(store, id, change);
+    return false;
+  } catch (error) {
+    if (error instanceof KilnError && error.code === 'ScopeLocked') return true;
+    throw error;
+  }
 }
 
 /** For whoever makes, changes or takes away locks: waits until no change is being judged by them. First in its transaction, so that two never wait for each other. */
