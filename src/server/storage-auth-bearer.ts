@@ -1,7 +1,9 @@
 /** Bearer tokens: what the caller's roles allow on an account's containers and blobs. */
 import type { Caller } from '../arm/caller.ts';
+import { isLocked } from '../providers/authorization/locked-scopes.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { LOG_CONTAINER } from '../providers/image-builder/staged-blobs.ts';
+import type { ProviderEnvironment } from '../providers/provider.ts';
 import { allowsKeys, type StorageAccount } from '../providers/storage/find-account.ts';
 import type { BlobAction, BlobGrant, BlobTarget } from './storage-auth.ts';
 
@@ -13,7 +15,10 @@ const BLOBS = `${CONTAINERS}/blobs`;
 export function bearerGrant(
   caller: Pick<Caller, 'objectId'>,
   account: StorageAccount,
-  roles: Pick<Roles, 'may' | 'mayData'>,
+  {
+    roles,
+    environment,
+  }: { readonly roles: Pick<Roles, 'may' | 'mayData'>; readonly environment: Pick<ProviderEnvironment, 'database'> },
 ): BlobGrant {
   const id = account.id.toLowerCase();
   return {
@@ -23,8 +28,13 @@ export function bearerGrant(
       const scope = on.level === 'service' ? id : `${id}/blobservices/default/containers/${on.container.toLowerCase()}`;
       for (const { name, data } of actionsFor(action, on))
         if (await (data ? roles.mayData(caller, name, scope) : roles.may(caller, name, scope))) return true;
-      // Whoever may list an account's keys can do with them whatever a key can.
-      if (allowsKeys(account) && (await roles.may(caller, `${ACCOUNT}/listKeys/action`, id))) return true;
+      // Whoever may list an account's keys, which a lock forbids, can do with them whatever a key can.
+      if (
+        allowsKeys(account) &&
+        (await roles.may(caller, `${ACCOUNT}/listKeys/action`, id)) &&
+        !(await isLocked(environment.database, id, 'write'))
+      )
+        return true;
       // Logs are shown to those who may read the account.
       return isLogRead(account, action, on) && (await roles.may(caller, `${ACCOUNT}/read`, id));
     },

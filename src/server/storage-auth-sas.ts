@@ -62,7 +62,7 @@ export async function sasGrant(
   const own = serviceGrant(granted, request, account);
   if (kind === 'service') return own;
   // What the user may do at the moment of the request bounds what the signature grants.
-  const users = bearerGrant({ objectId: granted.skoid.toLowerCase() }, account, options.roles);
+  const users = bearerGrant({ objectId: granted.skoid.toLowerCase() }, account, options);
   return {
     ...own,
     principal: granted.skoid.toLowerCase(),

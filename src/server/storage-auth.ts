@@ -66,7 +66,7 @@ export async function authorizeBlobRequest(
     if (authorization !== undefined) {
       request.caller = await options.directory.authenticate(authorization, 'storage');
       if (!account) throw new BlobError(404, 'ResourceNotFound', 'The specified resource does not exist.');
-      return bearerGrant(request.caller, account, options.roles);
+      return bearerGrant(request.caller, account, options);
     }
     const signed = await sasGrant({ ...parts, ...named, address: request.ip }, account, options, now);
     return signed ?? (await anonymousGrant(account, container, options));

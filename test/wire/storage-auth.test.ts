@@ -311,6 +311,16 @@ test('roles on data are what a token may do', async () => {
     ).toString(),
     'a.txt',
   );
+  // Owners read by the keys that they may list, which they may not while the account is locked; data roles go on.
+  const lock = `${ACCOUNT_ID}/providers/Microsoft.Authorization/locks/quiet`;
+  await arm('PUT', lock, { properties: { level: 'ReadOnly' } }, '2016-09-01');
+  const locked = withToken(await storageToken(owner))
+    .getContainerClient('box')
+    .getBlobClient('a.txt');
+  await assert.rejects(locked.download(), denied);
+  await box.getBlobClient('a.txt').download();
+  await arm('DELETE', lock, undefined, '2016-09-01');
+  await locked.download();
 });
 
 test('who signs in may sign for others, never for more than its own roles', async () => {
