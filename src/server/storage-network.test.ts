@@ -51,6 +51,8 @@ test('the name of an account in the host is the first segment of the path', () =
     'acct.queue.localhost',
     'a.blob.localhost',
     'blob.localhost',
+    'subscriptions.blob.localhost',
+    'Providers.blob.localhost',
     undefined,
   ])
     assert.equal(styled(host, '/box/b'), '/box/b');
