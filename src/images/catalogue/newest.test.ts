@@ -14,13 +14,18 @@ let root: string;
 let cache: string;
 let server: Server;
 let list: string | undefined;
+/** Of the list, where the server tells one. */
+let etag: string | undefined;
+const asked: string[] = [];
 
 before(async () => {
   root = await mkdtemp(join(tmpdir(), 'kiln-newest-'));
   cache = join(root, 'cache');
-  server = createServer((_request, response) => {
+  server = createServer((request, response) => {
+    asked.push(request.method!);
     if (list === undefined) return void response.writeHead(404).end();
-    response.writeHead(200, { 'last-modified': 'Sun, 01 Mar 2026 10:00:00 GMT' }).end(list);
+    const headers = { 'last-modified': 'Sun, 01 Mar 2026 10:00:00 GMT', ...(etag !== undefined && { etag }) };
+    response.writeHead(200, headers).end(list);
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
 });
@@ -101,6 +106,32 @@ test('a published image is what the publisher lists, or the newest here when it 
   assert.equal(await newest(), '22.04.20260301');
   list = `${DIGEST('one')}  other.img\n`;
   await assert.rejects(newest(), { code: 'SourceNotFound' });
+});
+
+test('a list that has not changed is not fetched again', async () => {
+  const checksums = `http://127.0.0.1:${(server.address() as AddressInfo).port}/tagged/SHA256SUMS`;
+  const tagged = entry('tagged', {
+    kind: 'published',
+    checksums,
+    file: 'disk.img',
+    algorithm: 'sha256',
+    series: '24.04',
+  });
+  const look = async () => {
+    asked.length = 0;
+    return [await newestVersion(tagged, cache), ...asked];
+  };
+  list = `${DIGEST('one')}  disk.img\n`;
+  etag = '"first"';
+  assert.deepEqual(await look(), ['24.04.20260301', 'HEAD', 'GET']);
+  assert.deepEqual(await look(), ['24.04.20260301', 'HEAD']);
+  await cached(tagged, '24.04.20260301', `published ${DIGEST('one')}`);
+  list = `${DIGEST('two')}  disk.img\n`;
+  etag = '"second"';
+  assert.deepEqual(await look(), ['24.04.202603012', 'HEAD', 'GET']);
+  list = undefined;
+  assert.deepEqual((await look())[0], '24.04.20260301', 'what the publisher no longer shows is forgotten');
+  etag = undefined;
 });
 
 test('numbers must have grown; other texts must differ', () => {

@@ -25,8 +25,46 @@ const LIST_LIMIT = 4 * 1024 * 1024;
 /** A compressed cloud image of more than this is none. */
 const DISK_LIMIT = 64 * 1024 ** 3;
 
+/**
+ * What lists said last, by the ETag that their server knew them by. Triggers ask several times a minute whether there is something new: as long as there is not,
+ * that costs a publisher one HEAD.
+ */
+const known = new Map<string, { readonly etag: string; readonly publication: Publication }>();
+const HEAD_MS = 4_000;
+
 /** Reads a list of checksums and finds the disk in it. Rejects with DownloadFailed, or SourceNotFound when the list lacks it. */
 export async function readPublication(
+  origin: Origin & { kind: 'published' },
+  folder: string,
+  options: AcquireOptions,
+): Promise<Publication> {
+  const key = JSON.stringify([origin.checksums, origin.file, origin.algorithm, origin.series]);
+  const etag = await etagOf(origin.checksums, options.signal);
+  const before = known.get(key);
+  if (before && before.etag === etag) return before.publication;
+  const publication = await fetchPublication(origin, folder, options);
+  // Asked before: a list that was published between the two is read again next time.
+  if (etag === undefined) known.delete(key);
+  else known.set(key, { etag, publication });
+  return publication;
+}
+
+/** Undefined where the server tells none, or cannot be asked: then the list itself is fetched, which says why. */
+async function etagOf(url: string, signal?: AbortSignal): Promise<string | undefined> {
+  const { username, password } = new URL(url);
+  // fetch() takes no credentials in a URL.
+  if (username !== '' || password !== '') return undefined;
+  try {
+    const patience = AbortSignal.any([AbortSignal.timeout(HEAD_MS), ...(signal ? [signal] : [])]);
+    const response = await fetch(url, { method: 'HEAD', signal: patience });
+    return response.ok ? (response.headers.get('etag') ?? undefined) : undefined;
+  } catch {
+    signal?.throwIfAborted();
+    return undefined;
+  }
+}
+
+async function fetchPublication(
   origin: Origin & { kind: 'published' },
   folder: string,
   options: AcquireOptions,
