@@ -52,17 +52,25 @@ const GATEWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'TooManyRequests',
 ]);
 
+/** Compute's sentence, which tells nobody what is wrong. */
+const TELLS_NOTHING = /^The value of parameter \S+ is invalid\.$/;
+
 /** What a caller is shown. Defects say nothing of their inside. */
 export function armError(thrown: unknown): ArmError {
   const error = asKilnError(thrown);
   const details = error.details.map(armError);
   return {
     code: AZURE_CODE[error.code] ?? error.code,
-    message: error.code === 'InternalError' ? 'Kiln itself failed; its service log says why.' : error.message,
+    message: error.code === 'InternalError' ? 'Kiln itself failed; its service log says why.' : messageOf(error),
     ...(error.target !== undefined && { target: error.target }),
     ...(details.length > 0 && { details }),
     ...(error.hint !== undefined && { additionalInfo: [{ type: 'KilnHint', info: { hint: error.hint } }] }),
   };
+}
+
+/** Many of az's commands print messages and no `additionalInfo`: where only the hint says what is wrong, it stands in the message as well. */
+function messageOf({ message, hint }: KilnError): string {
+  return hint !== undefined && TELLS_NOTHING.test(message) ? `${message} ${hint}` : message;
 }
 
 export interface ErrorAnswer {
