@@ -269,9 +269,16 @@ function findTarget(namespace: string, path: ArmPath, method: string, apiVersion
     if (keptOwner !== undefined && types.length === names.length + 1) throw unmodelledAction(keptOwner, types.at(-1)!);
   }
   const versions = PROVIDERS.find(one => one.definition.type.startsWith(`${namespace}/`))?.definition.apiVersions ?? [];
+  const type = types.join('/');
+  const supported = versions.length > 0 ? ` The supported api-versions are '${versions.join(', ')}'.` : '';
   throw new KilnError(
     'InvalidResourceType',
-    `The resource type '${types.join('/')}' could not be found in the namespace '${namespace}'. The supported api-versions are '${versions.join(', ')}'.`,
+    `The resource type '${type}' could not be found in the namespace '${namespace}'.${supported}`,
+    sameText(`${namespace}/${types[0]}`, 'Microsoft.Resources/deployments')
+      ? {
+          hint: 'Kiln has no deployments (ARM templates, Bicep) yet: create the resources one by one, with az or by PUT.',
+        }
+      : {},
   );
 }
 

@@ -234,6 +234,15 @@ test('nobody can do anything with them', async () => {
       /can do nothing with them/,
     );
   await answers(405, 'POST', path, {});
+  // What is computed when it is asked for is no empty list.
+  await answers(405, 'GET', `${path}/instanceView`);
+  await answers(
+    405,
+    'GET',
+    at('Microsoft.Network/virtualNetworks/net/CheckIPAddressAvailability'),
+    undefined,
+    '2024-03-01',
+  );
 });
 
 test('what is no resource of a type that could be kept stays unknown', async () => {
@@ -255,8 +264,17 @@ test('what is no resource of a type that could be kept stays unknown', async () 
     ['PUT', at('Microsoft.KeyVault/9vaults/kv')],
   ] as const) {
     const answer = await answers(404, method, path, method === 'GET' ? undefined : { location: 'westus2' });
-    assert.equal((answer.body as Json).error.code, 'InvalidResourceType', path);
+    const { code, message } = (answer.body as Json).error;
+    assert.equal(code, 'InvalidResourceType', path);
+    assert.doesNotMatch(message, /''/);
   }
+  await refused(
+    await answers(404, 'GET', at('Microsoft.Resources/deployments'), undefined, GROUPS),
+    404,
+    'InvalidResourceType',
+    /could not be found in the namespace 'Microsoft\.Resources'\.$/,
+    /no deployments/,
+  );
   await refused(
     await answers(404, 'PUT', at('Contoso.Things/things/x'), {}),
     404,

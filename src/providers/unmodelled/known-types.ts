@@ -151,6 +151,8 @@ export const KNOWN_TYPES: Readonly<Record<string, Known>> = Object.freeze({
 
 /** Segments that no resource has as its type: providers answer questions there. */
 const QUESTIONS = /^(locations|operations|skus|usages?|check\w+|deleted\w+|list\w*|providers)$/i;
+/** And below a resource: what is computed when it is asked for. */
+const COMPUTED = /^(check\w+|instanceView|list\w+|metrics|usages)$/i;
 const SEGMENT = /^[A-Za-z][\w.-]{0,79}$/;
 
 /**
@@ -161,6 +163,7 @@ export function keepableType(namespace: string, types: readonly string[]): strin
   const known = Object.entries(KNOWN_TYPES).find(([name]) => name.toLowerCase() === namespace.toLowerCase());
   if (!known || types.length === 0) return undefined;
   if (types.some(one => !SEGMENT.test(one)) || QUESTIONS.test(types[0]!)) return undefined;
+  if (types.length > 1 && COMPUTED.test(types.at(-1)!)) return undefined;
   const text = types.join('/');
   const usual = known[1].types.find(one => one.toLowerCase() === text.toLowerCase()) ?? text;
   return `${known[0]}/${usual}`;
