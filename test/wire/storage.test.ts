@@ -354,6 +354,16 @@ test('containers are made, changed, listed and deleted', async () => {
   );
 });
 
+test('more containers at once than there are connections to the database', async () => {
+  assert.equal((await put('containersatonce')).status, 200);
+  const containers = `${account('containersatonce')}/blobServices/default/containers`;
+  const names = Array.from({ length: 40 }, (_, index) => `${containers}/number-${index}`);
+  for (const answer of await Promise.all(names.map(name => call('PUT', name, {}))))
+    assert.equal(answer.status, 201, answer.text);
+  const listed = await call('GET', containers);
+  assert.equal((listed.body as { value: unknown[] }).value.length, names.length);
+});
+
 test('what lies in an account goes with it, alone or with its group', async () => {
   const { kysely } = server.service.database;
   const count = async (name: string) =>
@@ -392,6 +402,10 @@ test('a template’s staging account has keys when somebody asks, and stays whil
   const [found] = (listed.body as { value: Account[] }).value;
   assert.deepEqual([found?.sku.name, found?.kind], ['Standard_LRS', 'StorageV2']);
   assert.equal(found!.properties.keyCreationTime, undefined);
+  const logs = `${found!.id}/blobServices/default/containers/packerlogs`;
+  assert.equal((await call('PUT', logs, {})).status, 201);
+  assertError(await call('DELETE', logs.replace('packerlogs', 'PackerLogs')), 409, 'Conflict');
+
   const asked = () => call('POST', `${found!.id}/listKeys`);
   // Of several who ask first, all get the same.
   const answers = await Promise.all([asked(), asked(), asked(), asked()]);

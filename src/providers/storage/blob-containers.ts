@@ -1,6 +1,7 @@
 /** Microsoft.Storage/storageAccounts/blobServices/containers: the containers that the data plane has, through Resource Manager (`az storage container-rm`). */
 import { Type } from '@sinclair/typebox';
 import { KilnError } from '../../arm/errors.ts';
+import { formatId } from '../../arm/ids.ts';
 import { formatPath } from '../../arm/json-path.ts';
 import type { Resource, ResourceType } from '../../arm/resource-type.ts';
 import { violationError } from '../../arm/resource-type.ts';
@@ -11,9 +12,11 @@ import { checkContainerName } from '../../blobs/names.ts';
 import { containerRow } from '../../blobs/rows.ts';
 import { json } from '../../database/json.ts';
 import type { BlobContainerRow } from '../../database/schema.ts';
+import { STAGED_CONTAINERS } from '../image-builder/staged-blobs.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
 import { lockResource, type StoredResource } from '../store.ts';
 import { accountAbove, blobServices } from './blob-services.ts';
+import { templateOf } from './find-account.ts';
 import { STORAGE_API_VERSIONS } from './storage-accounts.ts';
 
 const optional = Type.Optional;
@@ -66,6 +69,13 @@ export const blobContainersProvider: ResourceProvider = Object.freeze({
   async remove({ environment, id }) {
     const account = await accountOf({ environment, id });
     if (!account) return { status: 204 };
+    const isStaged = STAGED_CONTAINERS.includes(id.name.toLowerCase());
+    if (isStaged && (await templateOf(environment.database, account)))
+      throw new KilnError(
+        'Conflict',
+        'The container holds what runs of an image template left, and goes with the template.',
+        { target: formatId(id) },
+      );
     await inArmsWords(() => deleteContainer(environment.database, addressOf(account, id.name)));
     return { status: 200 };
   },
@@ -103,7 +113,7 @@ async function write(call: ResourceCall, body: JsonObject, makes: boolean): Prom
       target: 'properties.immutableStorageWithVersioning',
     });
   return await environment.database.transaction().execute(async trx => {
-    const account = await accountOf(call);
+    const account = await accountOf({ id, environment: { ...environment, database: trx } });
     if (!account)
       throw new KilnError(
         'ParentResourceNotFound',
