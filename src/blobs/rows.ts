@@ -65,8 +65,14 @@ export async function blobWithExtents(
     .transaction()
     .setIsolationLevel('repeatable read')
     .execute(async trx => {
-      const container = await containerRow(trx, address);
-      const blob = container && (await blobRow(trx, container.id, address.blob));
+      const blob = await trx
+        .selectFrom('blob')
+        .innerJoin('blob_container', 'blob_container.id', 'blob.container_id')
+        .selectAll('blob')
+        .where('blob_container.account', '=', address.account)
+        .where('blob_container.name', '=', address.container)
+        .where('blob.name', '=', address.blob)
+        .executeTakeFirst();
       return blob && { blob, extents: await extentsOf(trx, blob.id, spanOf(blob)) };
     });
 }

@@ -164,7 +164,8 @@ function parentKey(id: ResourceId): string | null {
   return idKey(id).split('/').slice(0, -2).join('/');
 }
 
-function fromRow(row: ResourceRow): StoredResource {
+/** For those who ask for rows in another way than by id or list. */
+export function fromRow(row: ResourceRow): StoredResource {
   return {
     id: row.display_id,
     name: row.name,

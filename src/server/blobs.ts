@@ -125,6 +125,16 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
   const { directory, environment, store } = options;
   const named = new WeakMap<FastifyRequest, Named>();
 
+  /** Accounts of templates whose containers are there. Nobody can delete those but with their account: one that is made anew is another one. */
+  const staged = new Set<string>();
+  async function ensureStaged({ name, resource }: StorageAccount): Promise<void> {
+    const account = `${name} ${resource.createdAt.getTime()}`;
+    if (staged.has(account)) return;
+    await ensureContainers(store.database, name, STAGED_CONTAINERS);
+    if (staged.size >= MOST_STAGED) staged.clear();
+    staged.add(account);
+  }
+
   // Bodies are read by those who want them, as they arrive.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _body, done) => done(null));
@@ -171,7 +181,7 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
         const asked = { raw: request };
         const isCopy = header(asked, 'x-ms-copy-source') !== undefined;
         const operation = operationOf(method, path, isCopy, header(asked, 'x-ms-blob-type') !== undefined);
-        if (owner.template) await ensureContainers(store.database, owner.name, STAGED_CONTAINERS);
+        if (owner.template) await ensureStaged(owner);
         const level = levelOf(path);
         const { patience } = options;
         const about = { method, level, raw: request, owner, grant, store, environment, options, patience };
@@ -181,6 +191,7 @@ export async function blobRoutes(app: FastifyInstance, options: BlobOptions): Pr
 }
 
 const ACCOUNT = /^[a-z0-9]{3,24}$/;
+const MOST_STAGED = 10_000;
 
 /** Whoever asks for what there is not is answered in the service's own words only if it speaks that service's language. */
 const isStorageClient = (request: FastifyRequest, { query }: BlobPath): boolean =>

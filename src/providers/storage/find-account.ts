@@ -4,7 +4,7 @@ import { parseId, resourceGroupId, sameId } from '../../arm/ids.ts';
 import type { Schema } from '../../database/schema.ts';
 import { stagingOf } from '../image-builder/staging.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
-import { getResource, type StoredResource } from '../store.ts';
+import { fromRow, type StoredResource } from '../store.ts';
 import { storageAccounts } from './storage-accounts.ts';
 
 export interface StorageAccount {
@@ -25,12 +25,12 @@ export async function findAccount(database: Kysely<Schema>, name: string): Promi
   if (!NAME.test(wanted)) return undefined;
   const row = await database
     .selectFrom('resource')
-    .select('id')
+    .selectAll()
     .where(({ fn }) => fn<string>('lower', ['type']), '=', storageAccounts.type.toLowerCase())
     .where(({ fn }) => fn<string>('lower', ['name']), '=', wanted)
     .executeTakeFirst();
-  const resource = row && (await getResource(database, row.id));
-  if (!resource) return undefined;
+  if (!row) return undefined;
+  const resource = fromRow(row);
   const template = await templateOf(database, resource);
   return { id: resource.id, name: wanted, resource, ...(template && { template }) };
 }
@@ -52,15 +52,13 @@ export async function templateOf(
   const group = resourceGroupId(subscription, resourceGroup!);
   const owners = await database
     .selectFrom('resource')
-    .select('id')
+    .selectAll()
     .where(({ fn }) => fn<string>('lower', ['type']), '=', TEMPLATE_TYPE.toLowerCase())
     .where('subscription', '=', subscription.toLowerCase())
     .where(sql<boolean>`properties -> 'staging' ->> 'account' = ${account.name.toLowerCase()}`)
     .execute();
-  for (const { id } of owners) {
-    const template = await getResource(database, id);
-    const staging = template && stagingOf(template);
-    if (staging && sameId(staging.group, group)) return template;
-  }
-  return undefined;
+  return owners.map(fromRow).find(template => {
+    const staging = stagingOf(template);
+    return staging && sameId(staging.group, group);
+  });
 }
