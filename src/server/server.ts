@@ -11,6 +11,7 @@ import type { Directory, SignInDirectory } from '../directory/directory.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import { pathStyle } from './account-hosts.ts';
+import { limitReading } from './answer-patience.ts';
 import { blobRoutes } from './blobs.ts';
 import { limitBodies } from './body-patience.ts';
 import { watchConnections } from './connections.ts';
@@ -111,6 +112,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   app.server.maxConnections = MOST_CONNECTIONS;
   app.server.headersTimeout = patience;
   limitBodies(app.server, patience);
+  limitReading(app.server, patience);
   const connections = watchConnections(app.server);
   app.decorateRequest('caller', undefined);
   app.decorateRequest('correlationId', '');

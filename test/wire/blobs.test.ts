@@ -529,6 +529,38 @@ test('an upload that is broken off leaves nothing', async () => {
   await nothingLeftOver();
 });
 
+test('a client that leaves its answer unread is cut off; one that pauses is not', async () => {
+  const size = 32 * 1024 * 1024;
+  await account.service.getContainerClient('tests').getBlockBlobClient('long').uploadData(Buffer.alloc(size, 'r'));
+  const door = await server.door({ patience: 100 });
+  // Twice the time that one may take, at least.
+  const read = (pauses: readonly number[]) =>
+    new Promise<number>((resolve, reject) => {
+      const url = `${door.origin}/${account.name}/tests/long${account.sas}`;
+      const request = https.get(url, { ca: server.ca, agent: false }, async answer => {
+        let arrived = 0;
+        answer.once('error', () => resolve(arrived));
+        answer.once('end', () => resolve(arrived));
+        answer.on('data', chunk => {
+          arrived += chunk.length;
+          if (arrived < size) answer.pause();
+        });
+        for (const pause of pauses) {
+          await sleep(pause);
+          answer.resume();
+        }
+        answer.removeAllListeners('data').on('data', chunk => {
+          arrived += chunk.length;
+        });
+        answer.resume();
+      });
+      request.once('error', reject);
+    });
+  const [stalled, pausing] = await Promise.all([read([3000]), read([20, 20, 20])]);
+  assert.ok(stalled < size);
+  assert.equal(pausing, size);
+});
+
 test('an upload may take as long as it comes along', async () => {
   const door = await server.door({ patience: 500 });
   const chunk = Buffer.alloc(32 * 1024, 'x');
