@@ -1,8 +1,10 @@
 /** Runs the real `kiln` in tests, with a state directory of the test's own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../src/processes/process.ts';
 
 export const ROOT = join(import.meta.dirname, '..');
@@ -22,12 +24,17 @@ export interface Running {
   until(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
+/** Those that a failing test leaves behind would go on with its home, and start its database again. */
+const children = new Set<ChildProcess>();
+
 /** Starts `kiln` directly under Node, so that a signal reaches Kiln itself. */
 export function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
   const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], {
     env: { ...process.env, NO_COLOR: '1', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
   let stdout = '';
   let stderr = '';
   const watchers = new Set<() => void>();
@@ -72,9 +79,27 @@ export async function temporaryHome(): Promise<{ path: string; remove(): Promise
   return {
     path,
     async remove() {
+      for (const child of children)
+        if (child.spawnargs.some(argument => argument.includes(path))) {
+          const gone = once(child, 'exit');
+          child.kill('SIGKILL');
+          await gone;
+        }
+      await endDatabase(path);
       await rm(path, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/** A Kiln that was killed leaves its PostgreSQL to the next one, and here there is none. */
+async function endDatabase(home: string): Promise<void> {
+  const data = join(home, 'postgres');
+  const text = await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '');
+  const pid = Number(text.split('\n')[0]);
+  const runs = async () => (await readlink(`/proc/${pid}/cwd`).catch(() => '')) === data;
+  if (!(pid > 0) || !(await runs())) return;
+  process.kill(pid, 'SIGQUIT');
+  while (await runs()) await sleep(20);
 }
 
 /** What a build must never leave behind, wherever it was killed: processes and mounts of this home, its run directories. */
