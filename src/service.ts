@@ -12,15 +12,16 @@ import type { Engine } from './engine/engine.ts';
 import { openEngine } from './engine/engine.ts';
 import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
+import type { Doorway } from './images/catalogue/own-door.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
 import { machineFactory } from './machines/factory.ts';
 import type { MachineFactory } from './machines/machine.ts';
 import { sweepConsoles } from './machines/qemu/console.ts';
 import { sweepMachines } from './machines/qemu/sweep.ts';
-import { replicateHandler } from './providers/compute/replicate.ts';
-import { deleteVersionHandler } from './providers/compute/version-delete.ts';
 import { createImageHandler } from './providers/compute/image-create.ts';
 import { deleteImageHandler } from './providers/compute/image-delete.ts';
+import { replicateHandler } from './providers/compute/replicate.ts';
+import { deleteVersionHandler } from './providers/compute/version-delete.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { deleteHandler } from './providers/image-builder/delete.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
@@ -67,6 +68,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       home,
       machines,
       options: options.options ?? AS_AZURE,
+      doorway: {} as Doorway,
       // Handlers begin work of their own (a run after a creation); the engine is there when they do.
       get engine() {
         return engine;

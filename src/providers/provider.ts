@@ -11,6 +11,7 @@ import type { Schema } from '../database/schema.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Home } from '../home.ts';
+import type { Doorway } from '../images/catalogue/own-door.ts';
 import type { MachineFactory } from '../machines/machine.ts';
 import type { Conditions } from './conditions.ts';
 import type { MachinePolicy } from './image-builder/machine-choice.ts';
@@ -23,6 +24,8 @@ export interface ProviderEnvironment {
   readonly machines: MachineFactory;
   readonly log: ServiceLog;
   readonly options: ProviderOptions;
+  /** Of the server in this process, where there is one. */
+  readonly doorway?: Doorway;
 }
 
 /** What an operator can choose when the server starts. */

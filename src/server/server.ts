@@ -8,6 +8,7 @@ import { KilnError } from '../arm/errors.ts';
 import { openBlobStore } from '../blobs/store.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import type { Directory, SignInDirectory } from '../directory/directory.ts';
+import type { OwnDoor } from '../images/catalogue/own-door.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import { pathStyle } from './account-hosts.ts';
@@ -190,9 +191,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const address = app.server.address();
   const port = typeof address === 'object' && address ? address.port : options.port;
   origin ||= `https://${addressable(options.host)}:${port}`;
+  const { doorway } = options.environment;
+  const door: OwnDoor = { origin, address: loopbackOf(options.host), port, certificate: options.tls.cert };
+  if (doorway) doorway.door ??= door;
   return {
     origin,
     async close() {
+      if (doorway?.door === door) doorway.door = undefined;
       closing.abort(new KilnError('Canceled', 'The server is closing.'));
       const closed = app.close();
       const stop = connections.end();
@@ -222,6 +227,9 @@ function addressable(host: string): string {
   if (host === '0.0.0.0' || host === '::') return hostname().toLowerCase();
   return host.includes(':') ? `[${host}]` : host;
 }
+
+/** Where this process reaches itself. */
+const loopbackOf = (host: string): string => (host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host);
 
 /** Path and query. A proxy's form of the request line has the whole URL (RFC 9112, 3.2.2); its host is ours or not, as in the Host header. */
 function targetOf({ raw }: FastifyRequest): string {

@@ -8,7 +8,8 @@ import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { cloneOrCopy } from '../../disks/copy.ts';
 import { moveDurably, sync } from '../../disks/durable.ts';
 import { hashFile } from '../../disks/hash.ts';
-import { outwardFetch } from './outward-fetch.ts';
+import { asResponse, outwardFetch } from './outward-fetch.ts';
+import { askOwn, isOwn, type OwnDoor } from './own-door.ts';
 
 export interface DownloadOptions {
   /** The file to make. While bytes move it is called `TO.part`, which a later call resumes. */
@@ -28,6 +29,8 @@ export interface DownloadOptions {
   readonly allowFile?: boolean;
   /** Whether this host's loopback and link-local addresses may be fetched from: never for a URL of the API. Default: true. */
   readonly allowLocal?: boolean;
+  /** The server's own door, from which may be fetched what it gives to everybody. */
+  readonly own?: OwnDoor | undefined;
   /** Whether TO.part is kept when the download fails, for the next call to go on with. Default: true. */
   readonly keepPart?: boolean;
 }
@@ -142,7 +145,7 @@ async function fetchOnce(url: URL, part: string, options: DownloadOptions): Prom
     // Compressed on the way, a range would count other bytes than the file has.
     const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'kiln' };
     if (offset > 0) Object.assign(headers, { range: `bytes=${offset}-`, 'if-range': known });
-    const response = await follow(url, headers, signal, options.allowLocal ?? true);
+    const response = await follow(url, headers, signal, options);
     alive();
     if (response.status === 416) {
       await discard(part);
@@ -210,7 +213,7 @@ async function follow(
   url: URL,
   headers: Record<string, string>,
   signal: AbortSignal,
-  allowLocal: boolean,
+  { allowLocal = true, own }: Pick<DownloadOptions, 'allowLocal' | 'own'>,
 ): Promise<Response> {
   let at = url;
   for (let hop = 0; hop <= REDIRECTS; hop++) {
@@ -223,7 +226,8 @@ async function follow(
     const authorization =
       username || password ? { authorization: `Basic ${Buffer.from(login).toString('base64')}` } : {};
     const init = { signal, headers: { ...headers, ...authorization } };
-    const response = await (allowLocal ? fetch(plain, { ...init, redirect: 'manual' }) : outwardFetch(plain, init));
+    const get = () => (allowLocal ? fetch(plain, { ...init, redirect: 'manual' }) : outwardFetch(plain, init));
+    const response = own && isOwn(at, own) ? asResponse(await askOwn(plain, init, own)) : await get();
     const location = response.headers.get('location');
     if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
     await response.body?.cancel();

@@ -98,7 +98,8 @@ function refused(host: string, address: string): KilnError {
   );
 }
 
-function asResponse(message: IncomingMessage): Response {
+/** Of node's own to what fetch() gives. */
+export function asResponse(message: IncomingMessage): Response {
   const headers = new Headers();
   for (const [name, values] of Object.entries(message.headersDistinct))
     for (const value of values ?? []) headers.append(name, value);

@@ -181,6 +181,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
               ...options,
               allowFile: local,
               allowLocal: local || environment.options.localDownloads,
+              own: environment.doorway?.door,
             }),
         });
         const exactVersion = await exactVersionOf(prepared, sources, signal);
