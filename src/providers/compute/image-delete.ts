@@ -3,19 +3,12 @@ import { sql } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
 import { idKey } from '../../arm/ids.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
-import { OPEN, type OperationHandler } from '../../engine/operation.ts';
+import type { OperationHandler } from '../../engine/operation.ts';
 import { requireConditions } from '../conditions.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
-import {
-  getResource,
-  lockResource,
-  patchProperties,
-  removeResource,
-  type StoredResource,
-  waitsFor,
-  writeOperation,
-} from '../store.ts';
+import { beginOperation, endOthers, openOperation } from '../resource-operation.ts';
+import { getResource, lockResource, patchProperties, removeResource, type StoredResource, waitsFor } from '../store.ts';
 import { type ImageInput, removeDisks } from './image-create.ts';
 
 export const IMAGE_DELETE_KIND = 'Microsoft.Compute/images/delete';
@@ -37,29 +30,17 @@ export async function deleteImage(call: ResourceCall): Promise<Answer> {
     const location = image.location!;
     const before = String(image.properties.provisioningState);
     if (before === 'Deleting') {
-      const open = await openDeletion(trx, key);
+      const open = await openOperation(trx, key, IMAGE_DELETE_KIND);
       if (open !== undefined) return { status: 202, operation: { id: open, location } };
     }
     await requireUnused(trx, image);
     await patchProperties(trx, key, { provisioningState: 'Deleting' });
     // What was being made is nothing when it is given up.
     const input: DeleteInput = { imageId: image.id, before: before === 'Succeeded' ? before : 'Failed' };
-    const id = await engine.submit(trx, { kind: IMAGE_DELETE_KIND, resourceId: key, input, where: 'anywhere' });
-    await writeOperation(trx, key, id);
-    await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', id).execute();
+    const about = { resource: key, input, caller: call.caller.objectId };
+    const id = await beginOperation(trx, engine, { kind: IMAGE_DELETE_KIND, ...about });
     return { status: 202, operation: { id, location } };
   });
-}
-
-async function openDeletion(trx: Transacting, key: string): Promise<string | undefined> {
-  const row = await trx
-    .selectFrom('operation')
-    .select('id')
-    .where('resource_id', '=', key)
-    .where('kind', '=', IMAGE_DELETE_KIND)
-    .where('status', 'in', OPEN)
-    .executeTakeFirst();
-  return row?.id;
 }
 
 /** Neither a build nor a gallery's version reads its disk. */
@@ -105,7 +86,7 @@ export function deleteImageHandler(
     kind: IMAGE_DELETE_KIND,
     async run({ id, signal }, input) {
       const { imageId } = input as DeleteInput;
-      await endCreation(environment, imageId, signal);
+      await endOthers(environment, imageId, id, signal);
       await whenReachable(
         () =>
           database.transaction().execute(async trx => {
@@ -127,21 +108,4 @@ export function deleteImageHandler(
       return undefined;
     },
   };
-}
-
-/** It may stand behind this operation, in front of the only worker: so it is canceled, not waited for. */
-async function endCreation(
-  { database, engine }: Pick<ProviderEnvironment, 'database' | 'engine'>,
-  imageId: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const open = await database
-    .selectFrom('operation')
-    .select('id')
-    .where('resource_id', '=', idKey(imageId))
-    .where('kind', '!=', IMAGE_DELETE_KIND)
-    .where('status', 'in', OPEN)
-    .execute();
-  for (const { id } of open) await engine.cancel(id);
-  for (const { id } of open) await engine.wait(id, { signal });
 }

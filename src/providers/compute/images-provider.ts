@@ -1,14 +1,15 @@
 /** Managed images as the front door serves them (contract 2.4): made from VHDs by an operation; afterwards only their tags change. */
 import { randomUUID } from 'node:crypto';
 import { KilnError } from '../../arm/errors.ts';
-import { formatId, idKey, resourceGroupId, sameId } from '../../arm/ids.ts';
+import { formatId, resourceGroupId, sameId } from '../../arm/ids.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { type Resource, violationError } from '../../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
 import { requireConditions } from '../conditions.ts';
 import { beginChange, putValidated, requireResource } from '../life.ts';
 import type { Answer, ResourceCall, ResourceProvider } from '../provider.ts';
-import { getResource, type StoredResource, writeOperation } from '../store.ts';
+import { beginOperation } from '../resource-operation.ts';
+import { getResource, type StoredResource } from '../store.ts';
 import { withoutSignatures } from './blob-address.ts';
 import { requireDiskSource } from './disk-source.ts';
 import { IMAGE_CREATE_KIND, IMAGE_CREATE_SECONDS, type ImageInput } from './image-create.ts';
@@ -47,15 +48,8 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
     const known = { provisioningState: 'Creating' };
     const { resource, created } = await putValidated(trx, images, { id, body, apiVersion, conditions, known });
     const input: ImageInput = { imageId: resource.id };
-    const operation = await engine.submit(trx, {
-      kind: IMAGE_CREATE_KIND,
-      resourceId: idKey(id),
-      input,
-      where: 'anywhere',
-      timeoutSeconds: IMAGE_CREATE_SECONDS,
-    });
-    await writeOperation(trx, id, operation);
-    await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', operation).execute();
+    const about = { resource: id, input, caller: call.caller.objectId, timeoutSeconds: IMAGE_CREATE_SECONDS };
+    const operation = await beginOperation(trx, engine, { kind: IMAGE_CREATE_KIND, ...about });
     return { status: created ? 201 : 200, resource, operation: { id: operation, location } };
   });
   // Somebody else has just begun to make it.

@@ -1,26 +1,18 @@
 /** DELETE of an image version: its files go from every region, then its row. A build that has begun from it has a name of its own for the disk. */
 import type { Kysely } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
-import { idKey } from '../../arm/ids.ts';
 import { isObject } from '../../arm/shape.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { OPEN, type OperationHandler } from '../../engine/operation.ts';
+import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import { removeFiles, removeStaged } from '../../images/replica.ts';
 import { requireConditions } from '../conditions.ts';
 import { beginChange } from '../life.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
-import {
-  getResource,
-  lockResource,
-  patchProperties,
-  removeResource,
-  type StoredResource,
-  waitsFor,
-  writeOperation,
-} from '../store.ts';
+import { beginOperation, endOthers, openOperation } from '../resource-operation.ts';
+import { getResource, lockResource, patchProperties, removeResource, type StoredResource, waitsFor } from '../store.ts';
 import { capsOperation } from './caps-life.ts';
 
 export const DELETE_VERSION_KIND = 'Microsoft.Compute/galleries/images/versions/delete';
@@ -36,29 +28,16 @@ export async function removeVersion(call: ResourceCall): Promise<Answer> {
     if (!existing) return { status: 204 };
     requireConditions(call.conditions, call.id, existing);
     const location = existing.location!;
-    const going = await openDeletion(trx, existing);
+    const deleting = existing.properties.provisioningState === 'Deleting';
+    const going = deleting ? await openOperation(trx, call.id, DELETE_VERSION_KIND) : undefined;
     if (going !== undefined) return { status: 202, operation: capsOperation(going, location) };
     requireDeletable(existing);
     await patchProperties(trx, call.id, { provisioningState: 'Deleting' });
     const input: DeleteInput = { versionId: existing.id };
-    const about = { resourceId: idKey(call.id), input, where: 'anywhere' } as const;
-    const operation = await engine.submit(trx, { kind: DELETE_VERSION_KIND, ...about });
-    await writeOperation(trx, call.id, operation);
-    await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', operation).execute();
+    const about = { resource: call.id, input, caller: call.caller.objectId };
+    const operation = await beginOperation(trx, engine, { kind: DELETE_VERSION_KIND, ...about });
     return { status: 202, operation: capsOperation(operation, location) };
   });
-}
-
-async function openDeletion(trx: Transacting, { properties }: StoredResource): Promise<string | undefined> {
-  const { provisioningState, operation } = properties;
-  if (provisioningState !== 'Deleting' || typeof operation !== 'string') return undefined;
-  const row = await trx
-    .selectFrom('operation')
-    .select('id')
-    .where('id', '=', operation)
-    .where('status', 'in', OPEN)
-    .executeTakeFirst();
-  return row?.id;
 }
 
 /** Errors: Conflict, where the version says that it is to live until its end-of-life date. */
@@ -90,7 +69,8 @@ export function deleteVersionHandler(environment: DeleteVersionEnvironment): Ope
       // A worker has done it, and died before it could say so; somebody may have made it anew since.
       if (!waitsFor(await getResource(database, versionId), operationId, ['Deleting'])) return null;
       try {
-        await endReplication(environment, versionId, operationId, signal);
+        const ended = await endOthers(environment, versionId, operationId, signal);
+        for (const other of ended) await removeStaged(home.root, other);
         await removeFiles(home.root, versionId);
         await whenReachable(
           () =>
@@ -116,27 +96,6 @@ export function deleteVersionHandler(environment: DeleteVersionEnvironment): Ope
       return kept || operation.status !== 'Running' ? undefined : { status: 'Succeeded', output: null };
     },
   };
-}
-
-/** What is making replicas of it is canceled rather than waited for: it may not have begun, and stand behind this one. */
-async function endReplication(
-  { database, home, engine }: DeleteVersionEnvironment,
-  versionId: string,
-  own: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const open = await database
-    .selectFrom('operation')
-    .select('id')
-    .where('resource_id', '=', idKey(versionId))
-    .where('id', '!=', own)
-    .where('status', 'in', OPEN)
-    .execute();
-  for (const { id } of open) await engine.cancel(id);
-  for (const { id } of open) {
-    await engine.wait(id, { signal });
-    await removeStaged(home.root, id);
-  }
 }
 
 /** False when the version does not wait for the deletion any more. It can be deleted again. */

@@ -3,7 +3,7 @@
  * and fit the image definition before anything is stored.
  */
 import { KilnError } from '../../arm/errors.ts';
-import { formatId, idKey, parentId, parseId } from '../../arm/ids.ts';
+import { formatId, parentId, parseId } from '../../arm/ids.ts';
 import { findRegion } from '../../arm/locations.ts';
 import { type Violation, violationError } from '../../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
@@ -12,7 +12,8 @@ import { OPEN } from '../../engine/operation.ts';
 import { patched } from '../default-life.ts';
 import { beginChange, notFoundError, putValidated } from '../life.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
-import { getResource, patchProperties, type StoredResource, writeOperation } from '../store.ts';
+import { beginOperation } from '../resource-operation.ts';
+import { getResource, patchProperties, type StoredResource } from '../store.ts';
 import { capsOperation } from './caps-life.ts';
 import { type DiskSource, openDiskSource, requireDiskSource } from './disk-source.ts';
 import { galleryImageVersions } from './gallery-image-versions.ts';
@@ -63,10 +64,8 @@ async function write(
     for (const region of adding)
       await writeReplica(trx, resource.id, { region, state: 'Replicating', progress: 0, details: '' });
     const input: ReplicateInput = { versionId: resource.id };
-    const about = { resourceId: idKey(call.id), input, where: 'anywhere' } as const;
-    const operation = await engine.submit(trx, { kind: REPLICATE_KIND, ...about });
-    await writeOperation(trx, call.id, operation);
-    await trx.updateTable('operation').set({ caller: call.caller.objectId }).where('id', '=', operation).execute();
+    const about = { resource: call.id, input, caller: call.caller.objectId };
+    const operation = await beginOperation(trx, engine, { kind: REPLICATE_KIND, ...about });
     const stored = (await getResource(trx, call.id))!;
     return {
       status: created ? 201 : 200,

@@ -8,7 +8,7 @@ import { recordDone } from '../../engine/done.ts';
 import { requireConditions } from '../conditions.ts';
 import { beginChange, notFoundError } from '../life.ts';
 import type { Answer, ResourceCall } from '../provider.ts';
-import { putResource, type StoredResource } from '../store.ts';
+import { putResource, removeResource, type StoredResource } from '../store.ts';
 
 /** The change is made in the transaction; clients of networks expect an operation all the same (contract 2.5). */
 export async function operationOf(
@@ -39,6 +39,30 @@ export async function patchTags(call: ResourceCall, body: JsonObject): Promise<A
     return await putResource(trx, { ...existing, tags, apiVersion: call.apiVersion });
   });
   return { status: 200, resource };
+}
+
+/** The same where what is shown is read together with what belongs to it. */
+export function patchTagsOf(read: (call: ResourceCall) => Promise<StoredResource | undefined>) {
+  return async (call: ResourceCall, body: JsonObject): Promise<Answer> => {
+    const answer = await patchTags(call, body);
+    return { ...answer, resource: (await read(call)) ?? answer.resource! };
+  };
+}
+
+/** DELETE of a resource with all that belongs to it, where `requireUnused` lets it. */
+export async function removeUnused(
+  call: ResourceCall,
+  type: string,
+  requireUnused: (trx: Transacting, existing: StoredResource) => Promise<void>,
+): Promise<Answer> {
+  return await call.environment.database.transaction().execute(async trx => {
+    const { existing } = await beginChange(trx, call.id);
+    if (!existing) return { status: 204 };
+    requireConditions(call.conditions, call.id, existing);
+    await requireUnused(trx, existing);
+    await removeResource(trx, existing.id);
+    return { status: 202, operation: await operationOf(trx, call, type, 'delete', existing.location!) };
+  });
 }
 
 /** As Network writes it, in bodies. */

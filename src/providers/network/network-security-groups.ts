@@ -3,14 +3,13 @@ import { Type } from '@sinclair/typebox';
 import { formatId, idKey } from '../../arm/ids.ts';
 import type { Resource, ResourceType, ValidationContext, Violation } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
-import { requireConditions } from '../conditions.ts';
-import { beginChange, putValidated } from '../life.ts';
+import { putValidated } from '../life.ts';
 import type { Answer, ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
-import { getResource, listResources, removeResource, type Store, type StoredResource } from '../store.ts';
+import { getResource, listResources, type Store, type StoredResource } from '../store.ts';
 import { readTracked } from '../tracked.ts';
 import { tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
-import { operationOf, patchTags, weakTag } from './changes.ts';
+import { operationOf, patchTagsOf, removeUnused, weakTag } from './changes.ts';
 import { type Child, childrenOf, replaceChildren } from './children.ts';
 import { defaultRules } from './default-rules.ts';
 import { checkNetworkName, NETWORK_SECURITY_GROUP_TYPE, SECURITY_RULE_TYPE, twice } from './names.ts';
@@ -127,17 +126,8 @@ async function put(call: ResourceCall, body: JsonObject): Promise<Answer> {
 }
 
 /** Errors: InUseNetworkSecurityGroupCannotBeDeleted. */
-async function remove(call: ResourceCall): Promise<Answer> {
-  return await call.environment.database.transaction().execute(async trx => {
-    const { existing } = await beginChange(trx, call.id);
-    if (!existing) return { status: 204 };
-    requireConditions(call.conditions, call.id, existing);
-    await requireUnusedGroup(trx, existing.id);
-    await removeResource(trx, existing.id);
-    const operation = await operationOf(trx, call, NETWORK_SECURITY_GROUP_TYPE, 'delete', existing.location!);
-    return { status: 202, operation };
-  });
-}
+const remove = (call: ResourceCall): Promise<Answer> =>
+  removeUnused(call, NETWORK_SECURITY_GROUP_TYPE, (trx, { id }) => requireUnusedGroup(trx, id));
 
 async function read({ environment: { database }, id }: ResourceCall): Promise<Whole | undefined> {
   const group = await getResource(database, id);
@@ -161,10 +151,7 @@ export const networkSecurityGroupsProvider: ResourceProvider = Object.freeze({
   read,
   list,
   put,
-  patch: async (call, body) => {
-    const answer = await patchTags(call, body);
-    return { ...answer, resource: (await read(call)) ?? answer.resource! };
-  },
+  patch: patchTagsOf(read),
   remove,
   show(resource: Resource | Whole): JsonObject {
     const { provisioningState, resourceGuid, ...rest } = resource.properties;

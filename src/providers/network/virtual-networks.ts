@@ -9,14 +9,13 @@ import {
   violationError,
 } from '../../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
-import { requireConditions } from '../conditions.ts';
-import { beginChange, putValidated } from '../life.ts';
+import { putValidated } from '../life.ts';
 import type { Answer, Call, ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
-import { getResource, listResources, removeResource, type StoredResource } from '../store.ts';
+import { getResource, listResources, type StoredResource } from '../store.ts';
 import { readTracked } from '../tracked.ts';
 import { MOST_SUBNETS, readPrefixes, spaceViolations, subnetViolations, tooMany } from './address-space.ts';
 import { NETWORK_API_VERSIONS } from './api-versions.ts';
-import { operationOf, patchTags, weakTag } from './changes.ts';
+import { operationOf, patchTagsOf, removeUnused, weakTag } from './changes.ts';
 import { type Child, childrenOf, missing, replaceChildren } from './children.ts';
 import type { Range } from './cidr.ts';
 import { checkNetworkName, SUBNET_TYPE, twice, VIRTUAL_NETWORK_TYPE } from './names.ts';
@@ -157,17 +156,10 @@ function requireRoom(network: Resource, space: readonly Range[], subnets: readon
   if (violations.length > 0) throw violationError('InvalidRequestFormat', violations);
 }
 
-async function remove(call: ResourceCall): Promise<Answer> {
-  return await call.environment.database.transaction().execute(async trx => {
-    const { existing } = await beginChange(trx, call.id);
-    if (!existing) return { status: 204 };
-    requireConditions(call.conditions, call.id, existing);
-    await requireUnusedSubnets(trx, await listResources(trx, { type: SUBNET_TYPE, parent: existing.id }));
-    await removeResource(trx, existing.id);
-    const operation = await operationOf(trx, call, VIRTUAL_NETWORK_TYPE, 'delete', existing.location!);
-    return { status: 202, operation };
-  });
-}
+const remove = (call: ResourceCall): Promise<Answer> =>
+  removeUnused(call, VIRTUAL_NETWORK_TYPE, async (trx, { id }) =>
+    requireUnusedSubnets(trx, await listResources(trx, { type: SUBNET_TYPE, parent: id })),
+  );
 
 async function read({ environment: { database }, id }: ResourceCall): Promise<WithSubnets | undefined> {
   const network = await getResource(database, id);
@@ -193,10 +185,7 @@ export const virtualNetworksProvider: ResourceProvider = Object.freeze({
   read,
   list,
   put,
-  patch: async (call, body) => {
-    const answer = await patchTags(call, body);
-    return { ...answer, resource: (await read(call)) ?? answer.resource! };
-  },
+  patch: patchTagsOf(read),
   remove,
   show(resource: Resource | WithSubnets, call: Call): JsonObject {
     const { provisioningState, resourceGuid, addressSpace, ...rest } = resource.properties;

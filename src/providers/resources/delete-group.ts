@@ -18,15 +18,8 @@ import { forgetStaging } from '../image-builder/staging.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { notFoundError } from '../life.ts';
 import { requireUnusedOutside } from '../network/use.ts';
-import {
-  getResource,
-  listResources,
-  lockResource,
-  patchProperties,
-  removeResource,
-  waitsFor,
-  writeOperation,
-} from '../store.ts';
+import { beginOperation, openOperation } from '../resource-operation.ts';
+import { getResource, listResources, lockResource, patchProperties, removeResource, waitsFor } from '../store.ts';
 import { removeImages } from './group-images.ts';
 import { isDeleting } from './groups.ts';
 
@@ -50,7 +43,7 @@ export async function deleteGroup(
     if (!group) throw await notFoundError(trx, parseId(id));
     requireConditions(conditions, id, group);
     if (isDeleting(group)) {
-      const open = await openDeletion(trx, key);
+      const open = await openOperation(trx, key, DELETE_GROUP_KIND);
       if (open !== undefined) return open;
     }
     await requireContentUnlocked(trx, group.id);
@@ -58,10 +51,7 @@ export async function deleteGroup(
     await requireUnusedOutside(trx, key, group.name);
     await patchProperties(trx, key, { provisioningState: 'Deleting' });
     const input: DeleteInput = { groupId: group.id };
-    const operation = await engine.submit(trx, { kind: DELETE_GROUP_KIND, resourceId: key, input, where: 'anywhere' });
-    await writeOperation(trx, key, operation);
-    await trx.updateTable('operation').set({ caller }).where('id', '=', operation).execute();
-    return operation;
+    return await beginOperation(trx, engine, { kind: DELETE_GROUP_KIND, resource: key, input, caller });
   });
 }
 
@@ -71,17 +61,6 @@ async function requireContentUnlocked(trx: Transacting, groupId: string): Promis
   const { subscription, resourceGroup } = parseId(groupId);
   const templates = await listResources(trx, { type: TEMPLATE_TYPE, subscription, resourceGroup: resourceGroup! });
   for (const template of templates) await requireUnlockedStaging(trx, template);
-}
-
-async function openDeletion(trx: Transacting, key: string): Promise<string | undefined> {
-  const row = await trx
-    .selectFrom('operation')
-    .select('id')
-    .where('resource_id', '=', key)
-    .where('kind', '=', DELETE_GROUP_KIND)
-    .where('status', 'in', OPEN)
-    .executeTakeFirst();
-  return row?.id;
 }
 
 /** Builds of templates in the group, and of those that have it for staging. */
