@@ -13,7 +13,7 @@ export interface AzSubscription {
   readonly state: string;
 }
 
-export interface AzSignIn {
+export interface AzCloud {
   /** The name of the cloud. */
   readonly cloud: string;
   /** As `az cloud register --cloud-config` takes it. */
@@ -21,6 +21,9 @@ export interface AzSignIn {
     readonly endpoints: Readonly<Record<string, string>>;
     readonly suffixes: Readonly<Record<string, string>>;
   };
+}
+
+export interface AzSignIn extends AzCloud {
   readonly tenantId: string;
   readonly clientId: string;
   readonly secret: string;
@@ -41,22 +44,27 @@ const CACHES = ['msal_token_cache.json', 'msal_http_cache.bin', 'cloudEndpoints.
 
 /** Makes the directory what `az cloud register`, `az cloud set` and `az login --service-principal` would; settings that are there stay. */
 export async function writeAzConfig(directory: string, signIn: AzSignIn): Promise<void> {
+  await writeAzCloud(directory, signIn);
+  await writeSecret(join(directory, 'service_principal_entries.json'), signIn);
+  await writeProfile(join(directory, 'azureProfile.json'), signIn);
+}
+
+/** Without the sign-in: for `az login`, with whatever it is told. */
+export async function writeAzCloud(directory: string, { cloud, config: registered }: AzCloud): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const path = (name: string) => join(directory, name);
   const clouds = (await readIfThere(path('clouds.config'))) ?? '';
-  const endpoint = signIn.config.endpoints.activeDirectory!;
-  if (getIni(clouds, signIn.cloud, 'endpoint_active_directory') !== endpoint)
+  const endpoint = registered.endpoints.activeDirectory!;
+  if (getIni(clouds, cloud, 'endpoint_active_directory') !== endpoint)
     for (const cache of CACHES) await rm(path(cache), { force: true });
-  await update(path('clouds.config'), clouds, setIni(clouds, signIn.cloud, cloudValues(signIn)));
+  await update(path('clouds.config'), clouds, setIni(clouds, cloud, cloudValues(registered)));
   const config = await readIfThere(path('config'));
-  const chosen = setIni(config ?? '', 'cloud', { name: signIn.cloud });
+  const chosen = setIni(config ?? '', 'cloud', { name: cloud });
   // A new directory: what one does here is nobody else's business, and there is no way to tell them from some networks.
   await update(path('config'), config, config ? chosen : setIni(chosen, 'core', { collect_telemetry: 'false' }));
-  await writeSecret(path('service_principal_entries.json'), signIn);
-  await writeProfile(path('azureProfile.json'), signIn);
 }
 
-function cloudValues({ config }: AzSignIn): Record<string, string> {
+function cloudValues(config: AzCloud['config']): Record<string, string> {
   const snake = (name: string) => name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
   return Object.fromEntries([
     ...Object.entries(config.endpoints).map(([name, value]) => [`endpoint_${snake(name)}`, value]),

@@ -10,7 +10,7 @@ import { openKeys } from '../directory/keys.ts';
 import { readIfThere } from '../disks/private-file.ts';
 import { type Home, openHome } from '../home.ts';
 import { CLOUD_NAME } from '../server/metadata.ts';
-import { type AzSignIn, type AzSubscription, writeAzConfig } from './az-config.ts';
+import { type AzCloud, type AzSubscription, writeAzCloud, writeAzConfig } from './az-config.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { connectServer, type ServerClient } from './server-file.ts';
 import { writeTrustBundle } from './trust-bundle.ts';
@@ -52,9 +52,11 @@ async function env(options: EnvOptions, global: GlobalOptions): Promise<void> {
       : await asIdentity(home, server, token, options.identity, subscriptions)),
   };
   const shell = global.json ? 'json' : options.shell;
-  process.stdout.write(render(variables, shell, options.identity === undefined));
+  process.stdout.write(render(variables, shell, options.identity === undefined ? [] : OF_PRINCIPALS));
   if (process.stdout.isTTY && shell === 'sh')
-    process.stderr.write('\nThis shell does not have them yet. Type:  eval "$(./kiln env)"\n');
+    process.stderr.write(
+      `\nThis shell does not have them yet. Type:  eval "$(./kiln ${process.argv.slice(2).join(' ')})"\n`,
+    );
 }
 
 async function readCredentials(home: Home, file: string | undefined): Promise<Credentials> {
@@ -143,7 +145,7 @@ async function asPrincipal(
   const { body } = await server.ask('/metadata/az-cloud-config');
   await writeAzConfig(directory, {
     cloud: CLOUD_NAME,
-    config: body as AzSignIn['config'],
+    config: body as AzCloud['config'],
     tenantId: tenant,
     clientId: appId,
     secret: password,
@@ -176,7 +178,10 @@ const terraform = ({ origin }: ServerClient) => ({
   ARM_SKIP_PROVIDER_REGISTRATION: 'true',
 });
 
-/** App Service's variables, in both its forms. No secret of a principal beside them: the SDKs would take that first. */
+/** What `kiln env` may have set in the same shell before: the SDKs would take a principal's secret first, and Terraform goes by nothing else. */
+const OF_PRINCIPALS = ['AZURE_CLIENT_SECRET', 'ARM_CLIENT_ID', 'ARM_CLIENT_SECRET'];
+
+/** App Service's variables, in both its forms; and a directory for az that knows the server, and nobody's sign-in. */
 async function asIdentity(
   home: Home,
   server: ServerClient,
@@ -187,7 +192,11 @@ async function asIdentity(
   const { clientId, principalId } = await findIdentity(server, token, name, subscriptions);
   const endpoint = `${server.origin}/msi/token`;
   const header = (await openKeys(home)).identityHeader(principalId);
+  const directory = join(home.root, 'azure', clientId.toLowerCase());
+  const { body } = await server.ask('/metadata/az-cloud-config');
+  await writeAzCloud(directory, { cloud: CLOUD_NAME, config: body as AzCloud['config'] });
   return {
+    AZURE_CONFIG_DIR: directory,
     IDENTITY_ENDPOINT: endpoint,
     IDENTITY_HEADER: header,
     MSI_ENDPOINT: endpoint,
@@ -221,14 +230,18 @@ async function findIdentity(
   });
 }
 
-function render(variables: Readonly<Record<string, string>>, shell: Shell, withSecret: boolean): string {
+function render(variables: Readonly<Record<string, string>>, shell: Shell, unset: readonly string[]): string {
   const entries = Object.entries(variables);
   if (shell === 'json') return `${JSON.stringify(variables, null, 2)}\n`;
   if (shell === 'powershell')
-    return entries.map(([name, value]) => `$env:${name} = '${value.replaceAll("'", "''")}'\n`).join('');
+    return [
+      ...unset.map(name => `$env:${name} = $null\n`),
+      ...entries.map(([name, value]) => `$env:${name} = '${value.replaceAll("'", "''")}'\n`),
+    ].join('');
   // The semicolons are for an eval without quotes; comments come last for the same reason.
-  const lines = entries.map(([name, value]) => `export ${name}='${value.replaceAll("'", "'\\''")}';\n`);
-  return lines.join('') + (withSecret ? CURL_EXAMPLE : '');
+  const lines = unset.length > 0 ? [`unset ${unset.join(' ')};\n`] : [];
+  for (const [name, value] of entries) lines.push(`export ${name}='${value.replaceAll("'", "'\\''")}';\n`);
+  return lines.join('') + (variables.AZURE_CLIENT_SECRET !== undefined ? CURL_EXAMPLE : '');
 }
 
 const CURL_EXAMPLE = `# With curl and jq:

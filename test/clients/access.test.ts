@@ -153,15 +153,29 @@ describe('identities and roles by unmodified clients', () => {
     );
   });
 
+  test('in a shell that was somebody else before, too', async () => {
+    const { principalId } = (
+      await rest.send(
+        'GET',
+        `${GROUP_ID}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/host?api-version=2023-01-31`,
+      )
+    ).body.properties;
+    const script =
+      'eval "$("$1" --home "$2" env)"; eval "$("$1" --home "$2" env --identity host)"; exec "$3" "$4" default';
+    const { PATH, HOME } = served.env;
+    const program = [KILN, served.home, process.execPath, join(import.meta.dirname, 'credential.ts')];
+    const { stdout } = await run('sh', ['-c', script, 'sh', ...program], { env: { PATH, HOME } });
+    assert.equal(JSON.parse(stdout).oid, principalId);
+  });
+
   test('az login --identity, in a shell that kiln env --identity has set up', async () => {
     const identity = `${GROUP_ID}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/host?api-version=2023-01-31`;
     const { principalId, clientId } = (await rest.send('GET', identity)).body.properties;
     const assignment = `${GROUP_ID}/providers/Microsoft.Authorization/roleAssignments/${randomUUID()}?api-version=2022-04-01`;
     await rest.send('PUT', assignment, { properties: { principalId, roleDefinitionId: CONTRIBUTOR } });
-    const config = join(served.home, 'as-identity');
-    await run('cp', ['-r', served.env.AZURE_CONFIG_DIR!, config]);
     const { PATH, HOME } = served.env;
-    const env = { PATH, HOME, ...(await kiln('env', '--identity', 'host')), AZURE_CONFIG_DIR: config };
+    const env = { PATH, HOME, ...(await kiln('env', '--identity', 'host')) };
+    assert.notEqual(env.AZURE_CONFIG_DIR, served.env.AZURE_CONFIG_DIR);
     const theirs = azOf({ ...served, env });
     const [account] = await theirs.json('login', '--identity', '-u', clientId);
     assert.equal(account.id, LOCAL_SUBSCRIPTION);
