@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ComputeManagementClient } from '@azure/arm-compute';
-import type { TokenCredential } from '@azure/core-auth';
 import { LOCAL_SUBSCRIPTION, LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { list } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
@@ -32,13 +31,7 @@ describe('galleries by unmodified clients', () => {
     served = await serve();
     rest = await restOf(served);
     az = azOf(served);
-    const credential: TokenCredential = {
-      async getToken(scopes) {
-        const { token, expires } = await rest.token(String(scopes));
-        return { token, expiresOnTimestamp: expires.getTime() };
-      },
-    };
-    client = new ComputeManagementClient(credential, LOCAL_SUBSCRIPTION, {
+    client = new ComputeManagementClient(rest.credential, LOCAL_SUBSCRIPTION, {
       endpoint: served.origin,
       tlsOptions: { ca: rest.ca },
       retryOptions: { maxRetries: 0 },

@@ -7,7 +7,6 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { ComputeManagementClient } from '@azure/arm-compute';
-import type { TokenCredential } from '@azure/core-auth';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
 import { list } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
@@ -40,14 +39,8 @@ describe('images by unmodified clients', () => {
     served = await serve();
     rest = await restOf(served);
     az = azOf(served);
-    const credential: TokenCredential = {
-      async getToken(scopes) {
-        const { token, expires } = await rest.token(String(scopes));
-        return { token, expiresOnTimestamp: expires.getTime() };
-      },
-    };
     const retryOptions = { maxRetries: 0 };
-    client = new ComputeManagementClient(credential, LOCAL_SUBSCRIPTION, {
+    client = new ComputeManagementClient(rest.credential, LOCAL_SUBSCRIPTION, {
       endpoint: served.origin,
       tlsOptions: { ca: rest.ca },
       retryOptions,

@@ -20,13 +20,7 @@ interface Started {
 async function begin(...args: string[]): Promise<Started> {
   const served = await serve(['--workers', '0', ...args]);
   const rest = await restOf(served);
-  const credential = {
-    async getToken(scopes: string | string[]) {
-      const { token, expires } = await rest.token([scopes].flat().join(' '));
-      return { token, expiresOnTimestamp: expires.getTime() };
-    },
-  };
-  const client = new ResourceManagementClient(credential, LOCAL_SUBSCRIPTION, {
+  const client = new ResourceManagementClient(rest.credential, LOCAL_SUBSCRIPTION, {
     endpoint: served.origin,
     tlsOptions: { ca: rest.ca },
     retryOptions: { maxRetries: 0 },

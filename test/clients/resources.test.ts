@@ -6,7 +6,6 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ManagementLockClient } from '@azure/arm-locks';
 import { isRestError, ResourceManagementClient } from '@azure/arm-resources';
-import type { TokenCredential } from '@azure/core-auth';
 import { LOCAL_SUBSCRIPTION, LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { type Az, azOf, type Printed } from './az.ts';
 import { type Rest, restOf } from './rest.ts';
@@ -243,15 +242,9 @@ describe('the libraries for JavaScript', () => {
   let locks: ManagementLockClient;
   before(async () => {
     rest = await restOf(served);
-    const credential: TokenCredential = {
-      async getToken(scopes) {
-        const { token, expires } = await rest.token([scopes].flat().join(' '));
-        return { token, expiresOnTimestamp: expires.getTime() };
-      },
-    };
     const options = { endpoint: served.origin, tlsOptions: { ca: rest.ca }, retryOptions: { maxRetries: 0 } };
-    resources = new ResourceManagementClient(credential, LOCAL_SUBSCRIPTION, options);
-    locks = new ManagementLockClient(credential, LOCAL_SUBSCRIPTION, options);
+    resources = new ResourceManagementClient(rest.credential, LOCAL_SUBSCRIPTION, options);
+    locks = new ManagementLockClient(rest.credential, LOCAL_SUBSCRIPTION, options);
   });
   after(() => rest?.close());
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
+import type { TokenCredential } from '@azure/core-auth';
 import type { Served } from './served.ts';
 
 export interface Answer {
@@ -17,6 +18,8 @@ export interface Rest {
   readonly ca: string;
   /** Of the administrator, from the token endpoint. `scope` as clients write it: `https://management.azure.com/.default`. */
   token(scope?: string): Promise<{ readonly token: string; readonly expires: Date }>;
+  /** The same for Microsoft's libraries. */
+  readonly credential: TokenCredential;
   /** `path` is absolute, or a URL. The body of the answer is JSON, text where it is none, undefined where there is none. */
   send(method: string, path: string, body?: unknown): Promise<Answer>;
   /** The answer as it arrives. */
@@ -63,6 +66,12 @@ export async function restOf(served: Pick<Served, 'origin' | 'env'>): Promise<Re
   return {
     ca,
     token,
+    credential: {
+      async getToken(scopes) {
+        const { token: text, expires } = await token([scopes].flat().join(' '));
+        return { token: text, expiresOnTimestamp: expires.getTime() };
+      },
+    },
     async send(method, path, body) {
       const headers = { ...(await authorized()), ...(body !== undefined && { 'content-type': 'application/json' }) };
       return await read(

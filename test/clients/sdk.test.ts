@@ -258,10 +258,8 @@ describe('@azure/arm-imagebuilder', () => {
   function adminOf(): TokenCredential {
     return {
       async getToken(scopes) {
-        const scope = [scopes].flat().join(' ');
-        asked.push(scope);
-        const { token, expires } = await rest.token(scope);
-        return { token, expiresOnTimestamp: expires.getTime() };
+        asked.push([scopes].flat().join(' '));
+        return await rest.credential.getToken(scopes);
       },
     };
   }
