@@ -3,11 +3,11 @@
  * found by looking there once: HOME/blobs/OWNER/SHARD/ID.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto';
-import { type FileHandle, link, mkdir, open, readdir, rm, statfs, unlink, writeFile } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, rm, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { KilnError } from '../arm/errors.ts';
 import { cloneOrCopy } from '../disks/copy.ts';
 import { sync } from '../disks/durable.ts';
+import { requireRoom } from '../disks/room.ts';
 import { Crc64 } from './crc64.ts';
 
 export interface WrittenFile {
@@ -65,7 +65,7 @@ export function openBlobFiles(directory: string, owner: string): BlobFiles {
       let size = 0;
       try {
         for await (const batch of batches(source)) {
-          await requireRoom(directory);
+          await requireRoom(directory, BATCH);
           for (const chunk of batch) {
             md5.update(chunk);
             crc?.update(chunk);
@@ -103,17 +103,6 @@ export function openBlobFiles(directory: string, owner: string): BlobFiles {
       for (const file of files) if (file !== undefined) await rm(pathOf(file), { force: true });
     },
   };
-}
-
-/** Of the file system with the blobs, the database needs some to go on: to delete blobs is a change, too. */
-const RESERVED = 1024 * 1024 * 1024;
-const RESERVED_PART = 0.05;
-
-/** Whoever may upload cannot stop everything else. Errors: DiskFull. */
-async function requireRoom(directory: string): Promise<void> {
-  const { bavail, blocks, bsize } = await statfs(directory);
-  if (bavail * bsize > Math.min(RESERVED, RESERVED_PART * blocks * bsize) + BATCH) return;
-  throw new KilnError('DiskFull', 'The file system with the blobs has no room left but what the database needs.');
 }
 
 async function makeShard(directory: string, shard: string): Promise<void> {

@@ -1,6 +1,8 @@
 /** The bytes of one file that lie in several: a blob that was put together from blocks, or a part of a larger file. */
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { writeDurably } from './durable.ts';
+import { requireRoom } from './room.ts';
 
 export interface FilePart {
   /** undefined: zeros. */
@@ -50,7 +52,7 @@ export async function wholeFile(parts: readonly FilePart[]): Promise<string | un
 
 const CHUNK = 1024 * 1024;
 
-/** Writes them as one file, leaving holes where nothing but zeros is; complete and flushed under `to`, or not there at all. */
+/** Writes them as one file, leaving holes where nothing but zeros is; complete and flushed under `to`, or not there at all. Errors: DiskFull. */
 export async function joinParts(parts: readonly FilePart[], to: string, signal?: AbortSignal): Promise<void> {
   await writeDurably(to, async temporary => {
     const target = await open(temporary, 'wx', 0o600);
@@ -58,6 +60,8 @@ export async function joinParts(parts: readonly FilePart[], to: string, signal?:
       const buffer = Buffer.alloc(CHUNK);
       let position = 0;
       for (const part of parts) {
+        // Parts may be one and the same file, many times.
+        if (part.path !== undefined) await requireRoom(dirname(to), part.size);
         await copyPart(part, target, position, buffer, signal);
         position += part.size;
       }

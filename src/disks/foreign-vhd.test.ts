@@ -66,6 +66,17 @@ async function inPieces(path: string, cuts: readonly number[]): Promise<FilePart
 const identical = async (raw: string, imported: string) =>
   await run('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, imported]);
 
+test('a dynamic VHD whose blocks are all the same bytes is refused', async () => {
+  const { path } = await vhd('repeated', 'dynamic');
+  const bytes = await readFile(path);
+  const table = Number(bytes.readBigUInt64BE(512 + 16));
+  const [first] = [0, 4, 8, 12].map(at => bytes.readUInt32BE(table + at)).filter(block => block !== 0xffff_ffff);
+  for (const at of [0, 4, 8, 12]) bytes.writeUInt32BE(first!, table + at);
+  await writeFile(path, bytes);
+  const found = await readForeignVhd(await partOf(path));
+  assert.ok('wrong' in found && /same bytes in several blocks/.test(found.because), JSON.stringify(found));
+});
+
 for (const subformat of ['fixed', 'dynamic'] as const)
   test(`a ${subformat} VHD becomes a sparse qcow2 with the same content, whole or in pieces`, async () => {
     const { raw, path } = await vhd(subformat, subformat);

@@ -23,7 +23,7 @@ const DYNAMIC_COOKIE = 'cxsparse';
 /** Of a fixed disk, which has no such header. */
 const NOWHERE = 0xffff_ffff_ffff_ffffn;
 
-/** Reads the footer, and of a dynamic disk the header that it names; no more. */
+/** Reads the footer, and of a dynamic disk the header that it names and its table of blocks; no more. */
 export async function readForeignVhd(
   parts: readonly FilePart[],
   limits: DiskLimits = DEFAULT_LIMITS,
@@ -81,7 +81,25 @@ async function dynamicProblem(
     return damaged(`is a dynamic VHD whose table of ${entries} blocks is too short for its size`);
   if (table < BigInt(FOOTER_SIZE) || table + BigInt(entries) * 4n > end)
     return damaged('is a dynamic VHD whose table of blocks lies outside of the file');
+  const used = Number((currentSize + BigInt(blockSize) - 1n) / BigInt(blockSize));
+  if (used > MOST_BLOCKS) return damaged(`is a dynamic VHD of ${used} blocks`);
+  if ((await countBlocks(parts, Number(table), used)) * blockSize > fileSize)
+    return damaged('is a dynamic VHD that has the same bytes in several blocks');
   return undefined;
+}
+
+/** Of the usual 2 MiB each they are more than any disk. */
+const MOST_BLOCKS = 2 ** 24;
+const UNUSED = 0xffff_ffff;
+
+/** Those that have bytes in the file. Each is to have its own: else a small file could become a disk that fills any other. */
+async function countBlocks(parts: readonly FilePart[], table: number, entries: number): Promise<number> {
+  let found = 0;
+  for (let at = 0; at < entries; at += MIB / 4) {
+    const bytes = await readParts(parts, table + at * 4, Math.min(MIB / 4, entries - at) * 4);
+    for (let entry = 0; entry < bytes.length; entry += 4) if (bytes.readUInt32BE(entry) !== UNUSED) found += 1;
+  }
+  return found;
 }
 
 /** As the footer's, over the header; its own field stands at 36. */

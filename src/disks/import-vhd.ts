@@ -1,8 +1,10 @@
 /** A VHD from outside becomes a disk of Kiln's own: sparse qcow2, which QEMU takes as a backing file. */
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type FilePart, joinParts, wholeFile } from './file-parts.ts';
 import { sha256File } from './hash.ts';
 import { convertDisk } from './qemu-img.ts';
+import { requireRoom } from './room.ts';
 
 export interface ImportOptions {
   /** The file to make, in a directory that is the caller's: what is on the way lies beside it. */
@@ -21,15 +23,17 @@ export interface ImportedDisk {
   readonly sha256: string;
 }
 
-/** For what `readForeignVhd` found to be one. Complete under `to`, or not there. Errors: those of qemu-img and the file system; the signal's reason. */
+/** For what `readForeignVhd` found to be one. Complete under `to`, or not there. Errors: DiskFull; those of qemu-img and the file system; the signal's reason. */
 export async function importVhd(parts: readonly FilePart[], options: ImportOptions): Promise<ImportedDisk> {
   const { to, signal, onProgress } = options;
   const joined = `${to}.vhd`;
   try {
     const whole = await wholeFile(parts);
     if (whole === undefined) await joinParts(parts, joined, signal);
+    const path = whole ?? joined;
+    await requireRoom(dirname(to), (await stat(path)).blocks * 512);
     const { virtualSize, allocatedSize } = await convertDisk(
-      { path: whole ?? joined, format: 'vhd' },
+      { path, format: 'vhd' },
       { to, format: 'qcow2', signal, ...(onProgress && { onProgress }) },
     );
     return { path: to, format: 'qcow2', virtualSize, allocatedSize, sha256: await sha256File(to, { signal }) };
