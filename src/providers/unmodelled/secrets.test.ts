@@ -174,9 +174,12 @@ const secretly = fc.oneof(
       `DefaultEndpointsProtocol=https;AccountName=a;AccountKey=${SECRET}`,
       `https://a/b?sv=1&sig=${SECRET}`,
       `amqp://user:${SECRET}@host`,
+      `Bearer ${SECRET}${SECRET}${SECRET}${SECRET}`,
       `-----BEGIN RSA PRIVATE KEY-----\n${SECRET}`,
     )
     .map(text => ({ any: text })),
+  fc.constant({ env: [{ name: 'STRIPE_KEY', value: SECRET }] }),
+  fc.constantFrom('psk', 'registrationKey', 'preSharedKey').map(name => ({ [name]: SECRET })),
   fc.constant({ passwords: [SECRET, 'get'] }),
   fc.constant({ secrets: [{ name: 'a', value: SECRET }] }),
 );

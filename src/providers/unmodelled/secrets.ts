@@ -12,7 +12,7 @@ export interface Kept {
 
 /** Of a name without its separators. */
 const SECRET =
-  /pass(word|wd|phrase|code)|pwd|secret|privatekey|connectionstring|(access|account|shared|primary|secondary|storage|api|client|master|admin|host|function|encryption|symmetric)keys?$|token|credential|^sas|saskey|pfx(blob|data)?$/i;
+  /pass(word|wd|phrase|code)|pwd|secret|privatekey|connectionstring|(access|account|shared|primary|secondary|storage|api|client|master|admin|host|function|encryption|symmetric|registration|preshared|auth|authorization)keys?$|^psk$|token|credential|^sas|saskey|pfx(blob|data)?$/i;
 /** Names of what only speaks of a secret. */
 const ABOUT =
   /(id|ids|name|names|version|versions|polic(y|ies)|type|types|enabled|disabled|expir(y|ation|es)|expirationdate|format|permissions?|ref|reference|identifier|kind|source|state|length|days|seconds|minutes|lifetime|audience|endpoint|issuer|location|rotation|scope|algorithm|thumbprint|uris?|urls?)$/i;
@@ -23,7 +23,7 @@ const WHOLE =
 const PERMISSIONS = new Set(['all', 'get', 'list', 'set', 'delete', 'backup', 'restore', 'recover', 'purge']);
 
 const LOOKS =
-  /-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(AccountKey|SharedAccessKey|SharedSecret|SharedAccessSignature|Password|Pwd)\s*=|[?&](sig|code|token|access_token|password)=[^&\s]|^[a-z][a-z0-9+.-]{1,20}:\/\/[^/\s:@]{1,200}:[^/\s@]+@|^eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*$/i;
+  /-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(AccountKey|SharedAccessKey|SharedSecret|SharedAccessSignature|Password|Pwd)\s*=|[?&](sig|code|token|access_token|password)=[^&\s]|^[a-z][a-z0-9+.-]{1,20}:\/\/[^/\s:@]{1,200}:[^/\s@]+@|^(Bearer|Basic|SharedKey) +[\w+/.=:~-]{16,}$|^eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*$/i;
 
 const plain = (name: string): string => name.replaceAll(/[^A-Za-z0-9]/g, '').toLowerCase();
 const isSecretName = (name: string): boolean => SECRET.test(plain(name)) && !ABOUT.test(plain(name));
@@ -86,6 +86,9 @@ export function withoutSecrets(body: JsonObject, type: string, name = ''): Kept 
   return { value, dropped };
 }
 
+/** A variable of an environment: `STRIPE_KEY`. */
+const ENVIRONMENT_KEY = /^[A-Z][A-Z0-9_]*_KEY$/;
+
 const VALUES = /^(value|data|content|contents|key|text|string)$/;
 const HOLDERS = /^microsoft\.keyvault\/vaults\/secrets$|^microsoft\.automation\/automationaccounts\/variables$/i;
 const SETTINGS = /^microsoft\.web\/sites(\/slots)?\/config$/i;
@@ -96,7 +99,7 @@ const isThere = (value: unknown): boolean => value !== GONE;
 function speaksOfSecret(value: JsonObject): boolean {
   const { name, key, type } = value;
   const named = [name, typeof value.value === 'string' ? key : undefined].some(
-    one => typeof one === 'string' && isSecretName(one),
+    one => typeof one === 'string' && (isSecretName(one) || ENVIRONMENT_KEY.test(one)),
   );
   const typed = typeof type === 'string' && /^(secure|secret)/i.test(type);
   return named || typed || [value.isEncrypted, value.isSecret, value.secure, value.isSecure].includes(true);
