@@ -24,8 +24,8 @@ import { securityRulesProvider } from './network/security-rules.ts';
 import { subnetsProvider } from './network/subnets.ts';
 import { virtualNetworksProvider } from './network/virtual-networks.ts';
 import type { ResourceProvider } from './provider.ts';
-import { storageAccountsProvider } from './storage/accounts-provider.ts';
 import { tags } from './resources/tags.ts';
+import { storageAccountsProvider } from './storage/accounts-provider.ts';
 import { blobContainersProvider } from './storage/blob-containers.ts';
 import { blobServicesProvider } from './storage/blob-services.ts';
 import { checkNameAvailability } from './storage/check-name.ts';
@@ -58,8 +58,8 @@ export const EXTENSIONS: readonly ExtensionProvider[] = Object.freeze([
   denyAssignments,
   classicAdministrators,
   locks,
-  runsExtension,
   tags,
+  runsExtension,
 ]);
 
 /** What a subscription reads in a region, beside resources. */
