@@ -1,11 +1,11 @@
 /** A VHD in a blob: where its bytes lie, and in the words of Compute why it cannot be taken. Untrusted bytes. */
 import { KilnError } from '../../arm/errors.ts';
-import { locateBlob } from '../../blobs/locate.ts';
 import { type FilePart, sizeOf } from '../../disks/file-parts.ts';
 import { readForeignVhd } from '../../disks/foreign-vhd.ts';
 import { MIB } from '../../disks/qemu-img.ts';
 import type { DiskLimits } from '../../disks/untrusted.ts';
 import type { ProviderEnvironment } from '../provider.ts';
+import { locateBlob } from '../storage/locate-blob.ts';
 import type { BlobAddress } from './blob-address.ts';
 
 export interface VhdDisk {

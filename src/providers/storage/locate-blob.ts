@@ -1,12 +1,12 @@
 /** Where the bytes of a blob lie, for whoever takes a disk out of a storage account. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BlobType } from '../database/schema.ts';
-import { stagedBlob } from '../providers/image-builder/staged-blobs.ts';
-import type { ProviderEnvironment } from '../providers/provider.ts';
-import { findAccount } from '../providers/storage/find-account.ts';
-import { type Piece, pieces } from './extents.ts';
-import { blobWithExtents } from './rows.ts';
+import { type Piece, pieces } from '../../blobs/extents.ts';
+import { blobWithExtents } from '../../blobs/rows.ts';
+import type { BlobType } from '../../database/schema.ts';
+import { stagedBlob } from '../image-builder/staged-blobs.ts';
+import type { ProviderEnvironment } from '../provider.ts';
+import { findAccount } from './find-account.ts';
 
 interface Located {
   readonly size: number;
