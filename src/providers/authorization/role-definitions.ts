@@ -168,7 +168,10 @@ async function remove(call: ExtensionCall, name: string): Promise<Answer> {
       throw new KilnError(
         'RoleDefinitionHasAssignments',
         `There are existing role assignments referencing role (code: RoleDefinitionHasAssignments).`,
-        { target: found.name, hint: `There are ${assigned}; delete them first.` },
+        {
+          target: found.name,
+          hint: `Delete its role assignments first: ${assigned} in all.`,
+        },
       );
     await trx.deleteFrom('role_definition').where('id', '=', found.id).execute();
   });
