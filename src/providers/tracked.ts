@@ -41,9 +41,10 @@ export function readTracked<Properties extends TObject>(
     tags: value.tags ?? {},
     properties: value.properties ?? ({} as Static<Properties>),
     violations: limited(
-      [...findings.filter(finding => finding.kind !== 'unknown'), ...tagFindings(value.tags)].map(finding =>
-        computeViolation(finding, entity),
-      ),
+      [
+        ...findings.filter(finding => finding.kind !== 'unknown').map(finding => computeViolation(finding, entity)),
+        ...tagViolations(value.tags),
+      ],
       leftOut.other,
     ),
     warnings: findings
@@ -52,12 +53,9 @@ export function readTracked<Properties extends TObject>(
   };
 }
 
-const tagFindings = (tags: Readonly<Record<string, string>> | undefined): Finding[] =>
-  brokenTags(tags).map(({ name, reason }) => ({
-    kind: 'value',
-    path: name === undefined ? ['tags'] : ['tags', name],
-    reason,
-  }));
+/** Resource Manager's own limits, whatever the type: the same code for a PUT and for a PATCH of the tags alone. */
+const tagViolations = (tags: Readonly<Record<string, string>> | undefined): Violation[] =>
+  brokenTags(tags).map(({ code, reason }) => ({ path: 'tags', message: reason, code }));
 
 /** Compute's sentences for a missing parameter and for a bad one. */
 function computeViolation(finding: Finding, entity: string): Violation {

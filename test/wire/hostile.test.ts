@@ -102,10 +102,11 @@ test('tags have their limits on every tracked type, and on groups', async () => 
   for (const [path, apiVersion] of places) {
     const put = (value: object) =>
       server.request('PUT', path, { apiVersion, body: { location: 'westus', tags: value, properties: {} } });
-    for (const wrong of [tags(51), { ['n'.repeat(513)]: 'v' }, { n: 'v'.repeat(257) }])
-      assertError(await put(wrong), 400, 'InvalidParameter');
+    assertError(await put(tags(51)), 400, 'InvalidTagCount');
+    assertError(await put({ ['n'.repeat(513)]: 'v' }), 400, 'InvalidTagName');
+    assertError(await put({ n: 'v'.repeat(257) }), 400, 'InvalidTagValueLength');
     assert.ok([200, 201].includes((await put({ ...tags(49), ['n'.repeat(512)]: 'v'.repeat(256) })).status), path);
-    assertError(await server.request('PATCH', path, { apiVersion, body: { tags: tags(51) } }), 400, 'InvalidParameter');
+    assertError(await server.request('PATCH', path, { apiVersion, body: { tags: tags(51) } }), 400, 'InvalidTagCount');
   }
 });
 
