@@ -69,11 +69,12 @@ export function createImageHandler(environment: Environment): OperationHandler {
         for (const { staged } of copied) await unstage(staged);
         // Another worker makes the image now; it publishes under the same names.
         if (asKilnError(signal.aborted ? signal.reason : error).code === 'WorkerLost') throw error;
-        for (const disk of published) await remove(disk);
-        await whenReachable(
+        const failed = await whenReachable(
           () => database.transaction().execute(trx => fail(trx, imageId, id)),
           AbortSignal.timeout(10_000),
-        ).catch(() => undefined);
+        ).catch(() => false);
+        // Where it does not wait any more it was recorded with them, or its deletion takes them away.
+        if (failed) for (const disk of published) await remove(disk);
         throw error;
       }
     },
