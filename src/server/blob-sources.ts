@@ -64,7 +64,7 @@ const cannotVerify = (message: string): BlobError => new BlobError(400, 'CannotV
 
 /** The server by any of its names, or an account by its own. */
 function isOwnHost(url: URL, origin: URL, called: string | undefined): boolean {
-  const strip = (host: string) => host.toLowerCase().replace(/^[a-z0-9]{3,24}\.blob\./, '');
+  const strip = (host: string) => host.toLowerCase().replace(/^[a-z0-9]{3,24}\.blob\.(core\.)?/, '');
   const port = origin.port === '' ? '' : `:${origin.port}`;
   const own = [origin.host, `localhost${port}`, `127.0.0.1${port}`, ...(called === undefined ? [] : [called])];
   return own.map(strip).includes(strip(url.host));
