@@ -5,12 +5,12 @@ import type pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import * as foundation from './migrations/0001-foundation.ts';
 import * as frontDoor from './migrations/0002-front-door.ts';
-import * as certificates from './migrations/0009-certificates.ts';
 import * as blobs from './migrations/0003-blobs.ts';
 import * as storageKeys from './migrations/0004-storage-keys.ts';
 import * as galleries from './migrations/0005-galleries.ts';
 import * as locks from './migrations/0007-locks.ts';
 import * as unmodelled from './migrations/0008-unmodelled.ts';
+import * as certificates from './migrations/0009-certificates.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
