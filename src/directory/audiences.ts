@@ -9,7 +9,8 @@ export const MANAGEMENT_RESOURCE = 'https://management.local/';
 const MANAGEMENT = [MANAGEMENT_RESOURCE, 'https://management.azure.com', 'https://management.core.windows.net'];
 const GRAPH = ['https://graph.microsoft.com', 'https://graph.windows.net'];
 /** Clients have this one built in, whatever the cloud; some ask for the account itself. */
-const STORAGE = ['https://storage.azure.com'];
+export const STORAGE_RESOURCE = 'https://storage.azure.com';
+const STORAGE = [STORAGE_RESOURCE];
 const ACCOUNT = /^https:\/\/[a-z0-9]{3,24}\.blob\.[a-z0-9.-]+(:\d+)?$/;
 
 /** The audiences that a resource (App ID URI, untrusted) stands for; none for one that is not known here. */

@@ -7,7 +7,7 @@ import type { Database } from '../database/connection.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import { openSession } from '../database/session.ts';
 import type { Home } from '../home.ts';
-import { type Audience, audiencesOf } from './audiences.ts';
+import { type Audience, audiencesOf, STORAGE_RESOURCE } from './audiences.ts';
 import { certificatesOf } from './certificates.ts';
 import { checkAssertion } from './client-assertion.ts';
 import { openKeys } from './keys.ts';
@@ -70,6 +70,8 @@ export interface SignInDirectory extends Directory {
   signIn(request: ClientSignIn): Promise<IssuedToken>;
   /** Errors: SignInError. */
   identityToken(request: IdentitySignIn): Promise<IssuedToken & { readonly clientId: string }>;
+  /** For what the server does in a principal's name: its token for storage, or undefined when it was deleted. */
+  storageToken(objectId: string): Promise<string | undefined>;
   principalOfClient(clientId: string): Promise<Principal | undefined>;
   principalOfObject(objectId: string): Promise<Principal | undefined>;
   principals(): Promise<Principal[]>;
@@ -192,6 +194,12 @@ export async function openDirectory(options: DirectoryOptions): Promise<SignInDi
           `The provided client secret keys for app '${clientId}' are expired. Make another one with \`kiln principal create\`.`,
         );
       return await tokenFor(principal, resource, authority, '1');
+    },
+
+    async storageToken(objectId) {
+      const principal = await principalOfObject(kysely, objectId);
+      if (!principal) return undefined;
+      return (await tokenFor(principal, STORAGE_RESOURCE, 'adfs', '2')).token;
     },
 
     async identityToken({ header, resource, identity }) {

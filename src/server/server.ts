@@ -192,7 +192,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const port = typeof address === 'object' && address ? address.port : options.port;
   origin ||= `https://${addressable(options.host)}:${port}`;
   const { doorway } = options.environment;
-  const door: OwnDoor = { origin, address: loopbackOf(options.host), port, certificate: options.tls.cert };
+  const door: OwnDoor = {
+    origin,
+    address: loopbackOf(options.host),
+    port,
+    certificate: options.tls.cert,
+    storageToken: directory.storageToken,
+  };
   if (doorway) doorway.door ??= door;
   return {
     origin,

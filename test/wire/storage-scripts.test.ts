@@ -1,5 +1,6 @@
 /** Scripts of templates that lie in a storage account of the same server: fetched with what their URL proves, and nothing more. */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
 import { type TestAccount, testAccount } from './blob-client.ts';
@@ -7,6 +8,7 @@ import { type TestAccount, testAccount } from './blob-client.ts';
 const GROUP = `/subscriptions/${SUBSCRIPTION}/resourceGroups/blobs`;
 const IDENTITY = `${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/scripts`;
 const API = '2024-02-01';
+const STORAGE_BLOB_DATA_READER = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1';
 
 let server: TestServer;
 let account: TestAccount;
@@ -58,10 +60,24 @@ test('a script is fetched by its signature, by path and by host', async () => {
     assert.equal(provisioningState, 'Succeeded', provisioningError?.message);
 });
 
-test('without a signature it is not: the server does not trust itself', async () => {
-  const refused = await made('bare', `${server.origin}/${account.name}/scripts/a.sh`);
+test('without a signature the roles of the template’s identity decide: the server does not trust itself', async () => {
+  const uri = `${server.origin}/${account.name}/scripts/a.sh`;
+  const refused = await made('bare', uri);
   assert.equal(refused.provisioningState, 'Failed');
-  assert.match(refused.provisioningError!.message, /answered 401/);
+  assert.match(refused.provisioningError!.message, /answered 403/);
+  const { body } = await server.request('GET', IDENTITY, { apiVersion: '2023-01-31' });
+  const { principalId } = (body as { properties: { principalId: string } }).properties;
+  const role = `${GROUP}/providers/Microsoft.Authorization/roleAssignments/${randomUUID()}`;
+  const roleDefinitionId = `/providers/Microsoft.Authorization/roleDefinitions/${STORAGE_BLOB_DATA_READER}`;
+  const assigned = await server.request('PUT', role, {
+    apiVersion: '2022-04-01',
+    body: { properties: { principalId, roleDefinitionId } },
+  });
+  assert.equal(assigned.status, 201, assigned.text);
+  const { provisioningState, provisioningError } = await made('reader', uri);
+  assert.equal(provisioningState, 'Succeeded', provisioningError?.message);
+  const expired = await made('expired', `${uri}?sv=2022-11-02&sr=b&sp=r&se=2020-01-01&sig=${encodeURIComponent('x')}`);
+  assert.equal(expired.provisioningState, 'Failed', 'who gives a signature is judged by it');
   const arm = await made('arm', `${server.origin}${GROUP}?api-version=2021-04-01`);
   assert.equal(arm.provisioningState, 'Failed');
   assert.match(arm.provisioningError!.message, /answered 401/);

@@ -29,8 +29,9 @@ export interface DownloadOptions {
   readonly allowFile?: boolean;
   /** Whether this host's loopback and link-local addresses may be fetched from: never for a URL of the API. Default: true. */
   readonly allowLocal?: boolean;
-  /** The server's own door, from which may be fetched what it gives to everybody. */
+  /** The server's own door, from which may be fetched what it gives to everybody, and to the principal `as` (an object id). */
   readonly own?: OwnDoor | undefined;
+  readonly as?: string | undefined;
   /** Whether TO.part is kept when the download fails, for the next call to go on with. Default: true. */
   readonly keepPart?: boolean;
 }
@@ -213,7 +214,7 @@ async function follow(
   url: URL,
   headers: Record<string, string>,
   signal: AbortSignal,
-  { allowLocal = true, own }: Pick<DownloadOptions, 'allowLocal' | 'own'>,
+  { allowLocal = true, own, as }: Pick<DownloadOptions, 'allowLocal' | 'own' | 'as'>,
 ): Promise<Response> {
   let at = url;
   for (let hop = 0; hop <= REDIRECTS; hop++) {
@@ -227,7 +228,7 @@ async function follow(
       username || password ? { authorization: `Basic ${Buffer.from(login).toString('base64')}` } : {};
     const init = { signal, headers: { ...headers, ...authorization } };
     const get = () => (allowLocal ? fetch(plain, { ...init, redirect: 'manual' }) : outwardFetch(plain, init));
-    const response = own && isOwn(at, own) ? asResponse(await askOwn(plain, init, own)) : await get();
+    const response = own && isOwn(at, own) ? asResponse(await askOwn(plain, init, own, as)) : await get();
     const location = response.headers.get('location');
     if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
     await response.body?.cancel();

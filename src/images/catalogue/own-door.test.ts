@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isOwn } from './own-door.ts';
 
+const storageToken = async () => undefined;
+
 test('only the door itself is the server’s own', () => {
-  const door = { origin: 'https://kiln.example.org', address: '127.0.0.1', port: 8443, certificate: '' };
+  const door = { origin: 'https://kiln.example.org', address: '127.0.0.1', port: 8443, certificate: '', storageToken };
   for (const own of [
     'https://kiln.example.org/acct/box/a.sh?sig=x',
     'https://acct.blob.kiln.example.org/box/a.sh',

@@ -1,6 +1,7 @@
 /**
  * The server's own front door, as a place to fetch from: scripts of templates may lie in storage accounts that are here. It is asked as by any stranger, with
- * nothing but what the URL proves (a signature, a public container). The connection is made to the door itself, whatever a name resolves to.
+ * what the URL proves (a signature, a public container); where that is not enough, in the name of the template's identity, whose roles then decide. The
+ * connection is made to the door itself, whatever a name resolves to.
  */
 import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
@@ -14,6 +15,8 @@ export interface OwnDoor {
   readonly port: number;
   /** PEM, its own first: no other is trusted there. */
   readonly certificate: string;
+  /** An access token of a principal, by its object id, for storage; undefined when it was deleted. */
+  readonly storageToken: (objectId: string) => Promise<string | undefined>;
 }
 
 /** Of the process that serves: open while it does. */
@@ -33,10 +36,27 @@ export function isOwn(url: URL, door: OwnDoor): boolean {
   return url.port === String(door.port) && LOOPBACK.has(host);
 }
 
-/** As outwardFetch, for a URL of its own. */
-export async function askOwn(
+interface Asking {
+  readonly headers: Record<string, string>;
+  readonly signal: AbortSignal;
+}
+
+/** What the door says to those who may not read, or who are not to know that there is something. */
+const CLOSED = [401, 403, 404];
+
+/** As outwardFetch, for a URL of its own. @param as object id of the principal in whose name it is asked where the URL alone proves too little */
+export async function askOwn(url: URL, asking: Asking, door: OwnDoor, as?: string): Promise<IncomingMessage> {
+  const answer = await ask(url, asking, door);
+  if (as === undefined || url.searchParams.has('sig') || !CLOSED.includes(answer.statusCode!)) return answer;
+  const token = await door.storageToken(as);
+  if (token === undefined) return answer;
+  answer.resume();
+  return await ask(url, { ...asking, headers: { ...asking.headers, authorization: `Bearer ${token}` } }, door);
+}
+
+async function ask(
   url: URL,
-  { headers, signal }: { readonly headers: Record<string, string>; readonly signal: AbortSignal },
+  { headers, signal }: Asking,
   { address, port, certificate }: OwnDoor,
 ): Promise<IncomingMessage> {
   const options = {

@@ -182,6 +182,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
               allowFile: local,
               allowLocal: local || environment.options.localDownloads,
               own: environment.doorway?.door,
+              as: acting?.principalId,
             }),
         });
         const exactVersion = await exactVersionOf(prepared, sources, signal);
