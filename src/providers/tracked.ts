@@ -1,5 +1,6 @@
 /** The envelope that all tracked resources but the image template share: location, tags, properties; and Compute's words for what is wrong with them. */
 import { type Static, type TObject, Type } from '@sinclair/typebox';
+import { KilnError } from '../arm/errors.ts';
 import { formatPath } from '../arm/json-path.ts';
 import { requireRegion } from '../arm/locations.ts';
 import { limited, type ValidationContext, type Violation } from '../arm/resource-type.ts';
@@ -18,7 +19,7 @@ export interface Tracked<Properties> {
 
 /**
  * Reads an untrusted body. `entity` is what the provider calls the thing in its messages: `galleryImage`.
- * Errors: LocationRequired, LocationNotAvailableForResourceType.
+ * Errors: InvalidRequestContent, LocationRequired, LocationNotAvailableForResourceType.
  */
 export function readTracked<Properties extends TObject>(
   body: unknown,
@@ -35,7 +36,7 @@ export function readTracked<Properties extends TObject>(
   );
   const { findings, leftOut } = shaped;
   const value = shaped.value as { tags?: Record<string, string>; properties?: Static<Properties> };
-  const location = requireRegion(typeof given.location === 'string' ? given.location : undefined, context.id.type).name;
+  const location = requireRegion(textOf(given.location), context.id.type).name;
   return {
     location,
     tags: value.tags ?? {},
@@ -51,6 +52,17 @@ export function readTracked<Properties extends TObject>(
       .filter(finding => finding.kind === 'unknown')
       .map(finding => `${formatPath(finding.path)} is not known and is ignored.`),
   };
+}
+
+/** A location; null is none. Errors: InvalidRequestContent for what is no text. */
+function textOf(location: unknown): string | undefined {
+  if (typeof location === 'string') return location;
+  if (location === undefined || location === null) return undefined;
+  throw new KilnError(
+    'InvalidRequestContent',
+    "The request content was invalid and could not be deserialized: 'The location is a text.'.",
+    { target: 'location' },
+  );
 }
 
 /** Resource Manager's own limits, whatever the type: the same code for a PUT and for a PATCH of the tags alone. */

@@ -110,6 +110,14 @@ test('tags have their limits on every tracked type, and on groups', async () => 
   }
 });
 
+test('a location that is no text is told from one that is missing', async () => {
+  const put = (location: unknown) =>
+    server.request('PUT', `${ground.group}-places`, { apiVersion: '2021-04-01', body: { location } });
+  for (const wrong of [5, ['westus'], { name: 'westus' }, true])
+    assertError(await put(wrong), 400, 'InvalidRequestContent');
+  for (const missing of [undefined, null, ' ']) assertError(await put(missing), 400, 'LocationRequired');
+});
+
 test('a wrong template of megabytes is refused shortly', async () => {
   const properties = Object.fromEntries(Array.from({ length: 150_000 }, (_, index) => [`unknown${index}`, 1]));
   const body = { ...plainTemplate(ground), properties };
