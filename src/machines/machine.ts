@@ -68,11 +68,36 @@ export interface Machine extends AsyncDisposable {
    */
   upload(source: Readable, destination: string, options?: UploadOptions): Promise<number>;
 
+  /**
+   * Freezes what the machine is at this moment, without ending it: the overlay that it wrote becomes a file that never changes again, and it goes on in the
+   * next of the request's `checkpoints`. Called between commands, as often as the request had paths. Missing: this kind of machine cannot.
+   * Rejects when it could not be done; the machine then goes on as before, or is lost, and what it does next says so.
+   */
+  checkpoint?(request: CheckpointRequest): Promise<Checkpoint>;
+
   /** Clean power-off by the guest itself; resolves when the machine has ended and its disk is complete and closed. */
   powerOff(options?: { readonly signal?: AbortSignal }): Promise<void>;
 
   /** Ends the machine at once and frees everything it held. Safe at any time and more than once. */
   destroy(): Promise<void>;
+}
+
+export interface CheckpointRequest {
+  /** Where the memory may be written to, by kinds of machines that keep it. Does not exist yet. */
+  readonly memoryPath: string;
+  readonly signal?: AbortSignal;
+}
+
+/** What a machine was at one moment: enough to go on from there, any number of times. */
+export interface Checkpoint {
+  /** The frozen overlay. It names what it stands on relatively (`layer-1.qcow2`), so a chain that is linked elsewhere under its names is whole. */
+  readonly disk: MachineDisk;
+  /** The memory's file; missing where only the disk is kept, which is then clean as after an unmount. */
+  readonly memory?: string;
+  /** What resuming needs to know besides. JSON, kept with the layer: no secrets. */
+  readonly facts: Readonly<Record<string, unknown>>;
+  /** How long the guest stood still (ms). */
+  readonly pausedMs: number;
 }
 
 /** The disk that a machine boots: a qcow2 file of the run's own, usually a fresh overlay. */
@@ -107,6 +132,15 @@ export interface MachineRequest {
   readonly until?: 'answers' | 'settled';
   /** What happens while starting, in plain words, for the build log. */
   readonly report: (line: string) => void;
+  /**
+   * Absolute paths of the overlays that the machine goes on in after each checkpoint, in order; the machine makes them. Missing or empty: there will be none.
+   */
+  readonly checkpoints?: readonly string[];
+}
+
+/** A start from a checkpoint: `disk` is a fresh overlay on the frozen one. */
+export interface ResumeRequest extends MachineRequest {
+  readonly checkpoint: Pick<Checkpoint, 'memory' | 'facts'>;
 }
 
 /** What a machine's shape follows from, besides the host. */
@@ -122,4 +156,10 @@ export interface MachineFactory {
    * nothing is left running then.
    */
   start(request: MachineRequest): Promise<Machine>;
+  /**
+   * Goes on from a checkpoint of a machine of the same shape, as a machine of its own: machine-id, keys, entropy and clock are new before anything runs in it, and
+   * settled as after {@link start}. Rejects when that is not possible, with nothing left running: the caller then starts cold.
+   * Missing: this kind of machine cannot (a factory of several kinds rejects with NotSupported).
+   */
+  resume?(request: ResumeRequest): Promise<Machine>;
 }
