@@ -10,6 +10,12 @@ import type { FinishedDisk } from './phase.ts';
 
 export type ArtifactFormat = 'qcow2' | 'vhd';
 
+/** Where they are in the run's directory. The qcow2 is the captured image itself. */
+export const ARTIFACT_FILES: Readonly<Record<ArtifactFormat, string>> = Object.freeze({
+  qcow2: 'image.qcow2',
+  vhd: 'image.vhd',
+});
+
 export interface Artifact {
   readonly path: string;
   readonly format: ArtifactFormat;
@@ -22,6 +28,8 @@ export interface Artifact {
 export interface Artifacts {
   /** Starts making the formats without waiting for them. */
   prepare(image: FinishedDisk, formats: Iterable<ArtifactFormat>): void;
+  /** Says that one is there already. */
+  have(artifact: Artifact): void;
   get(format: ArtifactFormat): Promise<Artifact>;
   /** Resolves when nothing is being made any more, whatever became of it. */
   settled(): Promise<void>;
@@ -44,6 +52,9 @@ export function artifacts(options: ArtifactsOptions): Artifacts {
         made.set(format, artifact);
       }
     },
+    have(artifact) {
+      made.set(artifact.format, Promise.resolve(artifact));
+    },
     get(format) {
       const artifact = made.get(format);
       if (!artifact) throw new Error(`nobody prepared a ${format} artifact`);
@@ -58,7 +69,7 @@ export function artifacts(options: ArtifactsOptions): Artifacts {
 async function make(image: FinishedDisk, format: ArtifactFormat, options: ArtifactsOptions): Promise<Artifact> {
   let path = image.path;
   if (format === 'vhd') {
-    path = join(options.directory, 'image.vhd');
+    path = join(options.directory, ARTIFACT_FILES.vhd);
     await convertDisk(image, {
       to: path,
       format: 'vhd',

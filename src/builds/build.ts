@@ -3,15 +3,19 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Progress } from '../images/source.ts';
 import type { MachineFactory, MachineShape } from '../machines/machine.ts';
-import { artifacts as makeArtifacts } from './artifacts.ts';
+import { type Artifacts, artifacts as makeArtifacts } from './artifacts.ts';
 import { bootPhase } from './boot.ts';
 import { capturePhase } from './capture.ts';
 import { type DistributionTarget, distributePhase, FORMATS } from './distributors/distribute.ts';
 import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
+import { limitsOf, type StepCache } from './layers/choice.ts';
+import { proofLayer } from './layers/image-layer.ts';
+import { machineLayer } from './layers/machine-layer.ts';
+import { type LayerSession, openLayerSession } from './layers/session.ts';
 import { type LogLine, openBuildLog } from './log.ts';
 import { type BuildOutcome, outcomeOf } from './outcome.ts';
-import type { Phase, PhasePlan } from './phase.ts';
+import type { Phase, PhaseContext, PhasePlan } from './phase.ts';
 import { provePhase } from './prove.ts';
 import { type Acquire, sourcePhase } from './sources/platform-image.ts';
 import { isValidation, openValidation } from './validation.ts';
@@ -28,6 +32,8 @@ export interface BuildRequest {
   readonly bootProof: boolean;
   readonly validate: ValidationRequest;
   readonly distribute: readonly DistributionTarget[];
+  /** Which stored layers are taken, and whether new ones are kept. Missing: neither. */
+  readonly cache?: StepCache;
 }
 
 export interface ValidationRequest {
@@ -57,21 +63,27 @@ export interface BuildPlan {
 }
 
 /** The phases of a request, in order; nothing runs. */
-export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): readonly Phase[] {
-  const { source, shape, osDiskSizeGB, bootProof, validate } = request;
+export function phasesOf(request: BuildRequest, artifacts: Artifacts, distribute: readonly Phase[]): readonly Phase[] {
+  const { source, shape, osDiskSizeGB, bootProof, validate, customize, cache } = request;
+  const kept = cache !== undefined;
   const acquire = sourcePhase(source.reference, source.acquire);
   const machine = { shape, osDiskSizeGB };
   const validators = validate.validators.map(phase =>
     validate.continueDistributeOnFailure ? { ...phase, onFailure: 'next kind' as const } : phase,
   );
   if (validate.sourceOnly) return [acquire, bootPhase(machine, { subState: 'Validating' }), ...validators];
+  const booted = bootProof || validators.length > 0;
+  // What follows a step that is never kept is not kept either.
+  const layers = kept ? Math.min(customize.length, ...cache.neverSteps) + 1 : 0;
   return [
     acquire,
-    bootPhase(machine),
-    ...request.customize,
+    bootPhase(machine, { layers }),
+    ...customize.map((phase, index) =>
+      index + 1 < layers ? { ...phase, layer: machineLayer(shape, index + 2, layers) } : phase,
+    ),
     generalizePhase(),
-    capturePhase(),
-    ...(bootProof || validators.length > 0 ? [proof()] : []),
+    capturePhase({ artifacts, formats: formatsOf(request), booted, kept }),
+    ...(booted ? [proof()] : []),
     ...validators,
     ...distribute,
   ];
@@ -81,7 +93,9 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
     const options = { processors, memoryMiB, proof: bootProof, validators: validators.length > 0 };
     // Without a proof, an image that does not come up is one that cannot be validated; with it, one that nobody may have.
     const onFailure = bootProof ? undefined : validators[0]?.onFailure;
-    return provePhase({ ...options, ...(onFailure !== undefined && { onFailure }) });
+    // Validators need the machine that proves; what they look at may have changed meanwhile.
+    const layer = kept && validators.length === 0 && { layer: proofLayer(artifacts) };
+    return provePhase({ ...options, ...(onFailure !== undefined && { onFailure }), ...layer });
   }
 }
 
@@ -113,35 +127,31 @@ export async function build(
   const distribute = request.distribute.map(target =>
     distributePhase(target, environment.home, made, { runId: request.runId, templateId: request.templateId }),
   );
-  const phases = phasesOf(request, distribute).map((phase, index) =>
+  const phases = phasesOf(request, made, distribute).map((phase, index) =>
     isValidation(phase) ? validation.host(phase, index) : phase,
   );
   const machines = new AsyncDisposableStack();
+  let layers: LayerSession | undefined;
   try {
     await planned(phases);
     for (const note of request.notes) log.say(note);
+    const context: PhaseContext = {
+      runId: request.runId,
+      directory: environment.directory,
+      logDirectory: environment.logDirectory,
+      log,
+      signal,
+      machines: environment.machines,
+      progress: environment.onProgress,
+      own: held => void machines.use(held),
+    };
+    if (request.cache && !request.validate.sourceOnly)
+      layers = openLayerSession({ ...request.cache, ...limitsOf(phases, request.cache) }, phases, context);
     const { ends } = await fold(
       phases,
-      {
-        runId: request.runId,
-        directory: environment.directory,
-        logDirectory: environment.logDirectory,
-        log,
-        signal,
-        machines: environment.machines,
-        progress: environment.onProgress,
-        own: held => void machines.use(held),
-      },
+      context,
       {
         ...environment.recorder,
-        async succeeded(index, phase, result) {
-          if (phase.kind === 'capture')
-            made.prepare(
-              result.state.image!,
-              request.distribute.map(target => FORMATS[target.type]),
-            );
-          await environment.recorder.succeeded(index, phase, result);
-        },
         async started(index, phase, key) {
           if (!isValidation(phase)) await validation.end();
           log.phase = index;
@@ -153,6 +163,7 @@ export async function build(
           await environment.recorder.failed(index, phase, error, skipped);
         },
       },
+      layers,
     );
     log.mark('[INFO] (telemetry) Finalizing.');
     return outcomeOf(ends);
@@ -160,6 +171,8 @@ export async function build(
     log.mark(`Build 'azure-arm' errored: ${(error as Error).message}`);
     throw error;
   } finally {
+    // Steps that went well stay stored when a later one has failed.
+    await layers?.settled();
     failed.abort();
     await made.settled();
     await validation.end();
@@ -168,6 +181,8 @@ export async function build(
     await rm(environment.directory, { recursive: true, force: true });
   }
 }
+
+const formatsOf = (request: BuildRequest) => request.distribute.map(target => FORMATS[target.type]);
 
 /** What follows a failure that does not end the build. */
 function goingOn(phases: readonly Phase[], index: number): string {

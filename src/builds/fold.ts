@@ -1,6 +1,8 @@
 /** The engine of a build: one loop over its phases. */
 import { asKilnError, errorBody, KilnError } from '../arm/errors.ts';
-import { layerKey } from './layer.ts';
+import { keysOf, layerKey } from './layer.ts';
+import { ago } from './layers/age.ts';
+import type { CachedPhase, LayerSession } from './layers/session.ts';
 import type { PhaseEnd } from './outcome.ts';
 import type { BuildState, Phase, PhaseContext, PhaseResult } from './phase.ts';
 
@@ -20,9 +22,14 @@ export interface Folded {
 
 /**
  * Runs the phases in order. A failure means for the others what its phase says (`onFailure`); its error carries the phase as its target when it has
- * none of its own. One that ends the build is thrown. An abort surfaces as the signal's reason, whatever the phase made of it.
+ * none of its own. What `layers` has stored is not run. One that ends the build is thrown. An abort surfaces as the signal's reason, whatever the phase made of it.
  */
-export async function fold(phases: readonly Phase[], context: PhaseContext, recorder: Recorder): Promise<Folded> {
+export async function fold(
+  phases: readonly Phase[],
+  context: PhaseContext,
+  recorder: Recorder,
+  layers?: LayerSession,
+): Promise<Folded> {
   let state: BuildState = {};
   let parent = '';
   const ends: PhaseEnd[] = [];
@@ -32,11 +39,29 @@ export async function fold(phases: readonly Phase[], context: PhaseContext, reco
     await recorder.started(index, phase, key);
     try {
       context.signal.throwIfAborted();
+      const jump = index > 0 ? await layers?.reach(index, state) : undefined;
+      if (jump) {
+        state = jump.state;
+        for (const first = index; ; index++) {
+          const cached = phases[index]!;
+          parent = layerKey(parent, cached);
+          if (index > first) await recorder.started(index, cached, parent);
+          const seen = jump.seen(index);
+          context.log.say(sentence(cached, seen));
+          await recorder.succeeded(index, cached, { state, cached: true, detail: { ...seen } });
+          ends[index] = end(cached, 'Succeeded');
+          if (index === jump.index) break;
+        }
+        continue;
+      }
+      const begun = performance.now();
       const result = await phase.run(state, context);
-      await recorder.succeeded(index, phase, result);
-      ends[index] = end(phase, 'Succeeded');
-      state = result.state;
       parent = result.content ? layerKey('', { ...phase, inputs: result.content }) : key;
+      state = result.state;
+      if (index === 0) layers?.begin(keysOf(phases, parent));
+      else state = (await layers?.keep(index, state, (performance.now() - begun) / 1000)) ?? state;
+      await recorder.succeeded(index, phase, { ...result, state });
+      ends[index] = end(phase, 'Succeeded');
     } catch (thrown) {
       const { aborted, reason } = context.signal;
       const error = located(aborted ? reason : thrown, phase);
@@ -51,6 +76,15 @@ export async function fold(phases: readonly Phase[], context: PhaseContext, reco
     }
   }
   return { state, ends };
+}
+
+/** `CACHED customize 2/3 Shell "install": made 3 hours ago, saves 41 s`. */
+function sentence({ kind, name }: Phase, { madeAt, savedSeconds }: CachedPhase): string {
+  const facts = [
+    ...(madeAt === undefined ? [] : [`made ${ago(madeAt)}`]),
+    ...(savedSeconds === undefined ? [] : [`saves ${savedSeconds.toFixed(savedSeconds < 10 ? 1 : 0)} s`]),
+  ];
+  return `CACHED ${kind} ${name}${facts.length > 0 ? `: ${facts.join(', ')}` : ''}`;
 }
 
 const end = ({ kind, name }: Phase, state: PhaseEnd['state'], error?: KilnError): PhaseEnd => ({

@@ -37,6 +37,40 @@ export interface Phase extends PhasePlan {
    */
   readonly onFailure?: 'end' | 'next' | 'next kind';
   run(state: BuildState, context: PhaseContext): Promise<PhaseResult>;
+  /** How what it made is kept, and taken instead of made. Missing: it always runs, unless what follows it was kept. */
+  readonly layer?: PhaseLayer;
+}
+
+/** What is stored of a phase. */
+export interface LayerContent {
+  /** Absolute paths, by the names that the files get in every run's directory; they never change again. */
+  readonly files: Readonly<Record<string, string>>;
+  /** What is needed to go on from here. JSON; no secrets. */
+  readonly facts: Readonly<Record<string, unknown>>;
+}
+
+export interface Kept {
+  /** What the build goes on with. */
+  readonly state: BuildState;
+  /** Read and stored while the build goes on. */
+  readonly content: LayerContent | Promise<LayerContent>;
+}
+
+/** A stored layer in the hands of a build. */
+export interface TakenLayer {
+  readonly facts: Readonly<Record<string, unknown>>;
+  readonly names: readonly string[];
+  /** Gives the run's directory the files (all, or those named), checked. Rejects when they are damaged; then another way is looked for. */
+  take(names?: readonly string[]): Promise<void>;
+}
+
+export interface PhaseLayer {
+  /** The kinds of earlier phases whose layers this one stands on: all of those have to be there. */
+  readonly on: readonly PhaseKind[];
+  /** Called right after the phase has run. Undefined where there is nothing to keep. */
+  keep(state: BuildState, context: PhaseContext): Promise<Kept | undefined>;
+  /** @param layers what it stands on, in order, and itself at the end */
+  restore(layers: readonly TakenLayer[], state: BuildState, context: PhaseContext): Promise<BuildState>;
 }
 
 /** What flows through the fold. Each phase returns a new one; what a phase does not make, it passes on. */

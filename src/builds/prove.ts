@@ -11,7 +11,7 @@ import { createOverlay } from '../disks/qemu-img.ts';
 import type { Machine } from '../machines/machine.ts';
 import { ask } from './ask.ts';
 import { HOST_KEYS } from './generalize.ts';
-import type { GuestIdentity, Phase, PhaseContext } from './phase.ts';
+import type { GuestIdentity, Phase, PhaseContext, PhaseLayer } from './phase.ts';
 
 const FACTS = ['cat /etc/machine-id', 'wc -l < ~/.ssh/authorized_keys', HOST_KEYS].join('; ');
 
@@ -23,16 +23,19 @@ export interface ProveOptions {
   /** Whether validators follow: the machine then settles, and goes on running for them. */
   readonly validators: boolean;
   readonly onFailure?: Phase['onFailure'];
+  /** How it is kept that the image was proven, where it may be. */
+  readonly layer?: PhaseLayer;
 }
 
 export function provePhase(options: ProveOptions): Phase {
-  const { proof, validators, onFailure } = options;
+  const { proof, validators, onFailure, layer } = options;
   return {
     kind: proof ? 'prove' : 'validate',
     name: validators ? 'boot a throw-away copy for the validators' : 'boot a throw-away copy',
     subState: validators ? 'Validating' : 'Building',
     ...(onFailure !== undefined && { onFailure }),
     inputs: {},
+    ...(layer && { layer }),
     async run(state, context) {
       const image = state.image!;
       const overlay = join(context.directory, 'proof.qcow2');

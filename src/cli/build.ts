@@ -11,6 +11,7 @@ import { putTemplate } from '../providers/image-builder/create.ts';
 import { chosenMachine, MACHINES } from '../providers/image-builder/machine-choice.ts';
 import { cancelRun, type RunListener, startRun } from '../providers/image-builder/run.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
+import type { CacheWish } from '../providers/image-builder/step-cache.ts';
 import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
 import type { Service } from '../service.ts';
 import { type CheckedTemplateFile, checkTemplateFile } from './checked-template.ts';
@@ -18,7 +19,7 @@ import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { type Display, openDisplay } from './display.ts';
 import { interruptible } from './interrupt.ts';
 import { ensureRequirements } from './requirements.ts';
-import { findRun, outputsOf, phasesOf, reportOf } from './run-rows.ts';
+import { findRun, outputsOf, phasesOf, reportOf, savedSeconds } from './run-rows.ts';
 import { renderOutputs, renderPhases } from './runs.ts';
 import { withService } from './session.ts';
 import { duration, paint } from './terminal.ts';
@@ -31,6 +32,9 @@ interface BuildOptions {
   readonly strict?: boolean;
   readonly catalogue?: string;
   readonly machine?: string;
+  readonly cache: boolean;
+  readonly fresh?: string;
+  readonly from?: string;
 }
 
 export function register(command: Command): void {
@@ -47,11 +51,18 @@ export function register(command: Command): void {
         Object.keys(MACHINES),
       ),
     )
+    .option('--no-cache', 'run everything, and store nothing')
+    .option(
+      '--fresh <step>',
+      'run this step (number, name, or such as `generalize`) and what follows, whatever is stored',
+    )
+    .option('--from <step>', 'the same, but only if everything before it is stored')
     .action(async (file: string, options: BuildOptions) => build(file, options, globalOptions(command)));
   examples(command, [
     ['kiln build examples/hello-linux/template.json', 'build, prove that it boots, publish'],
     ['kiln build t.json --set region=westus2 --set rgName=images', 'fill <region> and <rgName>'],
     ['kiln build t.json --machine container', 'without a VM, in seconds: for templates that you vouch for'],
+    ['kiln build t.json --fresh install', 'the step "install" and what follows, though nothing changed'],
     ['kiln build t.json --json > report.json', 'the outcome for machines, progress on standard error'],
   ]);
 }
@@ -62,7 +73,16 @@ function collect(pair: string, all: Record<string, string>): Record<string, stri
   return { ...all, [pair.slice(0, at)]: pair.slice(at + 1) };
 }
 
+function cacheWish({ cache: use, fresh, from }: BuildOptions): CacheWish {
+  if (fresh !== undefined && from !== undefined)
+    throw new KilnError('UsageError', '--fresh and --from exclude each other.');
+  if (!use && (fresh !== undefined || from !== undefined))
+    throw new KilnError('UsageError', `--no-cache leaves nothing for --${fresh === undefined ? 'from' : 'fresh'}.`);
+  return { use, ...(fresh !== undefined && { fresh }), ...(from !== undefined && { from }) };
+}
+
 async function build(file: string, options: BuildOptions, global: GlobalOptions): Promise<void> {
+  const wish = cacheWish(options);
   const checked = await checkTemplateFile(file, options.set);
   await ensureRequirements('build', global);
   const machine = options.machine === undefined ? undefined : MACHINES[options.machine];
@@ -98,7 +118,7 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
           throw checked.locate(asKilnError(error));
         });
         for (const sentence of made) display.line(sentence);
-        await runTemplate({ service, id, checked, options, machine, global, display, signal });
+        await runTemplate({ service, id, checked, options, machine, wish, global, display, signal });
       }),
     say,
   );
@@ -110,6 +130,7 @@ interface TemplateRun {
   readonly checked: CheckedTemplateFile;
   readonly options: BuildOptions;
   readonly machine: MachineKind | undefined;
+  readonly wish: CacheWish;
   readonly global: GlobalOptions;
   readonly display: Display;
   readonly signal: AbortSignal;
@@ -117,7 +138,7 @@ interface TemplateRun {
 
 /** Makes or replaces the template and builds it, both as operations of this process; then says how it went. */
 async function runTemplate(run: TemplateRun): Promise<void> {
-  const { service, id, checked, options, machine, global, display, signal } = run;
+  const { service, id, checked, options, machine, wish, global, display, signal } = run;
   const { engine, database } = service;
   const catalogue = options.catalogue === undefined ? {} : { catalogue: resolve(options.catalogue) };
   try {
@@ -138,6 +159,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       where: 'here',
       machines: service.machines,
       ...(machine !== undefined && { machine }),
+      cache: wish,
       ...catalogue,
     });
     service.listeners.set(runId, watch(runId));
@@ -224,9 +246,12 @@ async function conclude(service: Service, runId: string, { json }: GlobalOptions
   const run = await findRun(kysely, runId);
   const [phases, outputs] = [await phasesOf(kysely, runId), await outputsOf(kysely, runId)];
   const total = duration(run.ended_at!.getTime() - run.started_at!.getTime());
+  const saved = savedSeconds(phases);
   // Where only the source is validated, nothing is made.
   const done = phases.some(({ kind }) => kind === 'distribute') ? 'Built' : 'Validated the source of';
-  process.stdout.write(`\n${renderPhases(phases)}\n${paint('green', done)} ${run.template_name} in ${total}.\n`);
+  process.stdout.write(
+    `\n${renderPhases(phases)}\n${paint('green', done)} ${run.template_name} in ${total}${saved > 0 ? `, ${duration(saved * 1000)} saved by stored layers` : ''}.\n`,
+  );
   process.stdout.write(renderOutputs(outputs));
   if (outputs[0]) process.stdout.write(`\nBoot it:  kiln images run ${outputs[0].name}\n`);
 }

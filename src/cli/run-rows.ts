@@ -64,6 +64,10 @@ export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: 
     machine: run.machine,
     error: run.error,
     ...(phases && {
+      cache: {
+        cached: phases.filter(({ cached, kind }) => cached && kind !== 'source').length,
+        savedSeconds: savedSeconds(phases),
+      },
       phases: phases.map(phase => ({
         kind: phase.kind,
         name: phase.name,
@@ -89,6 +93,14 @@ export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: 
       })),
     }),
   };
+}
+
+/** What the layers that a run took would have taken to make. */
+export function savedSeconds(phases: readonly PhaseRow[]): number {
+  const saved = phases.map(({ cached, detail }) =>
+    cached ? Number((detail as { savedSeconds?: number } | null)?.savedSeconds ?? 0) : 0,
+  );
+  return Math.round(saved.reduce((a, b) => a + b, 0) * 1000) / 1000;
 }
 
 function secondsOf(row: { readonly started_at: Date | null; readonly ended_at: Date | null }): number | null {

@@ -1,7 +1,7 @@
 /** Disk images through qemu-img: what a file is, overlays on it, other formats of it. */
 import { randomUUID } from 'node:crypto';
 import { rm, stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { run } from '../processes/process.ts';
 import { writeDurably } from './durable.ts';
 
@@ -69,6 +69,8 @@ export async function createOverlay(request: {
   readonly backing: DiskFile;
   readonly path: string;
   readonly virtualSize?: number;
+  /** The overlay names `backing` by its file name alone, which is in the same directory: a chain that is linked elsewhere is whole there. */
+  readonly beside?: boolean;
 }): Promise<DiskInfo> {
   const backing = { ...request.backing, path: resolve(request.backing.path) };
   const { virtualSize } = await inspect(backing.path, backing.format);
@@ -76,7 +78,16 @@ export async function createOverlay(request: {
   const path = resolve(request.path);
   await run('qemu-img', [
     'create',
-    ...['-q', '-f', 'qcow2', '-b', backing.path, '-F', QEMU_NAMES[backing.format], path],
+    ...[
+      '-q',
+      '-f',
+      'qcow2',
+      '-b',
+      request.beside ? basename(backing.path) : backing.path,
+      '-F',
+      QEMU_NAMES[backing.format],
+      path,
+    ],
     String(size),
   ]);
   return inspect(path, 'qcow2');

@@ -19,7 +19,7 @@ async function withHome(use: (home: string, artifacts: Artifacts) => Promise<voi
   await writeFile(path, 'disk');
   const artifact: Artifact = { path, format: 'qcow2', sha256, virtualSize: 4, allocatedSize: 4 };
   try {
-    await use(home, { prepare: () => {}, get: async () => artifact, settled: async () => {} });
+    await use(home, { prepare: () => {}, have: () => {}, get: async () => artifact, settled: async () => {} });
   } finally {
     await rm(home, { recursive: true });
   }

@@ -24,7 +24,7 @@ export function sourcePhase(reference: string, acquire: Acquire): Phase {
       return {
         state: { ...state, source: image },
         cached,
-        content: { sha256: image.sha256 },
+        content: { sha256: image.sha256, provisioning: image.provisioning },
         detail: { name: image.name, exactVersion: image.exactVersion, sha256: image.sha256 },
       };
     },

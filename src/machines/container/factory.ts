@@ -10,7 +10,7 @@ import { sweepAbandoned } from '../qemu/sweep.ts';
 import { Cell } from './cell.ts';
 import { ContainerMachine } from './machine.ts';
 import { mountDisk } from './mounted-disk.ts';
-import { provisionScript } from './provision.ts';
+import { provisionScript, RENEWAL } from './provision.ts';
 
 /** What of a guest cannot work here, for the build log. */
 export const LIMITS =
@@ -28,7 +28,11 @@ export function containerFactory(): MachineFactory {
     },
     async start(request) {
       version ??= nspawnVersion();
-      return await start(request, shapeOf(request, await version));
+      return await start(request, shapeOf(request, await version), provisionScript(BUILD_USER));
+    },
+    async resume(request) {
+      version ??= nspawnVersion();
+      return await start(request, shapeOf(request, await version), RENEWAL);
     },
   };
 }
@@ -50,7 +54,8 @@ async function nspawnVersion(): Promise<string> {
   return /^systemd (\d+)/.exec(stdout)?.[1] ?? 'unknown';
 }
 
-async function start(request: MachineRequest, shape: MachineShape): Promise<Machine> {
+/** @param script what the guest gets before its first command, as root */
+async function start(request: MachineRequest, shape: MachineShape, script: string): Promise<Machine> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0)
     throw new KilnError('NotSupported', 'A container machine mounts disks, which only root on Linux may.', {
       hint: 'Run Kiln as root, or build in a virtual machine: --machine vm.',
@@ -80,20 +85,21 @@ async function start(request: MachineRequest, shape: MachineShape): Promise<Mach
     user: BUILD_USER,
     outer,
     disk,
+    overlays: [request.disk.path, ...(request.checkpoints ?? [])],
     namespace: network.namespace,
     resolvConf: resolvConfOf(slot),
     release: close,
   });
-  await provision(machine, request);
+  await provision(machine, script, request);
   held.move();
   request.report(`The container machine is ready after ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
   return machine;
 }
 
-async function provision(machine: ContainerMachine, { signal }: MachineRequest): Promise<void> {
+async function provision(machine: ContainerMachine, script: string, { signal }: MachineRequest): Promise<void> {
   let said = '';
   const { exitCode } = await machine.asRoot('/bin/sh', ['-s'], {
-    stdin: provisionScript(BUILD_USER),
+    stdin: script,
     output: chunk => {
       said = (said + chunk.toString('utf8')).slice(-2000);
     },

@@ -3,17 +3,23 @@
  * Free blocks go back to the overlay (discard all the way down), so what is captured is no larger than what the system holds.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { MachineDisk } from '../machine.ts';
 import type { Cell } from './cell.ts';
+import { CACHE, goOnIn, type TopDisk } from './overlays.ts';
 import { FILE_SYSTEMS, type Partition, partitionsOf, rootOf } from './partitions.ts';
 
 export interface MountedDisk {
   /** The root directory, in its cell. */
   readonly root: string;
   readonly cell: Cell;
+  /**
+   * What is on the disk now stays as it is, clean as after an unmount, in the overlay that was written so far; what is written from now on goes to a new one on
+   * top of it. Nothing must be running in the container.
+   */
+  freeze(overlay: string): Promise<void>;
   /** Sends free blocks back, unmounts, and closes the disk: it is complete then. */
   close(): Promise<void>;
 }
@@ -38,9 +44,10 @@ export async function mountDisk(
   const raw = join(directory, `${name}.raw`);
   const root = join(directory, `${name}.root`);
   const pidFile = join(directory, `${name}.storage.pid`);
+  const monitor = join(directory, `${name}.qmp`);
   await writeFile(raw, '');
   await mkdir(root, { recursive: true });
-  await expose(outer, disk, raw, pidFile);
+  await expose(outer, disk, { raw, pidFile, monitor });
   // From now on: it sees what is mounted at this moment.
   const cell = await openInner();
   const size = (await cellSize(cell, raw))!;
@@ -49,6 +56,7 @@ export async function mountDisk(
   const grown = await grow(cell, raw, size, partitions, system);
   if (grown) system = grown;
   const mounted: string[] = [];
+  let top: TopDisk = { path: disk.path, node: 'disk' };
   if (grown && EXT.includes(grown.fileSystem!)) await growOffline(cell, raw, grown);
   await mount(cell, raw, system, root);
   mounted.push(root);
@@ -70,6 +78,20 @@ export async function mountDisk(
   return {
     root,
     cell,
+    async freeze(overlay) {
+      const frozen: string[] = [];
+      try {
+        for (const path of mounted) {
+          // vfat and the like cannot: what is there is written out.
+          const { exitCode } = await cell.run('fsfreeze', ['--freeze', path], { ok: [0, 1] });
+          if (exitCode === 0) frozen.push(path);
+          else await cell.run('sync', ['--file-system', path]);
+        }
+        top = await goOnIn(monitor, top, overlay);
+      } finally {
+        for (const path of frozen.toReversed()) await cell.run('fsfreeze', ['--unfreeze', path]);
+      }
+    },
     async close() {
       for (const path of mounted.toReversed()) {
         // Not every file system can (vfat): then there is nothing to gain.
@@ -86,14 +108,21 @@ export async function mountDisk(
   };
 }
 
-async function expose(cell: Cell, disk: MachineDisk, raw: string, pidFile: string): Promise<void> {
+async function expose(
+  cell: Cell,
+  disk: MachineDisk,
+  { raw, pidFile, monitor }: { readonly raw: string; readonly pidFile: string; readonly monitor: string },
+): Promise<void> {
   const file = { driver: 'file', 'node-name': 'file', filename: disk.path, discard: 'unmap' };
   const node = { driver: disk.format, 'node-name': 'disk', file: 'file', discard: 'unmap', 'detect-zeroes': 'unmap' };
-  // The overlay is thrown away if anything goes wrong, and complete when it is closed: what its caches hold need not survive a power cut.
-  const cache = { cache: { direct: false, 'no-flush': true } };
+  const cache = { cache: CACHE };
   try {
-    await cell.run('qemu-storage-daemon', [
+    // The path of a socket may have 107 bytes: its name is enough from where it is.
+    await cell.run('sh', [
+      ...['-c', 'cd "$1" && shift && exec "$@"', 'sh', dirname(monitor), 'qemu-storage-daemon'],
       ...['--daemonize', '--pidfile', pidFile],
+      ...['--chardev', `socket,id=qmp,path=${basename(monitor).replaceAll(',', ',,')},server=on,wait=off`],
+      ...['--monitor', 'chardev=qmp'],
       ...['--blockdev', JSON.stringify({ ...file, ...cache }), '--blockdev', JSON.stringify({ ...node, ...cache })],
       ...['--export', `type=fuse,id=disk,node-name=disk,mountpoint=${raw.replaceAll(',', ',,')},writable=on`],
     ]);

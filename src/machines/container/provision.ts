@@ -17,3 +17,12 @@ echo '${user} ALL=(ALL) NOPASSWD:ALL' > ${SUDOERS_FILE}
 umask 022
 [ -s /etc/machine-id ] && [ "$(cat /etc/machine-id)" != uninitialized ] || { rm -f /etc/machine-id; systemd-machine-id-setup >/dev/null 2>&1 || tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id; }
 `;
+
+/** For a machine that goes on from a layer, which holds the build user already: an id that no other one has. */
+export const RENEWAL = `
+set -eu
+rm -f /etc/machine-id
+tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
+chmod 444 /etc/machine-id
+[ -L /var/lib/dbus/machine-id ] || [ ! -e /var/lib/dbus/machine-id ] || cp /etc/machine-id /var/lib/dbus/machine-id
+`;

@@ -16,6 +16,7 @@ import { chosenMachine } from './machine-choice.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
 import { sourceOf } from './source-image.ts';
+import { type CacheWish, stepCache } from './step-cache.ts';
 import { distributionTargets } from './targets.ts';
 import { nearestSizes, refuseUnsupported, unsupported } from './unsupported.ts';
 import type { Validator } from './validators.ts';
@@ -29,13 +30,14 @@ export interface BuildChoices {
   readonly local: boolean;
   /** Asked for with this one run. */
   readonly machine?: MachineKind | undefined;
+  readonly cache?: CacheWish | undefined;
 }
 
 export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: RunEnvironment,
-  { catalogue, local, machine }: BuildChoices,
+  { catalogue, local, machine, cache: wish }: BuildChoices,
 ): Promise<BuildRequest> {
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
@@ -46,6 +48,7 @@ export async function buildRequest(
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
+  const cache = await stepCache(resource, runId, environment, { wish, local });
   const distribute = distributionTargets(resource, template, runId, environment.database);
   if (!sourceOnly) for (const target of distribute) await target.check?.();
   return {
@@ -62,6 +65,7 @@ export async function buildRequest(
     },
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
+    ...(cache && { cache }),
     notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence])],
   };
 }

@@ -33,6 +33,7 @@ import { noteExactVersion } from './source-image.ts';
 import { logLocation } from './staged-blobs.ts';
 import { requireOwnStaging } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
+import type { CacheWish } from './step-cache.ts';
 import { noteRunEnd } from './triggers-state.ts';
 
 export const RUN_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/run';
@@ -62,6 +63,8 @@ interface RunInput {
   readonly authorize?: boolean;
   /** Asked for with this run, over what the template says. */
   readonly machine?: MachineKind;
+  /** What whoever builds at this host said of stored layers. */
+  readonly cache?: CacheWish;
 }
 
 export interface RunEnvironment {
@@ -88,12 +91,13 @@ export async function startRun(
     readonly where: 'here' | 'anywhere';
     readonly catalogue?: string;
     readonly machine?: MachineKind;
+    readonly cache?: CacheWish;
     readonly machines: MachineFactory;
     /** Object id. */
     readonly caller?: string;
   },
 ): Promise<string> {
-  const { where, catalogue, machine, caller } = options;
+  const { where, catalogue, machine, cache, caller } = options;
   const { accelerator } = await options.machines.shape({
     kind: 'qemu',
     processors: 1,
@@ -119,6 +123,7 @@ export async function startRun(
           authorize: where === 'anywhere',
           ...(catalogue !== undefined && { catalogue }),
           ...(machine !== undefined && { machine }),
+          ...(cache !== undefined && { cache }),
         } satisfies RunInput,
         where,
         timeoutSeconds: buildTimeout(templateOf(resource)) * 60 * slowness,
@@ -185,7 +190,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
     kind: RUN_KIND,
     heavy: true,
     async run(context, input) {
-      const { templateId, catalogue, authorize, machine } = input as RunInput;
+      const { templateId, catalogue, authorize, machine, cache } = input as RunInput;
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
@@ -199,7 +204,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         }
         await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
         const request = noting(
-          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine }),
+          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine, cache }),
           image => noteExactVersion(database, resource, image),
         );
         await database

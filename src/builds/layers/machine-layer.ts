@@ -1,0 +1,76 @@
+/** Layers of a running machine: what it was after boot, and after each customizer. The disk's overlay, and the memory where the kind of machine keeps it. */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createOverlay } from '../../disks/qemu-img.ts';
+import type { SourceImage } from '../../images/source.ts';
+import type { MachineRequest, MachineShape } from '../../machines/machine.ts';
+import type { PhaseContext, PhaseLayer } from '../phase.ts';
+import { memoryName, overlayName, overlayOf, pinSource } from './overlays.ts';
+
+/**
+ * The build machine on the overlay of the given depth.
+ * @param layers how many layers of it may be kept in all
+ */
+export function machineRequest(
+  { kind, processors, memoryMiB }: MachineShape,
+  source: SourceImage,
+  context: PhaseContext,
+  depth: number,
+  layers: number,
+): MachineRequest {
+  const { directory } = context;
+  return {
+    id: context.runId,
+    directory,
+    name: 'build',
+    kind,
+    disk: { path: overlayOf(directory, depth), format: 'qcow2' },
+    processors,
+    memoryMiB,
+    firmware: source.firmware,
+    provisioning: source.provisioning,
+    consolePath: join(context.logDirectory, 'console.log'),
+    signal: context.signal,
+    report: line => context.log.say(line),
+    checkpoints: Array.from({ length: Math.max(0, layers - depth + 1) }, (_, n) => overlayOf(directory, depth + 1 + n)),
+  };
+}
+
+/** @param depth from 1, which is boot's */
+export function machineLayer(shape: MachineShape, depth: number, layers: number): PhaseLayer {
+  return {
+    on: ['boot', 'customize'],
+    async keep(state, { directory, signal }) {
+      const { machine } = state;
+      if (!machine?.checkpoint) return undefined;
+      const { disk, memory, facts, pausedMs } = await machine.checkpoint({
+        memoryPath: join(directory, memoryName(depth)),
+        signal,
+      });
+      return {
+        state: { ...state, disk: { path: overlayOf(directory, depth + 1), format: 'qcow2' } },
+        content: {
+          files: { [overlayName(depth)]: disk.path, ...(memory !== undefined && { [memoryName(depth)]: memory }) },
+          facts: { machine: facts, pausedMs },
+        },
+      };
+    },
+    async restore(taken, state, context) {
+      const { directory, machines } = context;
+      const source = state.source!;
+      await pinSource(source.disk, directory);
+      for (const [index, layer] of taken.entries())
+        await layer.take(index + 1 === depth ? undefined : [overlayName(index + 1)]);
+      const request = machineRequest(shape, source, context, depth + 1, layers);
+      const backing = { path: overlayOf(directory, depth), format: 'qcow2' as const };
+      await rm(request.disk.path, { force: true });
+      await createOverlay({ backing, path: request.disk.path, beside: true });
+      const { facts, names } = taken.at(-1)!;
+      const memory = names.includes(memoryName(depth)) && { memory: join(directory, memoryName(depth)) };
+      const checkpoint = { facts: facts.machine as Readonly<Record<string, unknown>>, ...memory };
+      const machine = await machines.resume!({ ...request, checkpoint });
+      context.own(machine);
+      return { ...state, disk: request.disk, machine };
+    },
+  };
+}

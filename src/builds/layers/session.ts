@@ -1,0 +1,255 @@
+/**
+ * What one build takes from the layer store and keeps in it. A layer that another build is making is waited for and taken; layers are stored while the build goes
+ * on; nothing that goes wrong with the store fails a build.
+ */
+import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { asKilnError, KilnError } from '../../arm/errors.ts';
+import type { BuildState, Phase, PhaseContext, TakenLayer } from '../phase.ts';
+import { layerBudget, prune } from './budget.ts';
+import type { LayerRecord } from './record.ts';
+import type { LayerStore } from './store.ts';
+
+/** Of the phases' indexes, all of them after that of the source. */
+export interface LayerChoice {
+  readonly store: LayerStore;
+  /** Whether a stored layer may be taken. */
+  readonly takes: (record: LayerRecord, phase: Phase) => boolean;
+  /** Layers are there for other builds too: of two that need the same new one, the second waits. */
+  readonly shared: boolean;
+  /** The first phase that runs whatever is stored. */
+  readonly freshFrom: number;
+  /** The first phase whose outcome its inputs do not tell: neither it nor what follows is kept. */
+  readonly neverFrom: number;
+  /** The build is refused unless it begins at `freshFrom`. */
+  readonly required: boolean;
+}
+
+export interface CachedPhase {
+  readonly madeAt?: string;
+  readonly savedSeconds?: number;
+}
+
+/** The build goes on behind a phase, as if it had run. */
+export interface Jump {
+  /** The last phase that need not run. */
+  readonly index: number;
+  readonly state: BuildState;
+  readonly seen: (index: number) => CachedPhase;
+}
+
+export interface LayerSession {
+  /** All that can be known of keys is known. */
+  begin(keys: readonly string[]): void;
+  /** Where the build can go on instead of running this phase: asked of every phase after the source's, answered at the first. */
+  reach(index: number, state: BuildState): Promise<Jump | undefined>;
+  /** After a phase has run. @returns what the build goes on with */
+  keep(index: number, state: BuildState, seconds: number): Promise<BuildState>;
+  /** Everything that is to be stored is, and nothing is claimed any more. */
+  settled(): Promise<void>;
+}
+
+class Damaged extends Error {}
+
+export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], context: PhaseContext): LayerSession {
+  const { store } = choice;
+  const claims = new Map<number, AsyncDisposable>();
+  /** Ids of the layers that this build stands on, by the index of their phases. */
+  const ids = new Map<number, string>();
+  let keys: readonly string[] = [];
+  let storing: Promise<void> = Promise.resolve();
+  let stopped = false;
+  let cold = false;
+
+  const chainOf = (index: number): number[] => [
+    ...[...phases.keys()].filter(
+      at => at < index && phases[at]!.layer && phases[index]!.layer!.on.includes(phases[at]!.kind),
+    ),
+    index,
+  ];
+  const isMachine = (index: number) => ['boot', 'customize'].includes(phases[index]!.kind);
+  const release = async (index: number) => {
+    const claim = claims.get(index);
+    claims.delete(index);
+    await claim?.[Symbol.asyncDispose]();
+  };
+
+  /** The records that a phase's state can be made of; undefined where one of them is missing. */
+  async function usable(index: number): Promise<LayerRecord[] | undefined> {
+    if (cold && isMachine(index)) return undefined;
+    const records: LayerRecord[] = [];
+    for (const at of chainOf(index)) {
+      const record = await store.look(keys[at]!);
+      if (!record || !choice.takes(record, phases[at]!)) return undefined;
+      if (record.parent !== records.at(-1)?.id) {
+        // It stands on bytes that are no more.
+        await store.remove(record.key);
+        return undefined;
+      }
+      records.push(record);
+    }
+    return records;
+  }
+
+  async function furthest(from: number): Promise<{ index: number; records: LayerRecord[] } | undefined> {
+    const end = Math.min(phases.length, choice.freshFrom, choice.neverFrom);
+    for (let index = end - 1; index >= from; index--) {
+      const records = phases[index]!.layer && (await usable(index));
+      if (records) return { index, records };
+    }
+    return undefined;
+  }
+
+  /** Claims the next layer that has to be made; earlier ones are held until then. @returns whether somebody else had it meanwhile */
+  async function claim(from: number): Promise<boolean> {
+    if (!choice.shared) return false;
+    const next = phases.findIndex(({ layer }, at) => at >= from && layer);
+    let waited = false;
+    if (next >= 0 && next < choice.neverFrom && !claims.has(next)) {
+      const onWait = () => {
+        waited = true;
+        context.log.say(`Another build is making ${titleOf(phases[next]!)}; waiting for it.`);
+      };
+      claims.set(next, await store.lock(keys[next]!, { signal: context.signal, onWait }));
+    }
+    const earlier = [...claims.keys()].filter(at => at < from);
+    storing = storing.then(async () => {
+      for (const at of earlier) await release(at);
+    });
+    return waited;
+  }
+
+  async function restore({ index, records }: { index: number; records: LayerRecord[] }, state: BuildState) {
+    const taken = records.map(
+      (record): TakenLayer => ({
+        facts: record.facts,
+        names: record.files.map(({ name }) => name),
+        async take(names) {
+          const options = { signal: context.signal, ...(names && { names }) };
+          const damage = await store.take(record, context.directory, options);
+          if (damage === undefined) return;
+          context.log.say(`The stored layer of ${record.name} is damaged (${damage}); it is made again.`);
+          throw new Damaged();
+        },
+      }),
+    );
+    try {
+      return await phases[index]!.layer!.restore(taken, state, context);
+    } catch (error) {
+      // Names of stored files, which what runs now must not write to.
+      for (const { files } of records)
+        for (const { name } of files) await rm(join(context.directory, name), { force: true });
+      throw error;
+    }
+  }
+
+  return {
+    begin(known) {
+      keys = known;
+    },
+    async reach(index, state) {
+      if (!phases[index]!.layer) return undefined;
+      if (index > 1) {
+        await claim(index);
+        return undefined;
+      }
+      for (;;) {
+        const found = await furthest(index);
+        const before = phases.findLastIndex(({ layer }, at) => at < choice.freshFrom && layer);
+        if (choice.required && (found?.index ?? 0) < before)
+          throw nothingBefore(phases[choice.freshFrom]!, phases[before]!);
+        const waited = await claim((found?.index ?? index - 1) + 1);
+        // What was there may have gone, and another have come, before the next one was claimed.
+        const now = await furthest(index);
+        if (waited || now?.records.at(-1)?.id !== found?.records.at(-1)?.id) {
+          for (const at of [...claims.keys()]) await release(at);
+          continue;
+        }
+        if (!found) return undefined;
+        try {
+          const restored = await restore(found, state);
+          for (const [n, at] of chainOf(found.index).entries()) ids.set(at, found.records[n]!.id);
+          const seen = new Map<number, CachedPhase>();
+          for (let at = index; at <= found.index; at++) {
+            const record = phases[at]!.layer && (await store.look(keys[at]!));
+            if (record) seen.set(at, { madeAt: record.madeAt, savedSeconds: record.seconds });
+          }
+          return { index: found.index, state: restored, seen: at => seen.get(at) ?? {} };
+        } catch (error) {
+          context.signal.throwIfAborted();
+          for (const at of [...claims.keys()]) await release(at);
+          if (error instanceof Damaged) continue;
+          if (!isMachine(found.index)) throw error;
+          context.log.say(
+            `The machine cannot go on from a stored layer: ${asKilnError(error).message} It starts anew.`,
+          );
+          cold = true;
+        }
+      }
+    },
+    async keep(index, state, seconds) {
+      const { layer } = phases[index]!;
+      if (!layer || stopped || index >= choice.neverFrom) return state;
+      const chain = chainOf(index).slice(0, -1);
+      // What it stands on is not stored: nobody could use it.
+      if (chain.length > 0 && !ids.has(chain.at(-1)!)) return state;
+      try {
+        const kept = await layer.keep(state, context);
+        if (!kept) return state;
+        const id = randomUUID();
+        ids.set(index, id);
+        const parent = chain.length > 0 ? ids.get(chain.at(-1)!) : undefined;
+        Promise.resolve(kept.content).catch(() => {});
+        storing = storing.then(() => write(index, { id, parent, seconds, content: kept.content }));
+        return kept.state;
+      } catch (error) {
+        context.signal.throwIfAborted();
+        await giveUp(index, error);
+        return state;
+      }
+    },
+    async settled() {
+      await storing;
+      for (const index of [...claims.keys()]) await release(index);
+    },
+  };
+
+  async function write(
+    index: number,
+    layer: { id: string; parent: string | undefined; seconds: number; content: LayerContentOf },
+  ): Promise<void> {
+    try {
+      if (stopped) return;
+      const { files, facts } = await layer.content;
+      const { id, parent, seconds } = layer;
+      const name = titleOf(phases[index]!);
+      const { runId, signal } = context;
+      await store.keep({ key: keys[index]!, id, parent, name, runId, seconds, files, facts }, signal);
+      await prune(store, { budget: await layerBudget(store.directory) });
+    } catch (error) {
+      if (!context.signal.aborted) await giveUp(index, error);
+    }
+  }
+
+  async function giveUp(index: number, thrown: unknown): Promise<void> {
+    stopped = true;
+    const error = asKilnError(thrown);
+    context.log.say(`${titleOf(phases[index]!)} cannot be kept as a layer, nor what follows: ${error.message}`);
+    await release(index);
+    if (error.code !== 'DiskFull') return;
+    // The build needs the room more than later ones need its layers.
+    await prune(store, { budget: 0 }).catch(() => {});
+  }
+}
+
+type LayerContentOf = NonNullable<Awaited<ReturnType<NonNullable<Phase['layer']>['keep']>>>['content'];
+
+const titleOf = ({ kind, name }: Phase) => `${kind} ${name}`;
+
+function nothingBefore(step: Phase, before: Phase): KilnError {
+  return new KilnError('NotFound', `${titleOf(before)} is not stored, so the build cannot begin at ${titleOf(step)}.`, {
+    target: titleOf(step),
+    hint: 'Build without --from; `kiln plan` shows what is stored.',
+  });
+}

@@ -1,0 +1,170 @@
+/**
+ * The layer store: what phases made, under the keys of their inputs, so that a build that comes to the same key takes it instead of making it. A layer is a
+ * directory, CACHE/layers/KEY/{layer.json, files}, there complete or not at all, also after a kill or a power cut. Several processes and homes may share it.
+ * Who takes a layer gets names of its own for the files (hard links): what is taken out of the store meanwhile stays with those who have it.
+ */
+import { randomUUID } from 'node:crypto';
+import { chmod, link, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { checksumFile } from '../../disks/checksum.ts';
+import { cloneOrCopy } from '../../disks/copy.ts';
+import { sync } from '../../disks/durable.ts';
+import { type LockOptions, lockFile } from '../../disks/file-lock.ts';
+import { type LayerRecord, RECORD, readRecord } from './record.ts';
+import { isAbandoned, stagedName } from './staged.ts';
+
+/** A layer that is to be kept. */
+export interface NewLayer extends Pick<LayerRecord, 'key' | 'id' | 'name' | 'runId' | 'seconds' | 'facts'> {
+  readonly parent: string | undefined;
+  /** Absolute paths by the name that each gets. The files stay where they are, and never change again. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+export interface StoredLayer extends LayerRecord {
+  /** Bytes on disk. */
+  readonly allocated: number;
+  readonly usedAt: Date;
+}
+
+export interface TakeOptions {
+  /** Only these of the layer's files. */
+  readonly names?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+export interface LayerStore {
+  readonly directory: string;
+  /** What is known of a layer; undefined where there is none. Its files are not looked at. */
+  look(key: string): Promise<LayerRecord | undefined>;
+  /**
+   * Gives the directory a name for each file, checked. @returns what is wrong with a damaged layer, which is removed then; undefined when all is well.
+   * Errors: the file system's.
+   */
+  take(record: LayerRecord, directory: string, options?: TakeOptions): Promise<string | undefined>;
+  /** Keeps a layer, in the place of one that is there. Errors: DiskFull and others of the file system. */
+  keep(layer: NewLayer, signal?: AbortSignal): Promise<void>;
+  /** One at a time makes a layer of this key, among all processes of this host. */
+  lock(key: string, options?: LockOptions): Promise<AsyncDisposable>;
+  list(): Promise<StoredLayer[]>;
+  /** Removing what is gone already is no error. */
+  remove(key: string): Promise<void>;
+  /** Removes what processes that died have left half-made. */
+  sweep(): Promise<void>;
+}
+
+const REMOVED = '.removed-';
+
+/** @param cache the directory of all caches (home.cache) */
+export async function openLayerStore(cache: string): Promise<LayerStore> {
+  const directory = join(cache, 'layers');
+  const locks = join(directory, '.locks');
+  // Disks that steps made may hold what is nobody else's business.
+  await mkdir(locks, { recursive: true, mode: 0o700 });
+  const place = (key: string) => join(directory, key);
+  const store: LayerStore = {
+    directory,
+    look: key => readRecord(place(key), key),
+    async take(record, into, { names, signal } = {}) {
+      const files = record.files.filter(({ name }) => names?.includes(name) ?? true);
+      try {
+        for (const { name, size, checksum } of files) {
+          const to = join(into, name);
+          await linkOrCopy(join(place(record.key), name), to);
+          if ((await stat(to)).size !== size) throw new Damage(`${name} has another size`);
+          if ((await checksumFile(to, signal)) !== checksum) throw new Damage(`${name} has another content`);
+        }
+      } catch (error) {
+        for (const { name } of files) await rm(join(into, name), { force: true });
+        const gone = (error as NodeJS.ErrnoException).code === 'ENOENT';
+        if (!gone && !(error instanceof Damage)) throw error;
+        await store.remove(record.key);
+        return gone ? 'a file is missing' : (error as Damage).message;
+      }
+      const now = new Date();
+      await utimes(join(place(record.key), RECORD), now, now).catch(() => {});
+      return undefined;
+    },
+    async keep({ files, parent, ...layer }, signal) {
+      const staged = join(directory, stagedName());
+      await mkdir(staged, { mode: 0o700 });
+      try {
+        const kept: LayerRecord['files'][number][] = [];
+        for (const [name, path] of Object.entries(files)) {
+          signal?.throwIfAborted();
+          const to = join(staged, name);
+          await linkOrCopy(path, to);
+          await chmod(to, name.startsWith('memory') ? 0o400 : 0o444);
+          const [{ size }, checksum] = await Promise.all([stat(to), checksumFile(to, signal)]);
+          await sync(to);
+          kept.push({ name, size, checksum });
+        }
+        const record: LayerRecord = {
+          ...{ schema: 1, ...layer, ...(parent !== undefined && { parent }) },
+          ...{ madeAt: new Date().toISOString(), files: kept },
+        };
+        await writeFile(join(staged, RECORD), `${JSON.stringify(record, null, 2)}\n`);
+        for (const path of [join(staged, RECORD), staged]) await sync(path);
+        // Two that replace one another at once: the one whose rename fails makes room again.
+        for (let attempt = 1; ; attempt++) {
+          await store.remove(layer.key);
+          try {
+            await rename(staged, place(layer.key));
+            break;
+          } catch (error) {
+            if (attempt === 5 || !['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? ''))
+              throw error;
+          }
+        }
+        await sync(directory);
+      } catch (error) {
+        await rm(staged, { recursive: true, force: true });
+        throw error;
+      }
+    },
+    lock: (key, options) => lockFile(join(locks, key), options),
+    async list() {
+      const found: StoredLayer[] = [];
+      for (const name of await readdir(directory)) {
+        const record = await readRecord(place(name), name);
+        if (!record) continue;
+        const sizes = await Promise.all(record.files.map(file => allocated(join(place(name), file.name))));
+        const used = await stat(join(place(name), RECORD)).catch(() => undefined);
+        if (used) found.push({ ...record, allocated: sizes.reduce((a, b) => a + b, 0), usedAt: used.mtime });
+      }
+      return found;
+    },
+    async remove(key) {
+      const gone = join(directory, `${REMOVED}${randomUUID().slice(0, 8)}`);
+      const moved = await rename(place(key), gone).then(
+        () => true,
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT') return false;
+          throw error;
+        },
+      );
+      if (moved) await rm(gone, { recursive: true, force: true });
+    },
+    async sweep() {
+      for (const name of await readdir(directory))
+        if (name.startsWith(REMOVED) || (await isAbandoned(directory, name)))
+          await rm(join(directory, name), { recursive: true, force: true });
+    },
+  };
+  return store;
+}
+
+class Damage extends Error {}
+
+async function allocated(path: string): Promise<number> {
+  return ((await stat(path).catch(() => undefined))?.blocks ?? 0) * 512;
+}
+
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await rm(to, { force: true });
+    await link(from, to);
+  } catch (error) {
+    if (!['EXDEV', 'EPERM', 'EMLINK'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    await cloneOrCopy(from, to);
+  }
+}

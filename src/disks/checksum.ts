@@ -1,0 +1,47 @@
+/**
+ * A checksum over what a file holds, to find damage, not malice: CRC-32 over its blocks that are not all zero, each with its number. Holes cost nothing and mean
+ * the same as zeros, so a copy that has its holes elsewhere has the same checksum.
+ */
+import { open } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { extentsOfFile } from './holes.ts';
+
+const BLOCK = 1024 * 1024;
+const ZEROS = Buffer.alloc(BLOCK);
+
+/** @returns eight hex digits. Errors: the file system's; the signal's reason. */
+export async function checksumFile(path: string, signal?: AbortSignal): Promise<string> {
+  const file = await open(path, 'r');
+  try {
+    const { size, blocks } = await file.stat();
+    const whole = [{ start: 0, length: size, zero: false }];
+    const extents = size > BLOCK && blocks * 512 < size ? await extentsOfFile(path, size, signal) : whole;
+    const buffer = Buffer.alloc(BLOCK);
+    const number = Buffer.alloc(8);
+    let sum = 0;
+    let next = 0;
+    for (const { start, length, zero } of extents) {
+      if (zero || length === 0) continue;
+      // An extent that begins within a block that was read already needs the rest only.
+      for (let block = Math.max(next, Math.floor(start / BLOCK)); block * BLOCK < start + length; block++) {
+        signal?.throwIfAborted();
+        const at = block * BLOCK;
+        const wanted = Math.min(BLOCK, size - at);
+        let got = 0;
+        while (got < wanted) {
+          const { bytesRead } = await file.read(buffer, got, wanted - got, at + got);
+          if (bytesRead === 0) throw new Error(`${path} became shorter while it was read`);
+          got += bytesRead;
+        }
+        next = block + 1;
+        const bytes = buffer.subarray(0, wanted);
+        if (bytes.equals(ZEROS.subarray(0, wanted))) continue;
+        number.writeBigUInt64LE(BigInt(block));
+        sum = crc32(bytes, crc32(number, sum));
+      }
+    }
+    return sum.toString(16).padStart(8, '0');
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Which stored layers a run takes. Whoever builds at this host gets all that fit. Runs of the API run every customizer again, as Azure does, except that a run
+ * after failed ones goes on after the last step that went well in them.
+ */
+import type { Kysely } from 'kysely';
+import { KilnError } from '../../arm/errors.ts';
+import type { StepCache } from '../../builds/layers/choice.ts';
+import { openLayerStore } from '../../builds/layers/store.ts';
+import type { Schema } from '../../database/schema.ts';
+import type { StoredResource } from '../store.ts';
+import { templateOf } from './image-templates.ts';
+import type { RunEnvironment } from './run.ts';
+
+/** `kiln.cache` = `never`: no step; `kiln.cache.STEPNAME` = `never`: that one and what follows it. */
+export const CACHE_TAG = 'kiln.cache';
+
+export interface CacheWish {
+  /** Default: true. */
+  readonly use?: boolean;
+  readonly fresh?: string;
+  readonly from?: string;
+}
+
+export interface CacheChoices {
+  readonly wish?: CacheWish | undefined;
+  /** Who builds at this host, not a caller of the API. */
+  readonly local: boolean;
+}
+
+/** Undefined where nothing is to be stored or taken. Errors: ValidationFailed for a tag that means nothing. */
+export async function stepCache(
+  resource: StoredResource,
+  runId: string,
+  { database, home }: Pick<RunEnvironment, 'database' | 'home'>,
+  { wish = {}, local }: CacheChoices,
+): Promise<StepCache | undefined> {
+  const neverSteps = neverCached(resource);
+  if (wish.use === false) return undefined;
+  const store = await openLayerStore(home.cache);
+  await store.sweep();
+  const { fresh, from } = wish;
+  const common = { store, neverSteps, fresh, from };
+  if (local) return { ...common, shared: true, takes: () => true };
+  const failed = await failedBefore(database, resource.id, runId);
+  // A machine that has only booted is not a step of anybody's.
+  return { ...common, shared: false, takes: (record, { kind }) => kind === 'boot' || failed.has(record.runId) };
+}
+
+/** Indexes of the steps that the tags name. */
+function neverCached(resource: StoredResource): number[] {
+  const { tags, properties } = templateOf(resource);
+  const found: number[] = [];
+  for (const [tag, value] of Object.entries(tags)) {
+    const name = tag === CACHE_TAG ? undefined : tag.startsWith(`${CACHE_TAG}.`) && tag.slice(CACHE_TAG.length + 1);
+    if (name === false) continue;
+    if (value.toLowerCase() !== 'never')
+      throw new KilnError('ValidationFailed', `The tag ${tag} is '${value}'; it can only be never.`, {
+        target: `tags['${tag}']`,
+      });
+    const steps = [...properties.customize.keys()].filter(
+      index => name === undefined || properties.customize[index]!.name === name,
+    );
+    if (steps.length === 0 && name !== undefined)
+      throw new KilnError('ValidationFailed', `The tag ${tag} names a step that the template does not have.`, {
+        target: `tags['${tag}']`,
+      });
+    found.push(...steps);
+  }
+  return found;
+}
+
+/** The runs of a template that failed, one after the other, right before this one. */
+async function failedBefore(database: Kysely<Schema>, templateId: string, runId: string): Promise<Set<string>> {
+  const runs = await database
+    .selectFrom('run')
+    .select(['id', 'state'])
+    .where('template_id', '=', templateId.toLowerCase())
+    .where('id', '!=', runId)
+    .orderBy('created_at', 'desc')
+    .limit(20)
+    .execute();
+  const end = runs.findIndex(({ state }) => state !== 'Failed');
+  return new Set(runs.slice(0, end < 0 ? runs.length : end).map(({ id }) => id));
+}
