@@ -35,6 +35,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./env.ts'),
   },
   { name: 'principal', summary: 'Who may sign in to the server.', load: () => import('./principal.ts') },
+  {
+    name: 'cache',
+    summary: 'What is kept between builds: layers of their steps, source images.',
+    load: () => import('./cache.ts'),
+  },
   { name: 'runs', summary: 'What was built and is being built, phase by phase.', load: () => import('./runs.ts') },
   { name: 'logs', summary: 'The build log of a run.', load: () => import('./logs.ts') },
   { name: 'images', summary: 'Images that were built here: list, copy out, boot.', load: () => import('./images.ts') },

@@ -58,7 +58,7 @@ export async function cachedVersions(cacheDirectory: string, entry: CatalogueEnt
   return found.sort((a, b) => compareVersions(b.manifest.version, a.manifest.version));
 }
 
-async function readCached(directory: string): Promise<CachedSource | undefined> {
+export async function readCached(directory: string): Promise<CachedSource | undefined> {
   try {
     const manifest: unknown = JSON.parse(await readFile(join(directory, 'manifest.json'), 'utf8'));
     const disk = join(directory, DISK);
