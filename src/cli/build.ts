@@ -67,7 +67,8 @@ export function register(command: Command): void {
   ]);
 }
 
-function collect(pair: string, all: Record<string, string>): Record<string, string> {
+/** Takes one more `--set name=value`. */
+export function collect(pair: string, all: Record<string, string>): Record<string, string> {
   const at = pair.indexOf('=');
   if (at < 1) throw new KilnError('UsageError', `--set takes name=value, not "${pair}".`);
   return { ...all, [pair.slice(0, at)]: pair.slice(at + 1) };

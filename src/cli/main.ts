@@ -25,6 +25,11 @@ const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./build.ts'),
   },
   {
+    name: 'plan',
+    summary: 'What building a template would do: phases, what of them is stored, the expected time.',
+    load: () => import('./plan.ts'),
+  },
+  {
     name: 'serve',
     summary: 'Serve the API of Azure VM Image Builder: az, the SDKs and Terraform work with it.',
     load: () => import('./serve.ts'),

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { run } from '../../src/processes/process.ts';
-import { cacheDirectory, kiln, leftovers, temporaryHome } from '../kiln.ts';
+import { cacheDirectory, kiln, leftovers, temporaryHome, WITH_LAYERS } from '../kiln.ts';
 
 const root = process.getuid?.() === 0;
 
@@ -16,7 +16,7 @@ before(async () => {
   const cache = join(home.path, 'cache');
   await mkdir(cache);
   await run('cp', ['--archive', '--link', join(cacheDirectory(), 'sources'), cache]);
-  env = { KILN_CACHE: cache };
+  env = { KILN_CACHE: cache, ...WITH_LAYERS };
 });
 after(async () => home?.remove());
 

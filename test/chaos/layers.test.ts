@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { openLayerStore } from '../../src/builds/layers/store.ts';
 import { run } from '../../src/processes/process.ts';
-import { cacheDirectory, kiln, leftovers, start, temporaryHome } from '../kiln.ts';
+import { cacheDirectory, kiln, leftovers, start, temporaryHome, WITH_LAYERS } from '../kiln.ts';
 import { writeTemplate } from './templates.ts';
 
 const KEY = 'a'.repeat(64);
@@ -75,7 +75,7 @@ describe('container builds with layers', { skip: !mounting && 'mounting disks ta
     const cache = join(home.path, 'cache');
     await mkdir(cache);
     await run('cp', ['--archive', '--link', join(cacheDirectory(), 'sources'), cache]);
-    const env = { KILN_CACHE: cache };
+    const env = { KILN_CACHE: cache, ...WITH_LAYERS };
     const args = (path: string) => ['--home', home.path, '-v', 'build', path, '--machine', 'container'];
     try {
       const steps = ['one', 'two', 'three'].map(name => [

@@ -198,8 +198,7 @@ test('--fresh, --from, steps that are never kept', () =>
     assert.deepEqual((await build(cache, template, { fresh: 'boot' })).ran, ['boot', 'a', 'b', 'c']);
     const wrong = await build(cache, template, { fresh: 'z' }).catch(error => ({ error }));
     assert.equal(wrong.error?.code, 'UsageError');
-    for (let n = 0; n < 2; n++)
-      assert.deepEqual((await build(cache, template, { neverSteps: [1] })).ran, ['b', 'c']);
+    for (let n = 0; n < 2; n++) assert.deepEqual((await build(cache, template, { neverSteps: [1] })).ran, ['b', 'c']);
     // What was not to be taken was not taken.
     assert.deepEqual((await build(cache, template, { takes: (_, { kind }) => kind === 'boot' })).ran, ['a', 'b', 'c']);
   }));
@@ -233,7 +232,10 @@ test('a store that cannot be written is said, and the build goes on', () =>
     const { ran, text, said } = await build(cache, steps('boot', 'a'), { store: broken });
     assert.deepEqual([ran, text], [['boot', 'a'], 'source boot a']);
     assert.match(said.join('\n'), /boot boot cannot be kept as a layer/);
-    assert.deepEqual((await readdir(store.directory)).filter(name => name !== '.locks'), []);
+    assert.deepEqual(
+      (await readdir(store.directory)).filter(name => name !== '.locks'),
+      [],
+    );
   }));
 
 test('keys: a change of one phase changes it and all after it, none before; the order of fields nothing', () => {

@@ -8,20 +8,12 @@ import { join } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { BuildState, Phase, PhaseContext, TakenLayer } from '../phase.ts';
 import { layerBudget, prune } from './budget.ts';
-import type { LayerRecord } from './record.ts';
-import type { LayerStore } from './store.ts';
+import { chainOf, furthestStored, type Stored, type StoredChoice } from './stored.ts';
 
 /** Of the phases' indexes, all of them after that of the source. */
-export interface LayerChoice {
-  readonly store: LayerStore;
-  /** Whether a stored layer may be taken. */
-  readonly takes: (record: LayerRecord, phase: Phase) => boolean;
+export interface LayerChoice extends StoredChoice {
   /** Layers are there for other builds too: of two that need the same new one, the second waits. */
   readonly shared: boolean;
-  /** The first phase that runs whatever is stored. */
-  readonly freshFrom: number;
-  /** The first phase whose outcome its inputs do not tell: neither it nor what follows is kept. */
-  readonly neverFrom: number;
   /** The build is refused unless it begins at `freshFrom`. */
   readonly required: boolean;
 }
@@ -62,12 +54,6 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   let stopped = false;
   let cold = false;
 
-  const chainOf = (index: number): number[] => [
-    ...[...phases.keys()].filter(
-      at => at < index && phases[at]!.layer && phases[index]!.layer!.on.includes(phases[at]!.kind),
-    ),
-    index,
-  ];
   const isMachine = (index: number) => ['boot', 'customize'].includes(phases[index]!.kind);
   const release = async (index: number) => {
     const claim = claims.get(index);
@@ -75,31 +61,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     await claim?.[Symbol.asyncDispose]();
   };
 
-  /** The records that a phase's state can be made of; undefined where one of them is missing. */
-  async function usable(index: number): Promise<LayerRecord[] | undefined> {
-    if (cold && isMachine(index)) return undefined;
-    const records: LayerRecord[] = [];
-    for (const at of chainOf(index)) {
-      const record = await store.look(keys[at]!);
-      if (!record || !choice.takes(record, phases[at]!)) return undefined;
-      if (record.parent !== records.at(-1)?.id) {
-        // It stands on bytes that are no more.
-        await store.remove(record.key);
-        return undefined;
-      }
-      records.push(record);
-    }
-    return records;
-  }
-
-  async function furthest(from: number): Promise<{ index: number; records: LayerRecord[] } | undefined> {
-    const end = Math.min(phases.length, choice.freshFrom, choice.neverFrom);
-    for (let index = end - 1; index >= from; index--) {
-      const records = phases[index]!.layer && (await usable(index));
-      if (records) return { index, records };
-    }
-    return undefined;
-  }
+  const furthest = () => furthestStored(choice, phases, keys, index => !(cold && isMachine(index)));
 
   /** Claims the next layer that has to be made; earlier ones are held until then. @returns whether somebody else had it meanwhile */
   async function claim(from: number): Promise<boolean> {
@@ -120,7 +82,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     return waited;
   }
 
-  async function restore({ index, records }: { index: number; records: LayerRecord[] }, state: BuildState) {
+  async function restore({ index, records }: Stored, state: BuildState) {
     const taken = records.map(
       (record): TakenLayer => ({
         facts: record.facts,
@@ -155,13 +117,13 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         return undefined;
       }
       for (;;) {
-        const found = await furthest(index);
+        const found = await furthest();
         const before = phases.findLastIndex(({ layer }, at) => at < choice.freshFrom && layer);
         if (choice.required && (found?.index ?? 0) < before)
           throw nothingBefore(phases[choice.freshFrom]!, phases[before]!);
         const waited = await claim((found?.index ?? index - 1) + 1);
         // What was there may have gone, and another have come, before the next one was claimed.
-        const now = await furthest(index);
+        const now = await furthest();
         if (waited || now?.records.at(-1)?.id !== found?.records.at(-1)?.id) {
           for (const at of [...claims.keys()]) await release(at);
           continue;
@@ -169,7 +131,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         if (!found) return undefined;
         try {
           const restored = await restore(found, state);
-          for (const [n, at] of chainOf(found.index).entries()) ids.set(at, found.records[n]!.id);
+          for (const [n, at] of chainOf(phases, found.index).entries()) ids.set(at, found.records[n]!.id);
           const seen = new Map<number, CachedPhase>();
           for (let at = index; at <= found.index; at++) {
             const record = phases[at]!.layer && (await store.look(keys[at]!));
@@ -191,7 +153,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     async keep(index, state, seconds) {
       const { layer } = phases[index]!;
       if (!layer || stopped || index >= choice.neverFrom) return state;
-      const chain = chainOf(index).slice(0, -1);
+      const chain = chainOf(phases, index).slice(0, -1);
       // What it stands on is not stored: nobody could use it.
       if (chain.length > 0 && !ids.has(chain.at(-1)!)) return state;
       try {

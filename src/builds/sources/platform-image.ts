@@ -2,6 +2,9 @@
 import type { AcquireOptions, SourceImage } from '../../images/source.ts';
 import type { Phase } from '../phase.ts';
 
+/** What of the source can change what is made of it. */
+export const sourceContent = ({ sha256, provisioning }: SourceImage) => ({ sha256, provisioning });
+
 /** Gets the disk; says whether it was there already. */
 export type Acquire = (options: AcquireOptions) => Promise<{ readonly image: SourceImage; readonly cached: boolean }>;
 
@@ -24,7 +27,7 @@ export function sourcePhase(reference: string, acquire: Acquire): Phase {
       return {
         state: { ...state, source: image },
         cached,
-        content: { sha256: image.sha256, provisioning: image.provisioning },
+        content: sourceContent(image),
         detail: { name: image.name, exactVersion: image.exactVersion, sha256: image.sha256 },
       };
     },

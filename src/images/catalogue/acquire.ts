@@ -64,6 +64,17 @@ export async function acquirePlatformImage(
   return toSourceImage(entry, cached);
 }
 
+/** The disk behind a reference as far as it is on this host already; nobody is asked. Rejects with SourceNotFound. */
+export async function cachedPlatformImage(
+  reference: PlatformImageReference,
+  options: CatalogueOptions,
+): Promise<SourceImage | undefined> {
+  const { entry, version } = findEntry(reference, options.userEntries);
+  const there = await cachedVersions(options.cacheDirectory, diskEntry(entry, options.userEntries));
+  const cached = choose(there, version.toLowerCase());
+  return cached && toSourceImage(entry, cached);
+}
+
 /**
  * Looks for news: makes a new version of a bootstrapped image when the newest is of another day (`force`: in any case), and asks the
  * publisher of the others.

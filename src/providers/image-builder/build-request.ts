@@ -31,13 +31,15 @@ export interface BuildChoices {
   /** Asked for with this one run. */
   readonly machine?: MachineKind | undefined;
   readonly cache?: CacheWish | undefined;
+  /** Only looked at: places that are not there yet are no error. */
+  readonly planned?: boolean;
 }
 
 export async function buildRequest(
   resource: StoredResource,
   runId: string,
-  environment: RunEnvironment,
-  { catalogue, local, machine, cache: wish }: BuildChoices,
+  environment: Omit<RunEnvironment, 'listener' | 'log'>,
+  { catalogue, local, machine, cache: wish, planned = false }: BuildChoices,
 ): Promise<BuildRequest> {
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
@@ -50,7 +52,7 @@ export async function buildRequest(
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
   const cache = await stepCache(resource, runId, environment, { wish, local });
   const distribute = distributionTargets(resource, template, runId, environment.database);
-  if (!sourceOnly) for (const target of distribute) await target.check?.();
+  if (!sourceOnly && !planned) for (const target of distribute) await target.check?.();
   return {
     runId,
     templateId: resource.id,
@@ -82,7 +84,7 @@ function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
 async function phasesOf(
   role: StepRole,
   steps: readonly (Customizer | Validator)[],
-  environment: RunEnvironment,
+  environment: Pick<RunEnvironment, 'home'>,
 ): Promise<Phase[]> {
   return await Promise.all(
     steps.map((step, index) => {
@@ -92,7 +94,11 @@ async function phasesOf(
   );
 }
 
-async function phaseOf(step: Customizer | Validator, place: StepPlace, { home }: RunEnvironment): Promise<Phase> {
+async function phaseOf(
+  step: Customizer | Validator,
+  place: StepPlace,
+  { home }: Pick<RunEnvironment, 'home'>,
+): Promise<Phase> {
   switch (step.type) {
     case 'Shell':
       return shellPhase(

@@ -8,6 +8,7 @@ import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.t
 import { errorBody, KilnError } from '../../arm/errors.ts';
 import { LOCAL_SUBSCRIPTION, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
+import type { Phase } from '../../builds/phase.ts';
 import { json } from '../../database/json.ts';
 import type { PhaseState } from '../../database/schema.ts';
 import { abandon } from '../../engine/operation.ts';
@@ -23,6 +24,7 @@ import { lastRun, lastRunStatus } from './last-run.ts';
 import { normaliseTemplate } from './normalise.ts';
 import { cancelRun, runHandler, startRun } from './run.ts';
 import { sourceOf } from './source-image.ts';
+import { stepCache } from './step-cache.ts';
 import { TRIGGER_TYPE } from './triggers-type.ts';
 import { validateTemplate } from './validate.ts';
 
@@ -307,4 +309,58 @@ test('a worker that died when all targets were at their end: the truth is told; 
     ['distribute', 'Succeeded'],
   ]);
   assert.deepEqual([well.state, well.status], ['Succeeded', 'Succeeded']);
+});
+
+test('a retry of a failed run of the API takes what that run kept; after one that succeeded, all steps run', async () => {
+  const validate = { inVMValidations: [{ type: 'Shell', name: 'check', inline: ['true'] }] };
+  const id = await made('again', { validate, customize: [{ type: 'Shell', name: 'step', inline: ['true'] }] });
+  let fails = true;
+  meddle = async machine => {
+    if (machine === 'proof' && fails) return { exitCode: 1 };
+    return undefined;
+  };
+  const failed = await begin(id);
+  assert.equal((await ended(failed)).status, 'Failed');
+  const choice = async (local: boolean) =>
+    (await stepCache(
+      (await getResource(store(), id))!,
+      '00000000-0000-4000-8000-000000000000',
+      { database: store(), home: service.home },
+      { local },
+    ))!;
+  const { store: layers, takes, shared } = await choice(false);
+  const records = (await layers.list()).filter(({ runId }) => runId === failed);
+  assert.deepEqual(
+    records.map(({ name }) => name),
+    ['capture power off, flatten'],
+  );
+  const capture = { kind: 'capture' } as Phase;
+  assert.deepEqual([takes(records[0]!, capture), shared], [true, false]);
+  assert.equal(takes({ ...records[0]!, runId: 'others' }, capture), false);
+  assert.equal(takes({ ...records[0]!, runId: 'others' }, { kind: 'boot' } as Phase), true);
+  fails = false;
+  seen = [];
+  const retried = await begin(id);
+  assert.equal((await ended(retried)).status, 'Succeeded');
+  // The build machine is not started again: the captured image of the failed run is there.
+  assert.ok(!seen.includes('start build settled') && seen.includes('start proof settled'), seen.join(', '));
+  assert.equal((await choice(false)).takes(records[0]!, capture), false);
+  assert.equal((await choice(true)).takes(records[0]!, capture), true);
+});
+
+test('tags say which steps are never kept; other words are refused', async () => {
+  const customize = ['one', 'two'].map(name => ({ type: 'Shell', name, inline: ['true'] }));
+  const resource = (await getResource(store(), await made('tags', { customize })))!;
+  const never = async (tags: Record<string, string>) =>
+    (await stepCache(
+      { ...resource, tags },
+      '00000000-0000-4000-8000-000000000000',
+      { database: store(), home: service.home },
+      { local: true },
+    ))!.neverSteps;
+  assert.deepEqual(await never({}), []);
+  assert.deepEqual(await never({ 'kiln.cache.two': 'Never' }), [1]);
+  assert.deepEqual(await never({ 'kiln.cache': 'never' }), [0, 1]);
+  await assert.rejects(never({ 'kiln.cache': 'sometimes' }), { code: 'ValidationFailed' });
+  await assert.rejects(never({ 'kiln.cache.three': 'never' }), { code: 'ValidationFailed' });
 });

@@ -5,7 +5,7 @@ import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parseId } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Home } from '../../home.ts';
-import { acquirePlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
+import { acquirePlatformImage, cachedPlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
 import { newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
@@ -30,6 +30,8 @@ export type TemplateSourceImage = BuildRequest['source'] & {
   readonly osType: 'Linux' | 'Windows';
   readonly hyperVGeneration: 'V1' | 'V2';
   readonly firmware: 'bios' | 'uefi';
+  /** The disk as far as it is on this host already. */
+  readonly known: () => Promise<SourceImage | undefined>;
   /** Another image stands in for the one that was named. */
   readonly replaced: boolean;
 };
@@ -58,6 +60,7 @@ async function platformImage(
     osType: entry.osType,
     hyperVGeneration: entry.hyperVGeneration,
     firmware: entry.firmware,
+    known: () => cachedPlatformImage(reference, options),
     replaced: notes.length > 0,
     async acquire(acquiring) {
       const before = await resolvePlatformImage(reference, options);
@@ -203,6 +206,7 @@ function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage
     hyperVGeneration: image.hyperVGeneration,
     firmware: image.firmware,
     replaced: false,
+    known: async () => source,
     acquire: async () => ({ image: source, cached: true }),
   };
 }

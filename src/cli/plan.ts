@@ -1,0 +1,109 @@
+/** `kiln plan`: what building a template would do. Scripts and files are fetched, since their content counts; nothing else is. */
+import { randomUUID } from 'node:crypto';
+import { type Command, Option } from 'commander';
+import type { Kysely } from 'kysely';
+import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
+import { ago } from '../builds/layers/age.ts';
+import { type PlannedPhase, planOf } from '../builds/layers/plan.ts';
+import { sourceContent } from '../builds/sources/platform-image.ts';
+import type { Schema } from '../database/schema.ts';
+import { download } from '../images/catalogue/download.ts';
+import { buildRequest } from '../providers/image-builder/build-request.ts';
+import { MACHINES } from '../providers/image-builder/machine-choice.ts';
+import { prepareTemplate } from '../providers/image-builder/prepare.ts';
+import { sourceOf } from '../providers/image-builder/source-image.ts';
+import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
+import type { StoredResource } from '../providers/store.ts';
+import type { Service } from '../service.ts';
+import { collect } from './build.ts';
+import { type CheckedTemplateFile, checkTemplateFile } from './checked-template.ts';
+import { examples, type GlobalOptions, globalOptions } from './command.ts';
+import { withService } from './session.ts';
+import { duration, paint, printable, table } from './terminal.ts';
+
+interface PlanOptions {
+  readonly set: Record<string, string>;
+  readonly machine?: string;
+}
+
+export function register(command: Command): void {
+  command
+    .argument('<template>', 'file with the JSON of an image template')
+    .option('--set <name=value>', 'fill the placeholder <name>; as often as needed', collect, {})
+    .addOption(new Option('--machine <kind>', 'as of `kiln build`').choices(Object.keys(MACHINES)))
+    .action(async (file: string, options: PlanOptions) => plan(file, options, globalOptions(command)));
+  examples(command, [
+    ['kiln plan t.json', 'what would run, what is stored, how long it takes'],
+    ['kiln plan t.json --json', 'the same for machines, with whole keys'],
+  ]);
+}
+
+async function plan(file: string, options: PlanOptions, global: GlobalOptions): Promise<void> {
+  const checked = await checkTemplateFile(file, options.set);
+  await withService(global, async service => {
+    const machine = options.machine === undefined ? undefined : MACHINES[options.machine];
+    const resource = await unstored(checked, service);
+    const environment = { ...service.environment, database: service.database.kysely };
+    const request = await buildRequest(resource, randomUUID(), environment, {
+      ...{ catalogue: undefined, local: true, machine, planned: true },
+    });
+    const image = await (await sourceOf(checked.template, environment)).known();
+    const phases = await Promise.all(
+      (await planOf(request, image && sourceContent(image))).map(async phase => ({
+        ...phase,
+        expectedSeconds: phase.cached ? 0 : await expected(service.database.kysely, phase),
+      })),
+    );
+    const known = phases.every(({ expectedSeconds }) => expectedSeconds !== null);
+    const total = phases.reduce((sum, { expectedSeconds }) => sum + (expectedSeconds ?? 0), 0);
+    if (global.json) {
+      const shown = { machine: request.shape, phases, expectedSeconds: known ? total : null };
+      process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`);
+      return;
+    }
+    const rows = phases.map(({ kind, name, key, cached, madeAt, expectedSeconds }) => [
+      kind,
+      printable(name),
+      key?.slice(0, 12) ?? '',
+      cached ? paint('cyan', 'CACHED') : 'runs',
+      madeAt === undefined ? '' : `made ${ago(madeAt)}`,
+      cached ? '' : expectedSeconds === null ? 'unknown' : duration(expectedSeconds * 1000),
+    ]);
+    process.stdout.write(table([['PHASE', '', 'KEY', '', '', 'EXPECTED'], ...rows], { right: [5] }));
+    process.stdout.write(
+      `\nExpected in all: ${known ? '' : 'more than '}${duration(total * 1000)}, by earlier runs.\n`,
+    );
+  });
+}
+
+/** The template as it would be stored. */
+async function unstored(checked: CheckedTemplateFile, { home }: Service): Promise<StoredResource> {
+  const { template } = await prepareTemplate(checked.template, {
+    files: home.files,
+    download: (url, { onProgress: _, ...options }) => download(url, { ...options, allowFile: true, allowLocal: true }),
+  });
+  const id = formatId({
+    ...{ subscription: LOCAL_SUBSCRIPTION, resourceGroup: 'kiln', type: TEMPLATE_TYPE, names: [checked.name] },
+  });
+  const now = new Date();
+  const { apiVersion, location, tags, properties } = template;
+  return {
+    ...{ id, type: TEMPLATE_TYPE, name: checked.name, apiVersion, location, tags, etag: '' },
+    ...{ properties: { ...properties }, createdAt: now, changedAt: now },
+  } as unknown as StoredResource;
+}
+
+/** Seconds that it took most recently: this very phase, else one of its kind; null where there was none. */
+async function expected(database: Kysely<Schema>, { kind, key }: PlannedPhase): Promise<number | null> {
+  const ran = database
+    .selectFrom('phase')
+    .select(['started_at', 'ended_at'])
+    .where('state', '=', 'Succeeded')
+    .where('cached', '=', false)
+    .where('ended_at', 'is not', null)
+    .orderBy('ended_at', 'desc')
+    .limit(1);
+  const same = key === undefined ? undefined : await ran.where('key', '=', key).executeTakeFirst();
+  const found = same ?? (await ran.where('kind', '=', kind).executeTakeFirst());
+  return found ? (found.ended_at!.getTime() - found.started_at!.getTime()) / 1000 : null;
+}
