@@ -11,6 +11,7 @@ import type { JsonObject } from '../../arm/shape.ts';
 import type { Phase } from '../../builds/phase.ts';
 import { json } from '../../database/json.ts';
 import type { PhaseState } from '../../database/schema.ts';
+import { sha256File } from '../../disks/hash.ts';
 import { abandon } from '../../engine/operation.ts';
 import type { ExecOptions, ExecResult, MachineFactory } from '../../machines/machine.ts';
 import { openService, type Service } from '../../service.ts';
@@ -363,4 +364,28 @@ test('tags say which steps are never kept; other words are refused', async () =>
   assert.deepEqual(await never({ 'kiln.cache': 'never' }), [0, 1]);
   await assert.rejects(never({ 'kiln.cache': 'sometimes' }), { code: 'ValidationFailed' });
   await assert.rejects(never({ 'kiln.cache.three': 'never' }), { code: 'ValidationFailed' });
+});
+
+test('an unchanged template is not captured or proven again, and its image is published anew', async () => {
+  const id = await made('unchanged', { customize: [{ type: 'Shell', name: 'step', inline: ['echo unchanged'] }] });
+  const sums: string[] = [];
+  for (const all of [false, true]) {
+    seen = [];
+    const run = await begin(id);
+    assert.equal((await ended(run)).status, 'Succeeded');
+    const rows = await store().selectFrom('phase').selectAll().where('run_id', '=', run).orderBy('index').execute();
+    assert.deepEqual(
+      rows.filter(({ cached }) => cached).map(({ kind }) => kind),
+      all ? ['source', 'boot', 'customize', 'generalize', 'capture', 'prove'] : rows[0]!.cached ? ['source'] : [],
+    );
+    assert.deepEqual(
+      rows.filter(({ cached }) => !cached).map(({ state }) => state),
+      rows.filter(({ cached }) => !cached).map(() => 'Succeeded'),
+    );
+    assert.equal(seen.length > 0, !all);
+    const output = await store().selectFrom('run_output').selectAll().where('run_id', '=', run).executeTakeFirst();
+    assert.equal(await sha256File(output!.path!), output!.sha256);
+    sums.push(output!.sha256!);
+  }
+  assert.equal(sums[0], sums[1]);
 });
