@@ -48,6 +48,25 @@ test('a disk without a backing file says so, instead of following what its heade
   assert.equal(JSON.parse(disk!).backing, null);
 });
 
+test('what a machine writes behind a checkpoint is known from the start, for writing and for reading', () => {
+  const disk = [{ fd: 5, readFd: 6, format: 'qcow2' as const }];
+  const args = commandLine({ ...plain, disk, overlays: [{ fd: 8, readFd: 9 }] });
+  assert.deepEqual(values(args, '-add-fd'), ['fd=5,set=5', 'fd=6,set=5', 'fd=8,set=8', 'fd=9,set=8', 'fd=7,set=7']);
+  assert.ok(!values(args, '-blockdev').some(node => node.includes('/dev/fdset/8')), 'nothing opens it yet');
+});
+
+test('the port for the renewal comes behind all other devices; a memory is read from its descriptor', () => {
+  const args = commandLine({ ...plain, renewalFd: 4, memoryFd: 9 });
+  assert.deepEqual(values(args, '-device').slice(-2), [
+    'virtio-serial-pci',
+    'virtserialport,chardev=renewal,name=kiln.renewal',
+  ]);
+  assert.deepEqual(values(args, '-device').slice(0, -2), values(commandLine(plain), '-device'));
+  assert.ok(values(args, '-chardev').includes('socket,id=renewal,fd=4,server=off'));
+  assert.deepEqual(values(args, '-incoming'), ['fd:9']);
+  assert.ok(!commandLine(plain).includes('-incoming'));
+});
+
 test('no path of the host is on the command line of a BIOS machine', () => {
   for (const arg of commandLine(plain)) assert.ok(!arg.includes('/') || arg.includes('/dev/fdset/'), arg);
 });

@@ -1,10 +1,5 @@
 /** QEMU's command line: a pure function of what a machine is. */
-
-/** One file of the disk's chain, opened by Kiln and handed over as a file descriptor: QEMU needs no right to any path. */
-export interface DiskFile {
-  readonly fd: number;
-  readonly format: 'qcow2' | 'raw' | 'vpc';
-}
+import { type DiskFile, descriptors, diskChain } from './disk-nodes.ts';
 
 export interface Invocation {
   /** Shown by `ps`. */
@@ -16,12 +11,18 @@ export interface Invocation {
   readonly memoryMiB: number;
   /** The writable overlay first, then what it stands on. */
   readonly disk: readonly DiskFile[];
+  /** What the guest will write to behind each checkpoint: known to QEMU from the start, since it can open nothing later. */
+  readonly overlays?: readonly Omit<DiskFile, 'format'>[];
   /** The provisioning seed, read-only. */
   readonly seedFd?: number;
   /** Strings of the guest's SMBIOS tables: one by value, one read from a descriptor because it is secret. */
   readonly credentials?: { readonly open: string; readonly secretFd: number };
   /** A connected socket that speaks QMP. */
   readonly qmpFd: number;
+  /** A connected socket: the other end of the port through which a resumed guest is renewed. */
+  readonly renewalFd?: number;
+  /** The memory of a checkpoint, which the machine goes on from instead of booting. */
+  readonly memoryFd?: number;
   /** Where the guest's port 22 appears; port 0 lets QEMU pick. */
   readonly sshForward?: { readonly address: string; readonly port: number };
   readonly uefi?: { readonly codePath: string; readonly variablesFd: number };
@@ -32,19 +33,20 @@ export interface Invocation {
 /** Always the same: the guest's network configuration is made for it. Locally administered. */
 export const MAC_ADDRESS = '52:54:00:6b:69:6c';
 
+/** What a guest knows the port by that it is renewed through. */
+export const RENEWAL_PORT = 'kiln.renewal';
+
 /** Translated code is kept in this much of the host's memory, in MiB. QEMU's default is too small for a booting guest. */
 const TRANSLATION_BUFFER_MIB = 512;
 
 /** Arguments for qemu-system-x86_64. File descriptors must be inherited under the numbers given. */
 export function commandLine(invocation: Invocation): string[] {
-  const files = [
-    ...invocation.disk.map(file => file.fd),
-    ...[invocation.seedFd, invocation.uefi?.variablesFd].filter(fd => fd !== undefined),
-  ];
+  const { disk, overlays = [], seedFd, uefi } = invocation;
+  const others = [seedFd, uefi?.variablesFd].filter(fd => fd !== undefined).map(fd => ({ fd }));
   return [
     ...['-name', invocation.name, '-no-user-config', '-nodefaults', '-display', 'none'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...files.flatMap(fd => ['-add-fd', `fd=${fd},set=${fd}`]),
+    ...[...disk, ...overlays, ...others].flatMap(descriptors),
     ...['-machine', invocation.machine],
     ...['-accel', invocation.accelerator === 'kvm' ? 'kvm' : `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`],
     ...['-cpu', invocation.cpu, '-smp', String(invocation.processors), '-m', `${invocation.memoryMiB}M`],
@@ -58,37 +60,15 @@ export function commandLine(invocation: Invocation): string[] {
     ],
     ...firmware(invocation),
     ...serial(invocation),
-    ...['-blockdev', JSON.stringify(diskNodes(invocation.disk))],
+    ...['-blockdev', JSON.stringify(diskChain(disk))],
     ...['-device', 'virtio-blk-pci,drive=disk,bootindex=0'],
     ...seed(invocation),
     ...credentials(invocation),
     ...network(invocation),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
+    ...renewal(invocation),
+    ...(invocation.memoryFd === undefined ? [] : ['-incoming', `fd:${invocation.memoryFd}`]),
   ];
-}
-
-/**
- * The chain as one nested definition. The disk is a throw-away overlay: what its caches hold need not survive a power cut, so guest
- * flushes are dropped; it is complete when QEMU has closed it. Zeroes and discarded blocks take no room.
- */
-function diskNodes(files: readonly DiskFile[], index = 0): object | null {
-  const file = files[index];
-  if (file === undefined) return null;
-  const top = index === 0;
-  const behaviour = top
-    ? { 'read-only': false, discard: 'unmap', 'detect-zeroes': 'unmap', cache: { direct: false, 'no-flush': true } }
-    : { 'read-only': true };
-  return {
-    'node-name': top ? 'disk' : `disk-backing-${index}`,
-    driver: file.format,
-    ...behaviour,
-    file: {
-      driver: 'file',
-      filename: `/dev/fdset/${file.fd}`,
-      ...(top ? { discard: 'unmap', cache: { direct: false, 'no-flush': true } } : { 'read-only': true }),
-    },
-    ...(file.format === 'qcow2' && { backing: diskNodes(files, index + 1) }),
-  };
 }
 
 function seed({ seedFd }: Invocation): string[] {
@@ -110,6 +90,15 @@ function network({ sshForward }: Invocation): string[] {
   return [
     ...['-netdev', `user,id=net,ipv6=off${forward}`],
     ...['-device', `virtio-net-pci,netdev=net,mac=${MAC_ADDRESS},romfile=`],
+  ];
+}
+
+/** Behind all other devices, so that those have the same addresses with and without it. */
+function renewal({ renewalFd }: Invocation): string[] {
+  if (renewalFd === undefined) return [];
+  return [
+    ...['-chardev', `socket,id=renewal,fd=${renewalFd},server=off`],
+    ...['-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=renewal,name=${RENEWAL_PORT}`],
   ];
 }
 

@@ -1,7 +1,7 @@
 /** The files behind a disk, opened for QEMU: the overlay for writing, what it stands on for reading. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { run } from '../../processes/process.ts';
-import type { DiskFile } from './command-line.ts';
+import type { DiskFile } from './disk-nodes.ts';
 
 export interface OpenFile {
   readonly handle: FileHandle;

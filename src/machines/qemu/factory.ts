@@ -1,19 +1,24 @@
 /** Makes QEMU machines: finds out what the host can do, gathers the parts, starts, and takes all of it back when that fails. */
-import { copyFile, type FileHandle, open, rm } from 'node:fs/promises';
+import { copyFile, type FileHandle, open, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
-import type { Machine, MachineFactory, MachineRequest, MachineShape } from '../machine.ts';
+import type { Machine, MachineFactory, MachineRequest, MachineShape, ResumeRequest } from '../machine.ts';
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { userCredential, writeCredential } from './credentials.ts';
+import { deadlinesOf } from './deadlines.ts';
 import { openDiskChain } from './disk-chain.ts';
+import type { DiskFile } from './disk-nodes.ts';
+import { factsOf, misfits } from './facts.ts';
 import { newIdentity } from './identity.ts';
-import { deadlinesOf, QemuMachine } from './machine.ts';
+import { type CheckpointParts, QemuMachine } from './machine.ts';
 import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
-import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
-import { writeSeed } from './seed.ts';
+import { openOverlays } from './overlays.ts';
+import { FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
+import { SEED_BYTES, writeSeed } from './seed.ts';
+import { memorySocketOf } from './slot.ts';
 import { recordName, sweepAbandoned } from './sweep.ts';
 
 /** A factory of QEMU machines. What it finds out about the host is kept in `cacheFile`. */
@@ -35,6 +40,7 @@ export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
       told = true;
       return await start(request, usable);
     },
+    resume: async request => await resume(request, await accelerator()),
   };
 }
 
@@ -83,7 +89,22 @@ function lostItsTimer(error: unknown): boolean {
   );
 }
 
-async function startOnce(request: MachineRequest, accelerator: Accelerator): Promise<Machine> {
+const startOnce = (request: MachineRequest, accelerator: Accelerator): Promise<Machine> =>
+  begin(request, accelerator, machine => machine.settle());
+
+/** Rejects with NotSupported when the checkpoint is one of another host, besides what a start rejects with. */
+async function resume(request: ResumeRequest, accelerator: Accelerator): Promise<Machine> {
+  const wrong = misfits(request.checkpoint.facts, await factsOf(request, accelerator));
+  if (request.checkpoint.memory === undefined) wrong.push('its memory was not kept');
+  if (wrong.length > 0) throw new KilnError('NotSupported', `The machine cannot be resumed here: ${wrong.join(', ')}.`);
+  return await begin(request, accelerator, machine => machine.resume());
+}
+
+async function begin(
+  request: MachineRequest | ResumeRequest,
+  accelerator: Accelerator,
+  ready: (machine: QemuMachine) => Promise<void>,
+): Promise<Machine> {
   const undo: Undo[] = [];
   const release = async () => {
     for (let step = undo.pop(); step; step = undo.pop()) await step();
@@ -96,7 +117,7 @@ async function startOnce(request: MachineRequest, accelerator: Accelerator): Pro
     throw error;
   }
   try {
-    await machine.settle();
+    await ready(machine);
     return machine;
   } catch (error) {
     await machine.destroy();
@@ -105,7 +126,7 @@ async function startOnce(request: MachineRequest, accelerator: Accelerator): Pro
 }
 
 async function assemble(
-  request: MachineRequest,
+  request: MachineRequest | ResumeRequest,
   accelerator: Accelerator,
   undo: Undo[],
   release: () => Promise<void>,
@@ -119,10 +140,19 @@ async function assemble(
   await using handles = new AsyncDisposableStack();
 
   const identity = newIdentity();
-  const chain = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
+  const chain: DiskFile[] = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
     fd: hand(handles.use(handle)),
     format,
   }));
+  const { checkpoints = [] } = request;
+  const memory = 'checkpoint' in request ? request.checkpoint.memory : undefined;
+  if (checkpoints.length > 0)
+    chain[0] = { ...chain[0]!, readFd: hand(handles.use(await open(request.disk.path, 'r'))) };
+  const overlays = (await openOverlays(request.disk, checkpoints)).map(({ handle, reading }) => ({
+    fd: hand(handles.use(handle)),
+    readFd: hand(handles.use(reading)),
+  }));
+  const memoryFd = memory === undefined ? undefined : hand(handles.use(await open(memory, 'r')));
   const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
   const variables = file('uefi-variables.fd');
   remove(variables);
@@ -136,9 +166,13 @@ async function assemble(
   undo.push(close);
   const provision = async () => {
     const seeded = request.provisioning === 'cloud-init';
+    if (memory !== undefined && !seeded) return {};
     const provisionPath = file(seeded ? 'seed.img' : 'credentials');
     remove(provisionPath);
-    if (seeded) {
+    if (memory !== undefined) {
+      // Whoever has settled does not read it again: the device must be there, that is all.
+      await writeFile(provisionPath, Buffer.alloc(SEED_BYTES), { mode: 0o600 });
+    } else if (seeded) {
       const instanceId = `${request.id}-${request.name}`;
       await writeSeed(provisionPath, { instanceId, hostname: 'kiln', identity }, request.signal);
     } else await writeCredential(provisionPath, identity, slot?.uid);
@@ -163,8 +197,11 @@ async function assemble(
       processors: request.processors,
       memoryMiB: request.memoryMiB,
       disk: chain,
+      overlays,
       ...provisioned,
       qmpFd: QMP_FD,
+      ...((checkpoints.length > 0 || memory !== undefined) && { renewalFd: RENEWAL_FD }),
+      ...(memoryFd !== undefined && { memoryFd }),
       sshForward: network,
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),
       console: 'output',
@@ -173,6 +210,12 @@ async function assemble(
     files: opened.map(handle => handle.fd),
     recordPath,
   });
+  const parts: CheckpointParts = {
+    overlayFds: overlays.map(({ fd }) => fd),
+    socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
+    ...(slot && { uid: slot.uid }),
+    facts: await factsOf(request, accelerator),
+  };
   return new QemuMachine({
     request,
     shape: shapeOf(request, accelerator),
@@ -182,6 +225,7 @@ async function assemble(
     sshAddress: network.address,
     sshPort: network.port,
     deadlines: deadlinesOf(accelerator.name),
+    ...(checkpoints.length > 0 && { checkpoints: parts }),
     release,
   });
 }

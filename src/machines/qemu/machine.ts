@@ -1,42 +1,33 @@
 /** A machine's life: started, settled, worked on, powered off or destroyed. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
-import type { ExecOptions, ExecResult, Machine, MachineRequest, MachineShape, UploadOptions } from '../machine.ts';
+import type {
+  Checkpoint,
+  CheckpointRequest,
+  ExecOptions,
+  ExecResult,
+  Machine,
+  MachineDisk,
+  MachineRequest,
+  MachineShape,
+  UploadOptions,
+} from '../machine.ts';
 import { uploadThrough } from '../upload.ts';
+import { freeze, thaw } from './checkpoint.ts';
 import type { ConsoleLog } from './console-log.ts';
+import { type Deadlines, MINUTE } from './deadlines.ts';
 import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
+import { receiveMemory } from './memory-file.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
+import { newMachineId, renewalScript } from './renewal.ts';
+import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
 import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
-
-/** How long a guest may take, in milliseconds. Emulated ones are slower by far. */
-export interface Deadlines {
-  readonly boot: number;
-  readonly handshake: number;
-  readonly reconnect: number;
-  readonly powerOff: number;
-  /** Without new output for so long after a command's end, what it left running is no longer listened to. */
-  readonly lastOutput: number;
-}
-
-const MINUTE = 60_000;
-export const DEADLINES: Readonly<Record<'kvm' | 'tcg', Deadlines>> = Object.freeze({
-  kvm: { boot: 5 * MINUTE, handshake: 20_000, reconnect: MINUTE, powerOff: 2 * MINUTE, lastOutput: 2000 },
-  tcg: { boot: 15 * MINUTE, handshake: MINUTE, reconnect: 3 * MINUTE, powerOff: 5 * MINUTE, lastOutput: 8000 },
-});
-
-/** The deadlines on this host. KILN_BOOT_DEADLINE (seconds) is for hosts that are slower than thought, or faster. Rejects with UsageError. */
-export function deadlinesOf(accelerator: 'kvm' | 'tcg', env: NodeJS.ProcessEnv = process.env): Deadlines {
-  const text = env.KILN_BOOT_DEADLINE;
-  if (!text) return DEADLINES[accelerator];
-  const seconds = Number(text);
-  if (seconds >= 1 && seconds <= 86_400) return { ...DEADLINES[accelerator], boot: seconds * 1000 };
-  throw new KilnError('UsageError', `KILN_BOOT_DEADLINE takes seconds from 1 to 86400, not "${text}".`);
-}
 
 export interface MachineParts {
   readonly request: MachineRequest;
@@ -48,8 +39,19 @@ export interface MachineParts {
   /** 0: ask QEMU which one it picked. */
   readonly sshPort: number;
   readonly deadlines: Deadlines;
+  /** What checkpoints are made with; missing when there will be none. */
+  readonly checkpoints?: CheckpointParts;
   /** Frees what the machine held besides its process. */
   readonly release: () => Promise<void>;
+}
+
+export interface CheckpointParts {
+  /** What QEMU knows the overlays of the request's `checkpoints` by. */
+  readonly overlayFds: readonly number[];
+  /** Where QEMU hands over the memory, and who it is. */
+  readonly socketPath: string;
+  readonly uid?: number;
+  readonly facts: Checkpoint['facts'];
 }
 
 export class QemuMachine implements Machine {
@@ -61,6 +63,9 @@ export class QemuMachine implements Machine {
   readonly #gone = new AbortController();
   #ssh: SshConnection | undefined;
   #sshPort: number;
+  readonly #renewal: RenewalPort;
+  #attended = false;
+  #checkpoints = 0;
   #settled = false;
   #ending = false;
   #memoryKillsBefore: number | undefined;
@@ -76,6 +81,7 @@ export class QemuMachine implements Machine {
       const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
       if (error) this.#lose(error);
     });
+    this.#renewal = new RenewalPort(parts.process.renewal);
     parts.console.onPanic = () => void this.#loseByPanic();
     void parts.process.exited.then(async exit => {
       if (this.#ending) return;
@@ -125,6 +131,59 @@ export class QemuMachine implements Machine {
     }
     request.report(`The guest has settled after ${seconds(begun)} s.`);
     this.#settled = true;
+  }
+
+  /** Goes on from the memory that QEMU was started with, as a machine of its own. Rejects as {@link settle} does. */
+  async resume(): Promise<void> {
+    const { request, deadlines, identity } = this.#parts;
+    this.#memoryKillsBefore = await memoryKills();
+    const begun = performance.now();
+    await this.#orGone(this.#qmp.open());
+    if (this.#sshPort === 0) this.#sshPort = await this.#orGone(this.#forwardedPort());
+    const late = AbortSignal.timeout(deadlines.boot);
+    const signal = this.#signals(request.signal, late);
+    try {
+      await this.#orGone(thaw(this.#qmp, signal));
+      request.report(`The guest goes on after ${seconds(begun)} s.`);
+      const [machineId, entropy, now] = [newMachineId(), randomBytes(64), Date.now()];
+      await this.#renewal.run(renewalScript({ identity, machineId, entropy, now }), signal);
+      request.report(`The guest is a machine of its own after ${seconds(begun)} s.`);
+      this.#attended = true;
+      const { handshake: handshakeMs, lastOutput: lastOutputMs } = deadlines;
+      this.#ssh = await connect(this.#target, { signal, handshakeMs, lastOutputMs });
+    } catch (error) {
+      if (error !== late.reason) throw error;
+      throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.boot)}.`);
+    }
+    request.report(`The guest answers after ${seconds(begun)} s.`);
+    this.#settled = true;
+  }
+
+  async checkpoint({ memoryPath, signal }: CheckpointRequest): Promise<Checkpoint> {
+    const { request, deadlines, checkpoints: parts } = this.#parts;
+    const index = this.#checkpoints;
+    const overlayFd = parts?.overlayFds[index];
+    if (!parts || overlayFd === undefined)
+      throw new KilnError('InternalError', `The machine was started for ${index} checkpoints.`);
+    const late = AbortSignal.timeout(deadlines.reconnect);
+    const inTime = this.#signals(signal, late);
+    try {
+      await this.#attend(inTime);
+      // Not for the memory's sake, which has it all: whoever looks at the disk alone finds it whole.
+      await this.#renewal.run('sync', inTime);
+    } catch (error) {
+      if (error !== late.reason) throw error;
+      throw new KilnError(
+        'GuestUnreachable',
+        'The guest does not answer at the port that it would be renewed through.',
+      );
+    }
+    await using receiver = await receiveMemory(parts.socketPath, memoryPath, parts.uid);
+    const pausedMs = await freeze(this.#qmp, { index, overlayFd, memoryPath, receiver, signal: inTime });
+    this.#checkpoints++;
+    const paths = [request.disk.path, ...(request.checkpoints ?? [])];
+    const disk: MachineDisk = { path: paths[index]!, format: index === 0 ? request.disk.format : 'qcow2' };
+    return { disk, memory: memoryPath, facts: parts.facts, pausedMs };
   }
 
   async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
@@ -185,6 +244,19 @@ export class QemuMachine implements Machine {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.destroy();
+  }
+
+  /** Starts the process in the guest that a resumed machine will be renewed by; it is in the memory of every checkpoint. */
+  async #attend(signal: AbortSignal): Promise<void> {
+    if (this.#attended) return;
+    let said = '';
+    const output = (chunk: Buffer) => {
+      said = (said + chunk.toString('utf8')).slice(-1000);
+    };
+    const { exitCode } = await this.exec(START_ATTENDANT, { signal, output });
+    if (exitCode !== 0)
+      throw new KilnError('NotSupported', `The guest cannot be prepared for checkpoints: ${oneLine(said)}`);
+    this.#attended = true;
   }
 
   get #target() {

@@ -18,9 +18,10 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** First descriptor of files; below are the standard streams and the QMP socket. */
+/** First descriptor of files; below are the standard streams, the QMP socket, and the port that a resumed guest is renewed through. */
 export const QMP_FD = 3;
-export const FIRST_FILE_FD = 4;
+export const RENEWAL_FD = 4;
+export const FIRST_FILE_FD = 5;
 
 /**
  * The command that starts QEMU confined: in its namespace, as its own user, without any way to new privileges, and ended by the kernel when
@@ -44,6 +45,8 @@ const STDERR_KEPT = 8192;
 export class QemuProcess {
   readonly exited: Promise<Exit>;
   readonly qmp: Duplex;
+  /** Nothing comes out of it in machines that were not given the port. */
+  readonly renewal: Duplex;
   readonly #child: ChildProcess;
   #exit: Exit | undefined;
   #stderr = '';
@@ -53,6 +56,8 @@ export class QemuProcess {
     this.#child = child;
     if (console) child.stdout?.on('data', console);
     this.qmp = child.stdio[QMP_FD] as unknown as Duplex;
+    this.renewal = child.stdio[RENEWAL_FD] as unknown as Duplex;
+    this.renewal.on('error', () => {});
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT);
     });
@@ -89,6 +94,7 @@ export class QemuProcess {
         terminal ? 'inherit' : 'ignore',
         terminal ? 'inherit' : 'pipe',
         terminal ? 'inherit' : 'pipe',
+        'pipe',
         'pipe',
         ...options.files,
       ],

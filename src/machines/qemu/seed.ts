@@ -15,6 +15,7 @@ export interface SeedContent {
 }
 
 const SIZE_KIB = 1440;
+export const SEED_BYTES = SIZE_KIB * 1024;
 
 /** The seed's three files. JSON is YAML, and needs no quoting rules of its own. */
 export function seedFiles(content: SeedContent): Readonly<Record<string, string>> {

@@ -1,0 +1,91 @@
+/** Freezing a machine without ending it: its memory goes into a file, the overlay it wrote becomes what a new one stands on, and it goes on. */
+import { rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KilnError } from '../../arm/errors.ts';
+import { DISK_NODE, overlay, overlayNode } from './disk-nodes.ts';
+import type { MemoryReceiver } from './memory-file.ts';
+import type { Qmp } from './qmp.ts';
+
+/** QEMU's default would be 128 MiB/s, as if somebody else needed the line: the guest stands still meanwhile. */
+const BYTES_PER_SECOND = 2 ** 36;
+const POLL_MS = 10;
+
+interface Migration {
+  readonly status?: string;
+  readonly 'error-desc'?: string;
+}
+
+export interface Freeze {
+  /** How many checkpoints there were before. */
+  readonly index: number;
+  /** QEMU's set of descriptors of the overlay that comes on top. */
+  readonly overlayFd: number;
+  readonly memoryPath: string;
+  /** Listening. */
+  readonly receiver: MemoryReceiver;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the file.
+ * Rejects with DiskFull, InternalError, or the signal's reason.
+ */
+export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver, signal }: Freeze): Promise<number> {
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BYTES_PER_SECOND });
+  await qmp.execute('blockdev-add', overlay(index, overlayFd));
+  let kept = false;
+  const begun = performance.now();
+  await qmp.execute('stop');
+  try {
+    await qmp.execute('migrate', { uri: receiver.uri });
+    await Promise.all([migrated(qmp, signal), receiver.received]);
+    const node = index === 0 ? DISK_NODE : overlayNode(index - 1);
+    await qmp.execute('blockdev-snapshot', { node, overlay: overlayNode(index) });
+    kept = true;
+  } catch (error) {
+    throw signal.aborted ? signal.reason : notKept(error);
+  } finally {
+    if (!kept) await abandon(qmp, index, memoryPath);
+    await qmp.execute('cont');
+  }
+  return performance.now() - begun;
+}
+
+async function abandon(qmp: Qmp, index: number, memoryPath: string): Promise<void> {
+  await qmp.execute('migrate_cancel').catch(() => {});
+  await migrated(qmp, AbortSignal.timeout(5000)).catch(() => {});
+  await qmp.execute('blockdev-del', { 'node-name': overlayNode(index) }).catch(() => {});
+  await rm(memoryPath, { force: true });
+}
+
+async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    const migration = (await qmp.execute('query-migrate')) as Migration;
+    if (migration.status === 'completed') return;
+    if (migration.status === 'failed' || migration.status === 'cancelled')
+      throw new Error(`QEMU did not hand over the memory: ${migration['error-desc'] ?? migration.status}`);
+    await sleep(POLL_MS);
+  }
+}
+
+function notKept(error: unknown): KilnError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new KilnError('DiskFull', `No space left on the host's file system for the memory of the virtual machine.`, {
+      cause: error,
+    });
+  return new KilnError('InternalError', `The machine cannot be frozen: ${message}`, { cause: error });
+}
+
+/** Waits until an incoming machine is there, stopped as it was frozen, and lets it run. Rejects when QEMU does not run it. */
+export async function thaw(qmp: Qmp, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    const { status } = (await qmp.execute('query-status')) as { status: string };
+    if (status === 'paused' || status === 'postmigrate') break;
+    if (status === 'running') return;
+    await sleep(POLL_MS);
+  }
+  await qmp.execute('cont');
+}

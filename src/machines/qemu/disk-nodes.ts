@@ -1,0 +1,55 @@
+/** The disk as QEMU's block nodes: a chain of files that Kiln opened, and the overlays that are put on top of it while the machine runs. */
+
+/** One file, handed over as descriptors: QEMU needs no right to any path. */
+export interface DiskFile {
+  /** Also the number of QEMU's set of descriptors that stands for the file. */
+  readonly fd: number;
+  /** The same file opened for reading only: QEMU takes it when nothing may be written there any more. */
+  readonly readFd?: number;
+  readonly format: 'qcow2' | 'raw' | 'vpc';
+}
+
+/** The node that the guest writes to, before any checkpoint. */
+export const DISK_NODE = 'disk';
+
+/** The node of the overlay behind a checkpoint, counted from 0. */
+export const overlayNode = (index: number): string => `disk-overlay-${index}`;
+
+/** Arguments that make a file's descriptors known. */
+export const descriptors = ({ fd, readFd }: Pick<DiskFile, 'fd' | 'readFd'>): string[] =>
+  [fd, readFd].filter(one => one !== undefined).flatMap(one => ['-add-fd', `fd=${one},set=${fd}`]);
+
+/**
+ * The chain as one nested definition. The disk is a throw-away overlay: what its caches hold need not survive a power cut, so guest
+ * flushes are dropped; it is complete when QEMU has closed or frozen it. Zeroes and discarded blocks take no room.
+ */
+export function diskChain(files: readonly DiskFile[], index = 0): object | null {
+  const file = files[index];
+  if (file === undefined) return null;
+  const backing = file.format === 'qcow2' ? { backing: diskChain(files, index + 1) } : {};
+  if (index === 0) return { ...writtenNode(DISK_NODE, file), ...backing };
+  return {
+    'node-name': `disk-backing-${index}`,
+    driver: file.format,
+    'read-only': true,
+    file: { driver: 'file', filename: `/dev/fdset/${file.fd}`, 'read-only': true },
+    ...backing,
+  };
+}
+
+/** An overlay that will be put on top: without what it stands on, which it is given then. */
+export const overlay = (index: number, fd: number): object => ({
+  ...writtenNode(overlayNode(index), { fd, format: 'qcow2' }),
+  backing: null,
+});
+
+const WRITTEN = { discard: 'unmap', cache: { direct: false, 'no-flush': true } };
+
+const writtenNode = (name: string, { fd, format }: DiskFile): object => ({
+  'node-name': name,
+  driver: format,
+  'read-only': false,
+  'detect-zeroes': 'unmap',
+  ...WRITTEN,
+  file: { driver: 'file', filename: `/dev/fdset/${fd}`, ...WRITTEN },
+});

@@ -1,0 +1,75 @@
+/**
+ * The way into a guest that has just been resumed, before it has this run's keys: a virtio-serial port, with a root process behind it that runs what it is told. Only
+ * QEMU's other end, which is Kiln, can write to the port. What comes out of it is untrusted bytes.
+ */
+import type { Duplex } from 'node:stream';
+import { KilnError } from '../../arm/errors.ts';
+import { RENEWAL_PORT } from './command-line.ts';
+import { oneLine } from './loss.ts';
+
+/** More than an answer ever has: an exit status, and the last words of a script. */
+const ANSWER_LIMIT = 8192;
+
+/** The service that the process is, as the guest shows it. */
+const UNIT = 'kiln-renewal';
+
+/** One line in, a script in base64; one line out, its exit status and what it said, in base64. As long as nobody is on the other end, reads come back empty. */
+const ATTENDANT = `
+for port in /sys/class/virtio-ports/*; do
+  [ "$(cat "$port/name")" = ${RENEWAL_PORT} ] && break
+done
+exec 3<>"/dev/\${port##*/}" || exit 1
+while :; do
+  line=$(head -n 1 <&3)
+  [ -n "$line" ] || { sleep 1; continue; }
+  said=$(printf %s "$line" | base64 -d | sh 2>&1)
+  status=$?
+  printf '%s %s\\n' "$status" "$(printf %s "$said" | tail -c 1000 | base64 -w 0)" >&3
+done
+`;
+
+/**
+ * Starts it, as a service that is in no file and ends with the machine. To be run by the build user; again does no harm. In base64 because systemd would put its own
+ * variables into the text.
+ */
+export const START_ATTENDANT = `sudo -n sh -c '
+modprobe -q virtio_console
+systemctl -q is-active ${UNIT} && exit
+exec systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal after a resume" sh -c "echo ${Buffer.from(ATTENDANT).toString('base64')} | base64 -d | sh -s"
+'`;
+
+export class RenewalPort {
+  readonly #stream: Duplex;
+  #rest = '';
+  #answered: ((line: string) => void) | undefined;
+
+  constructor(stream: Duplex) {
+    this.#stream = stream;
+    stream.setEncoding('latin1');
+    stream.on('data', (text: string) => this.#hear(text));
+  }
+
+  /** Runs a script as root. Rejects with GuestUnreachable when it fails, or the signal's reason. One at a time. */
+  async run(script: string, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const answer = new Promise<string>((resolve, reject) => {
+      this.#answered = resolve;
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    });
+    this.#stream.write(`${Buffer.from(script).toString('base64')}\n`);
+    const [status, said = ''] = (await answer).split(' ');
+    if (status === '0') return;
+    const words = oneLine(Buffer.from(said, 'base64').toString('utf8'));
+    throw new KilnError('GuestUnreachable', `A script in the guest ended with ${oneLine(status ?? '')}: ${words}`);
+  }
+
+  #hear(text: string): void {
+    this.#rest = (this.#rest + text).slice(-ANSWER_LIMIT);
+    const end = this.#rest.indexOf('\n');
+    if (end < 0) return;
+    const line = this.#rest.slice(0, end);
+    this.#rest = this.#rest.slice(end + 1);
+    this.#answered?.(line);
+    this.#answered = undefined;
+  }
+}

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import { run } from '../../processes/process.ts';
+import { misfits } from './facts.ts';
+import { newIdentity } from './identity.ts';
+import { newMachineId, renewalScript } from './renewal.ts';
+
+test('a machine-id is a random UUID of version 4 without dashes', () => {
+  const ids = Array.from({ length: 100 }, newMachineId);
+  for (const id of ids) assert.match(id, /^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$/);
+  assert.equal(new Set(ids).size, ids.length);
+});
+
+test('the script is one that sh reads, and takes no secret of the run along', async () => {
+  const identity = newIdentity();
+  const entropy = randomBytes(64);
+  const text = renewalScript({ identity, machineId: newMachineId(), entropy, now: 1_700_000_000_123 });
+  await run('sh', ['-n'], { input: text });
+  assert.match(text, /date -s @1700000000\.123/);
+  assert.ok(text.includes(entropy.toString('hex')));
+  assert.ok(text.includes(identity.login.publicKey));
+  // Kiln's own key, which opens the guest, stays with Kiln.
+  const secret = Buffer.from(identity.login.privateKey).toString('base64');
+  assert.ok(!text.includes(identity.login.privateKey) && !text.includes(secret));
+});
+
+test('what a checkpoint does not fit to is named', () => {
+  const here = { qemu: '7.2.22', memoryMiB: 1024 };
+  assert.deepEqual(misfits(here, { ...here }), []);
+  assert.deepEqual(misfits({ ...here, qemu: '8.0' }, here), ['qemu was 8.0 and is 7.2.22']);
+  assert.deepEqual(misfits(here, { ...here, host: 'ab' }), ['host was unknown and is ab']);
+});
