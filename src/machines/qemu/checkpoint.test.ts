@@ -96,6 +96,17 @@ for (const [what, answers, received, expected] of REFUSALS)
     }
   });
 
+test('a machine that does not go on is lost, though what was frozen is whole', async () => {
+  const { qmp } = session({
+    'query-migrate': () => ({ status: 'completed' }),
+    cont: () => {
+      throw new Error('no');
+    },
+  });
+  const request = { ...REQUEST, memoryPath: '/nowhere', receiver: receiver(Promise.resolve()) };
+  await assert.rejects(freeze(qmp, request), { code: 'MachineLost' });
+});
+
 test('a machine that comes in runs when it is all there', async () => {
   const states = ['inmigrate', 'inmigrate', 'paused'];
   const { qmp, asked } = session({ 'query-status': () => ({ status: states.shift() }) });

@@ -28,7 +28,7 @@ export interface Freeze {
 
 /**
  * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the file.
- * Rejects with DiskFull, InternalError, or the signal's reason.
+ * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
 export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver, signal }: Freeze): Promise<number> {
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BYTES_PER_SECOND });
@@ -46,9 +46,14 @@ export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver,
     throw signal.aborted ? signal.reason : notKept(error);
   } finally {
     if (!kept) await abandon(qmp, index, memoryPath);
-    await qmp.execute('cont');
+    await qmp.execute('cont').catch(standing);
   }
   return performance.now() - begun;
+}
+
+/** What was frozen may be whole; the machine is not. */
+function standing(error: Error): never {
+  throw new KilnError('MachineLost', `The virtual machine does not go on after it was frozen. ${error.message}`);
 }
 
 async function abandon(qmp: Qmp, index: number, memoryPath: string): Promise<void> {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import type { Machine, MachineFactory, MachineRequest, MachineShape, ResumeRequest } from '../machine.ts';
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
+import { type CheckpointParts, Checkpoints } from './checkpoints.ts';
 import { commandLine, machineType } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { userCredential, writeCredential } from './credentials.ts';
@@ -12,7 +13,7 @@ import { openDiskChain } from './disk-chain.ts';
 import type { DiskFile } from './disk-nodes.ts';
 import { factsOf, misfits } from './facts.ts';
 import { newIdentity } from './identity.ts';
-import { type CheckpointParts, QemuMachine } from './machine.ts';
+import { QemuMachine } from './machine.ts';
 import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { openOverlays } from './overlays.ts';
@@ -180,6 +181,7 @@ async function assemble(
     return seeded ? { seedFd: fd } : { credentials: { open: userCredential(identity), secretFd: fd } };
   };
   const provisioned = await provision();
+  const facts = await factsOf(request, accelerator);
   const recordPath = path.join(request.directory, recordName(request.name));
   remove(recordPath);
   request.signal?.throwIfAborted();
@@ -211,10 +213,11 @@ async function assemble(
     recordPath,
   });
   const parts: CheckpointParts = {
+    disks: [request.disk, ...checkpoints.map(path => ({ path, format: 'qcow2' as const }))],
     overlayFds: overlays.map(({ fd }) => fd),
     socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
     ...(slot && { uid: slot.uid }),
-    facts: await factsOf(request, accelerator),
+    facts,
   };
   return new QemuMachine({
     request,
@@ -225,7 +228,7 @@ async function assemble(
     sshAddress: network.address,
     sshPort: network.port,
     deadlines: deadlinesOf(accelerator.name),
-    ...(checkpoints.length > 0 && { checkpoints: parts }),
+    ...(checkpoints.length > 0 && { checkpoints: new Checkpoints(parts, memory !== undefined) }),
     release,
   });
 }

@@ -10,22 +10,21 @@ import type {
   ExecOptions,
   ExecResult,
   Machine,
-  MachineDisk,
   MachineRequest,
   MachineShape,
   UploadOptions,
 } from '../machine.ts';
 import { uploadThrough } from '../upload.ts';
-import { freeze, thaw } from './checkpoint.ts';
+import { thaw } from './checkpoint.ts';
+import type { Checkpoints } from './checkpoints.ts';
 import type { ConsoleLog } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
 import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
-import { receiveMemory } from './memory-file.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
 import { newMachineId, renewalScript } from './renewal.ts';
-import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
+import { RenewalPort } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
 import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
 
@@ -39,19 +38,10 @@ export interface MachineParts {
   /** 0: ask QEMU which one it picked. */
   readonly sshPort: number;
   readonly deadlines: Deadlines;
-  /** What checkpoints are made with; missing when there will be none. */
-  readonly checkpoints?: CheckpointParts;
+  /** Missing when there will be none. */
+  readonly checkpoints?: Checkpoints;
   /** Frees what the machine held besides its process. */
   readonly release: () => Promise<void>;
-}
-
-export interface CheckpointParts {
-  /** What QEMU knows the overlays of the request's `checkpoints` by. */
-  readonly overlayFds: readonly number[];
-  /** Where QEMU hands over the memory, and who it is. */
-  readonly socketPath: string;
-  readonly uid?: number;
-  readonly facts: Checkpoint['facts'];
 }
 
 export class QemuMachine implements Machine {
@@ -64,8 +54,7 @@ export class QemuMachine implements Machine {
   #ssh: SshConnection | undefined;
   #sshPort: number;
   readonly #renewal: RenewalPort;
-  #attended = false;
-  #checkpoints = 0;
+  readonly #checkpoints: Checkpoints | undefined;
   #settled = false;
   #ending = false;
   #memoryKillsBefore: number | undefined;
@@ -81,6 +70,7 @@ export class QemuMachine implements Machine {
       const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
       if (error) this.#lose(error);
     });
+    this.#checkpoints = parts.checkpoints;
     this.#renewal = new RenewalPort(parts.process.renewal);
     parts.console.onPanic = () => void this.#loseByPanic();
     void parts.process.exited.then(async exit => {
@@ -148,7 +138,6 @@ export class QemuMachine implements Machine {
       const [machineId, entropy, now] = [newMachineId(), randomBytes(64), Date.now()];
       await this.#renewal.run(renewalScript({ identity, machineId, entropy, now }), signal);
       request.report(`The guest is a machine of its own after ${seconds(begun)} s.`);
-      this.#attended = true;
       const { handshake: handshakeMs, lastOutput: lastOutputMs } = deadlines;
       this.#ssh = await connect(this.#target, { signal, handshakeMs, lastOutputMs });
     } catch (error) {
@@ -159,31 +148,19 @@ export class QemuMachine implements Machine {
     this.#settled = true;
   }
 
-  async checkpoint({ memoryPath, signal }: CheckpointRequest): Promise<Checkpoint> {
-    const { request, deadlines, checkpoints: parts } = this.#parts;
-    const index = this.#checkpoints;
-    const overlayFd = parts?.overlayFds[index];
-    if (!parts || overlayFd === undefined)
-      throw new KilnError('InternalError', `The machine was started for ${index} checkpoints.`);
-    const late = AbortSignal.timeout(deadlines.reconnect);
-    const inTime = this.#signals(signal, late);
+  async checkpoint(request: CheckpointRequest): Promise<Checkpoint> {
+    if (!this.#checkpoints) throw new KilnError('InternalError', 'The machine was started for no checkpoints.');
+    const late = AbortSignal.timeout(this.#parts.deadlines.reconnect);
+    const signal = this.#signals(request.signal, late);
+    signal.throwIfAborted();
     try {
-      await this.#attend(inTime);
-      // Not for the memory's sake, which has it all: whoever looks at the disk alone finds it whole.
-      await this.#renewal.run('sync', inTime);
+      return await this.#checkpoints.take(request, this, { qmp: this.#qmp, port: this.#renewal }, signal);
     } catch (error) {
+      this.#gone.signal.throwIfAborted();
+      if (error instanceof KilnError && error.code === 'MachineLost') this.#lose(error);
       if (error !== late.reason) throw error;
-      throw new KilnError(
-        'GuestUnreachable',
-        'The guest does not answer at the port that it would be renewed through.',
-      );
+      throw new KilnError('GuestUnreachable', 'The machine could not be frozen in time: its guest does not answer.');
     }
-    await using receiver = await receiveMemory(parts.socketPath, memoryPath, parts.uid);
-    const pausedMs = await freeze(this.#qmp, { index, overlayFd, memoryPath, receiver, signal: inTime });
-    this.#checkpoints++;
-    const paths = [request.disk.path, ...(request.checkpoints ?? [])];
-    const disk: MachineDisk = { path: paths[index]!, format: index === 0 ? request.disk.format : 'qcow2' };
-    return { disk, memory: memoryPath, facts: parts.facts, pausedMs };
   }
 
   async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
@@ -244,19 +221,6 @@ export class QemuMachine implements Machine {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.destroy();
-  }
-
-  /** Starts the process in the guest that a resumed machine will be renewed by; it is in the memory of every checkpoint. */
-  async #attend(signal: AbortSignal): Promise<void> {
-    if (this.#attended) return;
-    let said = '';
-    const output = (chunk: Buffer) => {
-      said = (said + chunk.toString('utf8')).slice(-1000);
-    };
-    const { exitCode } = await this.exec(START_ATTENDANT, { signal, output });
-    if (exitCode !== 0)
-      throw new KilnError('NotSupported', `The guest cannot be prepared for checkpoints: ${oneLine(said)}`);
-    this.#attended = true;
   }
 
   get #target() {

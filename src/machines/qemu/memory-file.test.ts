@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { run } from '../../processes/process.ts';
 import { receiveMemory } from './memory-file.ts';
 
 let scratch: string;
@@ -47,4 +48,19 @@ test('nobody waits for a QEMU that does not come', async () => {
   await receiver[Symbol.asyncDispose]();
   await assert.rejects(receiver.received, /did not hand over/);
   assert.ok(!(await readdir(scratch)).includes('never'));
+});
+
+test('a full file system is told as one', { skip: process.getuid?.() !== 0 && 'needs root' }, async () => {
+  const small = path.join(scratch, 'small');
+  await mkdir(small);
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small]);
+  try {
+    await using receiver = await receiveMemory(path.join(scratch, 'socket'), path.join(small, 'memory'));
+    connectTo(receiver.uri)
+      .on('error', () => {})
+      .end(randomBytes(3_000_000));
+    await assert.rejects(receiver.received, { code: 'ENOSPC' });
+  } finally {
+    await run('umount', [small]);
+  }
 });

@@ -1,0 +1,295 @@
+/**
+ * A real guest is frozen three times while it goes on, and machines are resumed from what was frozen: they go on where it was, share nothing that one
+ * could use against the other, and are frozen again. How long each part takes is printed.
+ */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import {
+  chmod,
+  copyFile,
+  link,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { acquirePlatformImage } from '../../src/images/catalogue/acquire.ts';
+import { hostMirrors } from '../../src/images/catalogue/debian/mirrors.ts';
+import type { SourceImage } from '../../src/images/source.ts';
+import type { Checkpoint, Machine, MachineRequest } from '../../src/machines/machine.ts';
+import { qemuFactory } from '../../src/machines/qemu/factory.ts';
+import { slotsOf } from '../../src/machines/qemu/slot.ts';
+import { run } from '../../src/processes/process.ts';
+import { cacheDirectory } from '../kiln.ts';
+
+let source: SourceImage;
+let scratch: string;
+const factory = qemuFactory({ cacheFile: path.join(cacheDirectory(), 'accelerator.json') });
+
+before(async () => {
+  scratch = await mkdtemp(path.join(os.tmpdir(), 'kiln-resume-'));
+  await chmod(scratch, 0o711);
+  source = await acquirePlatformImage(
+    { publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' },
+    { cacheDirectory: path.join(cacheDirectory(), 'sources') },
+  );
+});
+
+after(async () => rm(scratch, { recursive: true, force: true }));
+
+const layer = (directory: string, number: number) => path.join(directory, `layer-${number}.qcow2`);
+
+/** A run's directory with a chain of linked layers, and an empty overlay on top. */
+async function ground(name: string, layers: readonly Checkpoint[], checkpoints: number): Promise<MachineRequest> {
+  const directory = path.join(scratch, name);
+  await mkdir(directory, { mode: 0o711 });
+  await symlink(source.disk.path, path.join(directory, 'source.qcow2'));
+  for (const { disk } of layers) await link(disk.path, path.join(directory, path.basename(disk.path)));
+  const top = layers.length + 1;
+  const below = layers.length === 0 ? 'source.qcow2' : `layer-${layers.length}.qcow2`;
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', below, '-F', 'qcow2', layer(directory, top)]);
+  return {
+    ...{ id: name, directory, name: 'build', kind: 'qemu', processors: 2, memoryMiB: 1024 },
+    ...{ firmware: source.firmware, provisioning: source.provisioning },
+    disk: { path: layer(directory, top), format: 'qcow2' },
+    checkpoints: Array.from({ length: checkpoints }, (_, index) => layer(directory, top + 1 + index)),
+    consolePath: path.join(directory, 'console.log'),
+    report: line => console.log(`  ${name}: ${line}`),
+  };
+}
+
+async function resumed(name: string, layers: readonly Checkpoint[], checkpoints = 0): Promise<Machine> {
+  const request = await ground(name, layers, checkpoints);
+  const begun = performance.now();
+  const machine = await factory.resume!({ ...request, checkpoint: layers.at(-1)! });
+  await answer(machine, 'true');
+  console.log(`  ${name}: resume until the first command has run: ${since(begun)}`);
+  return machine;
+}
+
+async function frozen(machine: Machine, directory: string, number: number): Promise<Checkpoint> {
+  const begun = performance.now();
+  const made = await machine.checkpoint!({ memoryPath: path.join(directory, `memory-${number}`) });
+  const { size } = await stat(made.memory!);
+  const [all, still] = [since(begun), (made.pausedMs / 1000).toFixed(2)];
+  console.log(`  checkpoint ${number}: ${all}, of which ${still} s still; memory ${(size / 1e6).toFixed(0)} MB`);
+  return made;
+}
+
+const since = (begun: number) => `${((performance.now() - begun) / 1000).toFixed(2)} s`;
+
+async function answer(machine: Machine, command: string): Promise<string> {
+  let text = '';
+  const { exitCode } = await machine.exec(command, {
+    output: chunk => {
+      text += chunk.toString('utf8');
+    },
+  });
+  assert.equal(exitCode, 0, `${command}: ${text}`);
+  return text.trim();
+}
+
+interface Identity {
+  readonly machineId: string;
+  readonly hostKeys: string;
+  readonly random: string;
+  readonly login: string;
+}
+
+async function identityOf(machine: Machine): Promise<Identity> {
+  const ask = (command: string) => answer(machine, command);
+  return {
+    machineId: await ask('cat /etc/machine-id'),
+    hostKeys: await ask('cat /etc/ssh/ssh_host_*_key.pub; sudo sha256sum /etc/ssh/ssh_host_*_key'),
+    random: await ask('head -c 32 /dev/urandom | od -An -tx1 | tr -d " \\n"'),
+    login: await ask('cat ~/.ssh/authorized_keys'),
+  };
+}
+
+/** Both machines read these bytes first of all: what their kernels would give alike if nothing had been done. */
+const EARLY = 'cat /proc/sys/kernel/random/uuid';
+const TICKING = "setsid sh -c 'while :; do echo tick >> /tmp/ticks; sleep 0.2; done' >/dev/null 2>&1 </dev/null &";
+const TICKS = 'wc -l < /tmp/ticks';
+/** The guest's clock is set back by so many seconds before it is frozen. */
+const BEHIND = 3 * 86_400;
+
+describe('a machine that is frozen while it goes on', () => {
+  const layers: Checkpoint[] = [];
+  let directory: string;
+  let first: Identity;
+  let ticks: number;
+
+  before(async () => {
+    const request = await ground('first', [], 3);
+    directory = request.directory;
+    await using machine = await factory.start(request);
+    await answer(machine, `echo ${SECRET} > before; ${TICKING}`);
+    await answer(machine, `sudo date -s @$(( $(date +%s) - ${BEHIND} )); sudo hostname renamed`);
+    layers.push(await frozen(machine, directory, 1));
+    for (const number of [2, 3]) {
+      await answer(machine, `echo ${number} > after-${number - 1}; head -c 3000000 /dev/urandom > large-${number}`);
+      layers.push(await frozen(machine, directory, number));
+    }
+    await answer(machine, 'echo 3 > after-3');
+    ticks = Number(await answer(machine, TICKS));
+    first = await identityOf(machine);
+    await machine.powerOff();
+  });
+
+  const SECRET = randomBytes(8).toString('hex');
+
+  test('has frozen its disk overlay by overlay, its memory beside them, each a whole file', async () => {
+    assert.deepEqual(
+      layers.map(({ disk }) => disk.path),
+      [1, 2, 3].map(number => layer(directory, number)),
+    );
+    for (const number of [1, 2, 3, 4]) await run('qemu-img', ['check', '-q', layer(directory, number)]);
+    for (const { memory } of layers) assert.equal((await stat(memory!)).mode & 0o777, 0o600);
+    assert.doesNotMatch(JSON.stringify(layers.map(({ facts }) => facts)), /PRIVATE|ssh-/);
+  });
+
+  test('goes on in it: a process ticks, a file is kept, the disk is whole, nothing is left', async () => {
+    assert.ok(ticks > 5, `${ticks} ticks`);
+    const left = (await readdir(directory)).filter(name => !/^(source|layer-\d)\.qcow2$|^memory-\d$/.test(name));
+    assert.deepEqual(left, ['console.log']);
+    if (process.getuid?.() === 0) assert.deepEqual(await slotsOf(directory), []);
+  });
+
+  describe('two machines resumed from its first checkpoint', () => {
+    const seen: Identity[] = [];
+    const early: string[] = [];
+
+    before(async () => {
+      for (const name of ['second', 'third']) {
+        await using machine = await resumed(name, layers.slice(0, 1));
+        early.push(await answer(machine, EARLY));
+        seen.push(await identityOf(machine));
+        if (name === 'third') continue;
+        await answer(machine, `test "$(cat before)" = ${SECRET} && ! [ -e after-1 ]`);
+      }
+    });
+
+    for (const what of ['machineId', 'hostKeys', 'random', 'login'] as const)
+      test(`have another ${what}, and another than the one that was frozen`, () => {
+        const values = [first, ...seen].map(identity => identity[what]);
+        assert.equal(new Set(values).size, 3, values.join('\n'));
+      });
+
+    test('have the same forms of them: one key each, a machine-id of systemd’s', () => {
+      for (const { machineId, hostKeys, login } of [first, ...seen]) {
+        assert.match(machineId, /^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$/);
+        assert.equal(hostKeys.split('\n').length, 2);
+        assert.equal(login.split('\n').length, 1);
+      }
+    });
+
+    test('have other random numbers from the first on', () => {
+      assert.notEqual(early[0], early[1]);
+    });
+  });
+
+  describe('a machine resumed from its third checkpoint', () => {
+    let machine: Machine;
+    let again: Checkpoint;
+
+    before(async () => {
+      machine = await resumed('fourth', layers, 1);
+    });
+
+    after(async () => machine?.destroy());
+
+    test('has the files of every step before it, and none of later', async () => {
+      const listed = await answer(machine, 'cat before after-1 after-2; ls after-3 2>/dev/null; stat -c %s large-*');
+      assert.deepEqual(listed.split('\n'), [SECRET, '2', '3', '3000000', '3000000']);
+    });
+
+    test('has the processes that were running', async () => {
+      const before = Number(await answer(machine, TICKS));
+      assert.ok(before > 0);
+      await answer(machine, `until [ $(${TICKS}) -gt ${before} ]; do sleep 0.1; done`);
+    });
+
+    test('has nobody else logged in', async () => {
+      assert.equal(await answer(machine, 'ps -eo args= | grep -c "^sshd: kiln@"'), '1');
+    });
+
+    test('has the clock of the host, and the timers in between have not fired', async () => {
+      const difference = Number(await answer(machine, 'date +%s')) - Date.now() / 1000;
+      assert.ok(Math.abs(difference) < BEHIND / 100, `${difference} s apart`);
+      const started = 'systemctl show -P ExecMainStartTimestamp apt-daily apt-daily-upgrade fstrim dpkg-db-backup';
+      assert.equal((await answer(machine, started)).replaceAll('\n', ''), '');
+      // Started again in the background.
+      await answer(machine, 'until systemctl -q is-active apt-daily.timer; do sleep 0.2; done');
+    });
+
+    test('has the name that it had', async () => {
+      assert.equal(await answer(machine, 'hostname'), 'renamed');
+    });
+
+    test('has a network, and its lease is new', async context => {
+      await answer(machine, 'ip -4 -o address show | grep -q 10.0.2.15');
+      const since = Math.floor(Date.now() / 1000 - BEHIND / 2);
+      const renewed = `[ "$(stat -c %Y /run/systemd/netif/leases/* | sort -n | tail -n 1)" -gt ${since} ]`;
+      await answer(machine, `for i in $(seq 50); do ${renewed} && exit; sleep 0.2; done; exit 1`);
+      const name = /https?:\/\/([A-Za-z0-9.-]+)/.exec((await hostMirrors('bookworm')).join('\n'))?.[1];
+      const host = name && (await run('getent', ['ahostsv4', name], { ok: [0, 2] }));
+      if (!name || !host || host.exitCode !== 0)
+        return context.skip('the host cannot resolve the name of its package mirror');
+      await answer(machine, `getent ahostsv4 ${name}`);
+    });
+
+    test('is frozen and resumed like the one it comes from', async () => {
+      const own = path.join(scratch, 'fourth');
+      await answer(machine, 'echo again > again');
+      again = await frozen(machine, own, 4);
+      const its = await identityOf(machine);
+      await machine.destroy();
+      await using last = await resumed('fifth', [...layers, again]);
+      assert.equal(await answer(last, 'cat again'), 'again');
+      const other = await identityOf(last);
+      for (const what of ['machineId', 'hostKeys', 'random', 'login'] as const)
+        assert.notEqual(its[what], other[what], what);
+      await last.powerOff();
+      await run('qemu-img', ['check', '-q', layer(path.join(scratch, 'fifth'), 5)]);
+    });
+  });
+
+  describe('a checkpoint that cannot be resumed', () => {
+    const refused = async (name: string, checkpoint: Pick<Checkpoint, 'memory' | 'facts'>, expected: object) => {
+      const request = await ground(name, layers.slice(0, 1), 0);
+      await assert.rejects(factory.resume!({ ...request, checkpoint }), expected);
+      const left = (await readdir(request.directory)).filter(file => !/\.qcow2$|^console\.log$/.test(file));
+      assert.deepEqual(left, []);
+      if (process.getuid?.() === 0) assert.deepEqual(await slotsOf(request.directory), []);
+    };
+
+    test('because it is of another QEMU: said before anything starts', async () => {
+      const { memory, facts } = layers[0]!;
+      await refused(
+        'other-qemu',
+        { ...(memory && { memory }), facts: { ...facts, qemu: '1.0' } },
+        {
+          code: 'NotSupported',
+          message: /qemu was 1\.0 and is/,
+        },
+      );
+    });
+
+    test('because its memory is cut off or something else: told, and nothing is left', async () => {
+      const { memory, facts } = layers[0]!;
+      const cut = path.join(scratch, 'cut');
+      await copyFile(memory!, cut);
+      await truncate(cut, 50_000_000);
+      await refused('cut-off', { memory: cut, facts }, { code: 'MachineLost' });
+      await writeFile(cut, 'not a memory');
+      await refused('no-memory', { memory: cut, facts }, { code: 'MachineLost' });
+    });
+  });
+});
