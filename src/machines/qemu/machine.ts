@@ -23,7 +23,7 @@ import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
-import { newMachineId, renewalScript } from './renewal.ts';
+import { clockScript, newMachineId, renewalScript } from './renewal.ts';
 import { RenewalPort } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
 import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
@@ -135,11 +135,14 @@ export class QemuMachine implements Machine {
     try {
       await this.#orGone(thaw(this.#qmp, signal));
       request.report(`The guest goes on after ${seconds(begun)} s.`);
-      const [machineId, entropy, now] = [newMachineId(), randomBytes(64), Date.now()];
-      await this.#renewal.run(renewalScript({ identity, machineId, entropy, now }), signal);
+      const [machineId, entropy] = [newMachineId(), randomBytes(64)];
+      await this.#renewal.run(renewalScript({ identity, machineId, entropy }), signal);
       request.report(`The guest is a machine of its own after ${seconds(begun)} s.`);
       const { handshake: handshakeMs, lastOutput: lastOutputMs } = deadlines;
-      this.#ssh = await connect(this.#target, { signal, handshakeMs, lastOutputMs });
+      [this.#ssh] = await Promise.all([
+        connect(this.#target, { signal, handshakeMs, lastOutputMs }),
+        this.#renewal.run(clockScript(Date.now()), signal),
+      ]);
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.boot)}.`);

@@ -11,8 +11,6 @@ export interface Renewal {
   readonly machineId: string;
   /** Fresh random bytes for the guest's kernel. */
   readonly entropy: Buffer;
-  /** Milliseconds since 1970. */
-  readonly now: number;
 }
 
 /** A machine-id as systemd makes them: a random UUID of version 4 (machine-id(5)). */
@@ -28,32 +26,17 @@ const TIMER_GAP = 600;
 
 /**
  * The script, for root's sh in the guest. Its parts:
- *  - the clock, with the timers of systemd kept from making up for what they missed;
  *  - entropy: RNDADDENTROPY and RNDRESEEDCRNG (linux/random.h), because a plain write only counts at the next reseed, minutes later, and not every kernel has a driver for
  *    vmgenid. A guest where neither can be done is not resumed;
  *  - machine-id, unless a step has emptied it;
  *  - host keys: Kiln gives the one, others are removed rather than made, for nobody asks for them;
  *  - the build user's key, and the end of the sessions that were open: they belong to another run of Kiln;
- *  - the sshd that listens starts itself anew (SIGHUP), because it holds the old host key and the old random state in memory;
- *  - the lease, asked for again without waiting: QEMU gives every machine the same address.
+ *  - the sshd that listens starts itself anew (SIGHUP), because it holds the old host key and the old random state in memory.
  * The host's name stays: it is no secret, the same after every cold boot, and a step may have changed it.
  */
-export function renewalScript({ identity, machineId, entropy, now }: Renewal): string {
+export function renewalScript({ identity, machineId, entropy }: Renewal): string {
   const { user, login, host } = identity;
-  const instant = (now / 1000).toFixed(3);
   return `
-set_clock() {
-  timers=
-  if [ $(( ${Math.floor(now / 1000)} - $(date +%s) )) -gt ${TIMER_GAP} ]; then
-    timers=$(systemctl list-units --type=timer --state=active --plain --no-legend | cut -d' ' -f1)
-    [ -z "$timers" ] || systemctl stop $timers
-  fi
-  date -s @${instant} >/dev/null
-  [ -n "$timers" ] || return
-  ( touch /var/lib/systemd/timers/stamp-*; systemctl start $timers ) >/dev/null 2>&1 </dev/null &
-}
-set_clock & clock=$!
-
 entropy=${entropy.toString('hex')}
 printf %s "$entropy" > /dev/urandom
 printf %s "$entropy" | perl -e '$b = pack("H*", <STDIN>); open(my $f, ">", "/dev/urandom") or exit 1;
@@ -84,16 +67,37 @@ keys=~${user}/.ssh/authorized_keys
 [ -f "$keys" ] || { mkdir -p "\${keys%/*}" && : > "$keys" && chown -R ${user}: "\${keys%/*}"; }
 echo '${login.publicKey}' >> "$keys" || exit 1
 
+sessions=
 for process in /proc/[0-9]*; do
   { read -r pid name _ parent _ < "$process/stat"; } 2>/dev/null || continue
   case "$name,$parent" in
     '(sshd'*,1) kill -HUP "$pid";;
-    '(sshd'*) kill -KILL "$pid";;
+    '(sshd'*) sessions="$sessions $pid";;
   esac
 done
+[ -z "$sessions" ] || kill -KILL $sessions
 
-wait "$clock"
+exit 0
+`;
+}
+
+/**
+ * The script that sets the clock, asks for the lease again without waiting (QEMU gives every machine the same address), and keeps systemd's timers from making up for
+ * what they missed: they are stopped, and started as if they had just fired. It may run while Kiln connects.
+ * @param now milliseconds since 1970
+ */
+export function clockScript(now: number): string {
+  return `
+read -r begun rest < /proc/uptime
+timers=
+if [ $(( ${Math.floor(now / 1000)} - $(date +%s) )) -gt ${TIMER_GAP} ]; then
+  timers=$(systemctl list-units --type=timer --state=active --plain --no-legend | cut -d' ' -f1)
+  [ -z "$timers" ] || systemctl stop $timers
+fi
+read -r ended rest < /proc/uptime
+date -s @$(( ${Math.round(now / 1000)} + \${ended%.*} - \${begun%.*} )) >/dev/null || exit 1
 (
+  [ -z "$timers" ] || { touch /var/lib/systemd/timers/stamp-*; systemctl start $timers; }
   if systemctl -q is-active systemd-networkd; then
     for device in /sys/class/net/*/device; do device=\${device%/device}; networkctl renew "\${device##*/}"; done
   fi
