@@ -130,7 +130,7 @@ export class QemuMachine implements Machine {
     const begun = performance.now();
     await this.#orGone(this.#qmp.open());
     if (this.#sshPort === 0) this.#sshPort = await this.#orGone(this.#forwardedPort());
-    const late = AbortSignal.timeout(deadlines.boot);
+    const late = AbortSignal.timeout(deadlines.reconnect);
     const signal = this.#signals(request.signal, late);
     try {
       await this.#orGone(thaw(this.#qmp, signal));
@@ -145,7 +145,7 @@ export class QemuMachine implements Machine {
       ]);
     } catch (error) {
       if (error !== late.reason) throw error;
-      throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.boot)}.`);
+      throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);
     }
     request.report(`The guest answers after ${seconds(begun)} s.`);
     this.#settled = true;
