@@ -1,4 +1,5 @@
 /** The checkpoints of one machine, one after the other: what they are made with, and how many there were. */
+import { rm } from 'node:fs/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { Checkpoint, CheckpointRequest, MachineDisk } from '../machine.ts';
 import { freeze } from './checkpoint.ts';
@@ -49,6 +50,8 @@ export class Checkpoints {
     // Not for the memory's sake, which has it all: whoever looks at the disk alone finds it whole.
     await port.run('sync', signal);
     this.#attended = true;
+    // As a resume that failed may have left it: a link to a layer's.
+    await rm(memoryPath, { force: true });
     await using receiver = await receiveMemory(socketPath, memoryPath, uid);
     const pausedMs = await freeze(qmp, { index, overlayFd, memoryPath, receiver, signal });
     this.#taken++;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { link, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -27,6 +27,21 @@ test('overlays are as large as the disk, name what is below by its name alone, a
     const chain = await openDiskChain(path.join(elsewhere, 'layer-3.qcow2'), 'qcow2');
     for (const { handle } of chain) await handle.close();
     assert.equal(chain.length, 3);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+});
+
+test('what is there under the name of an overlay is replaced, not written into: it may be a link to a stored layer', async () => {
+  const scratch = await mkdtemp(path.join(os.tmpdir(), 'kiln-overlays-'));
+  try {
+    const [disk, stored, linked] = ['layer-1.qcow2', 'stored', 'layer-2.qcow2'].map(name => path.join(scratch, name));
+    await run('qemu-img', ['create', '-q', '-f', 'qcow2', disk!, String(MIB)]);
+    await writeFile(stored!, 'a layer');
+    await link(stored!, linked!);
+    for (const { handle, reading } of await openOverlays({ path: disk!, format: 'qcow2' }, [linked!]))
+      await Promise.all([handle.close(), reading.close()]);
+    assert.equal(await readFile(stored!, 'utf8'), 'a layer');
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

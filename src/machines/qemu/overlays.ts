@@ -1,5 +1,5 @@
 /** The overlays that a machine goes on in behind its checkpoints: made and opened before it starts, because QEMU can open nothing later. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { inspect } from '../../disks/qemu-img.ts';
 import { run } from '../../processes/process.ts';
@@ -22,6 +22,8 @@ export async function openOverlays(disk: MachineDisk, paths: readonly string[]):
   try {
     let below = disk;
     for (const file of paths) {
+      // qemu-img writes into a file that is there, which may be a link to what others read.
+      await rm(file, { force: true });
       // Unsafe (-u) as it does not look at the backing file: that one is made right here, and not written yet.
       const backing = ['-u', '-b', path.basename(below.path), '-F', below.format];
       await run('qemu-img', ['create', '-q', '-f', 'qcow2', ...backing, file, String(virtualSize)]);
