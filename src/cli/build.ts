@@ -8,13 +8,12 @@ import type { Engine } from '../engine/engine.ts';
 import type { MachineKind } from '../machines/machine.ts';
 import { ensureNeighbours } from '../providers/ensure.ts';
 import { putTemplate } from '../providers/image-builder/create.ts';
-import { chosenMachine, MACHINES } from '../providers/image-builder/machine-choice.ts';
 import { cancelRun, type RunListener, startRun } from '../providers/image-builder/run.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
 import type { CacheWish } from '../providers/image-builder/step-cache.ts';
 import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
 import type { Service } from '../service.ts';
-import { type CheckedTemplateFile, checkTemplateFile } from './checked-template.ts';
+import { type CheckedTemplateFile, checkTemplateFile, MACHINE_WORDS, machineFor } from './checked-template.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { type Display, openDisplay } from './display.ts';
 import { interruptible } from './interrupt.ts';
@@ -47,8 +46,8 @@ export function register(command: Command): void {
     .option('--strict', 'refuse, instead of making, what the template names and nobody has made')
     .option('--catalogue <file>', 'entries that say which disk stands behind a source, before all others')
     .addOption(
-      new Option('--machine <kind>', "where it is built (default: the template's tag kiln.machine, else vm)").choices(
-        Object.keys(MACHINES),
+      new Option('--machine <kind>', 'where it is built; template: as its tag kiln.machine says (default: vm)').choices(
+        MACHINE_WORDS,
       ),
     )
     .option('--no-cache', 'run everything, and store nothing')
@@ -86,9 +85,8 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
   const wish = cacheWish(options);
   const checked = await checkTemplateFile(file, options.set);
   await ensureRequirements('build', global);
-  const machine = options.machine === undefined ? undefined : MACHINES[options.machine];
-  if (chosenMachine(checked.template, { asked: machine, policy: 'template' }) === 'container')
-    await ensureRequirements('container', global);
+  const machine = machineFor(checked, options.machine);
+  if (machine === 'container') await ensureRequirements('container', global);
   const display = openDisplay(process.stderr);
   for (const warning of checked.warnings) display.line(`${paint('yellow', 'warning:', process.stderr)} ${warning}`);
   const id = formatId({
@@ -130,7 +128,7 @@ interface TemplateRun {
   readonly id: string;
   readonly checked: CheckedTemplateFile;
   readonly options: BuildOptions;
-  readonly machine: MachineKind | undefined;
+  readonly machine: MachineKind;
   readonly wish: CacheWish;
   readonly global: GlobalOptions;
   readonly display: Display;
@@ -159,7 +157,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
     const runId = await startRun(engine, database.kysely, id, {
       where: 'here',
       machines: service.machines,
-      ...(machine !== undefined && { machine }),
+      machine,
       cache: wish,
       ...catalogue,
     });

@@ -4,10 +4,12 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { checkApiVersion } from '../arm/api-versions.ts';
-import { KilnError } from '../arm/errors.ts';
+import { asKilnError, KilnError } from '../arm/errors.ts';
 import { type Violation, violationError } from '../arm/resource-type.ts';
 import { isObject, type JsonObject } from '../arm/shape.ts';
+import type { MachineKind } from '../machines/machine.ts';
 import { IMAGE_BUILDER_API_VERSIONS, NEWEST_API_VERSION } from '../providers/image-builder/api-versions.ts';
+import { MACHINES, machineAskedFor } from '../providers/image-builder/machine-choice.ts';
 import { type ImageTemplate, normaliseTemplate } from '../providers/image-builder/normalise.ts';
 import { refuseUnsupported, unsupported } from '../providers/image-builder/unsupported.ts';
 import { checkTemplateName, TEMPLATE_TYPE, validateTemplate } from '../providers/image-builder/validate.ts';
@@ -51,6 +53,18 @@ export async function checkTemplateFile(
     return { name: file.name, body: file.body, template: normal, warnings: [...warnings, ...parts.warnings], locate };
   } catch (error) {
     throw error instanceof KilnError ? locate(error) : error;
+  }
+}
+
+/** Of `--machine`. */
+export const MACHINE_WORDS = [...Object.keys(MACHINES), 'template'];
+
+/** The kind of machine for `--machine`'s word, or for none. Errors: ValidationFailed and NotSupported, at the tag's line. */
+export function machineFor({ template, locate }: CheckedTemplateFile, word: string | undefined): MachineKind {
+  try {
+    return machineAskedFor(template, word);
+  } catch (error) {
+    throw locate(asKilnError(error));
   }
 }
 

@@ -9,14 +9,13 @@ import { sourceContent } from '../builds/sources/platform-image.ts';
 import type { Schema } from '../database/schema.ts';
 import { download } from '../images/catalogue/download.ts';
 import { buildRequest } from '../providers/image-builder/build-request.ts';
-import { MACHINES } from '../providers/image-builder/machine-choice.ts';
 import { prepareTemplate } from '../providers/image-builder/prepare.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
 import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
 import type { StoredResource } from '../providers/store.ts';
 import type { Service } from '../service.ts';
 import { collect } from './build.ts';
-import { type CheckedTemplateFile, checkTemplateFile } from './checked-template.ts';
+import { type CheckedTemplateFile, checkTemplateFile, MACHINE_WORDS, machineFor } from './checked-template.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { withService } from './session.ts';
 import { duration, paint, printable, table } from './terminal.ts';
@@ -30,7 +29,7 @@ export function register(command: Command): void {
   command
     .argument('<template>', 'file with the JSON of an image template')
     .option('--set <name=value>', 'fill the placeholder <name>; as often as needed', collect, {})
-    .addOption(new Option('--machine <kind>', 'as of `kiln build`').choices(Object.keys(MACHINES)))
+    .addOption(new Option('--machine <kind>', 'as of `kiln build`').choices(MACHINE_WORDS))
     .action(async (file: string, options: PlanOptions) => plan(file, options, globalOptions(command)));
   examples(command, [
     ['kiln plan t.json', 'what would run, what is stored, how long it takes'],
@@ -41,7 +40,7 @@ export function register(command: Command): void {
 async function plan(file: string, options: PlanOptions, global: GlobalOptions): Promise<void> {
   const checked = await checkTemplateFile(file, options.set);
   await withService(global, async service => {
-    const machine = options.machine === undefined ? undefined : MACHINES[options.machine];
+    const machine = machineFor(checked, options.machine);
     const resource = await unstored(checked, service);
     const environment = { ...service.environment, database: service.database.kysely };
     const request = await buildRequest(resource, randomUUID(), environment, {
@@ -93,8 +92,8 @@ async function unstored(checked: CheckedTemplateFile, { home }: Service): Promis
   } as unknown as StoredResource;
 }
 
-/** Seconds that it took most recently: this very phase, else one of its kind; null where there was none. */
-async function expected(database: Kysely<Schema>, { kind, key }: PlannedPhase): Promise<number | null> {
+/** Seconds that it took most recently: this very phase, else one of its name, else of its kind; null where there was none. */
+async function expected(database: Kysely<Schema>, { kind, name, key }: PlannedPhase): Promise<number | null> {
   const ran = database
     .selectFrom('phase')
     .select(['started_at', 'ended_at'])
@@ -104,6 +103,7 @@ async function expected(database: Kysely<Schema>, { kind, key }: PlannedPhase): 
     .orderBy('ended_at', 'desc')
     .limit(1);
   const same = key === undefined ? undefined : await ran.where('key', '=', key).executeTakeFirst();
-  const found = same ?? (await ran.where('kind', '=', kind).executeTakeFirst());
+  const alike = ran.where('kind', '=', kind);
+  const found = same ?? (await alike.where('name', '=', name).executeTakeFirst()) ?? (await alike.executeTakeFirst());
   return found ? (found.ended_at!.getTime() - found.started_at!.getTime()) / 1000 : null;
 }

@@ -45,7 +45,8 @@ async function write({ name, customize, tags = {}, vmProfile }: Template): Promi
 
 const shell = (name: string, ...inline: string[]) => ({ type: 'Shell', name, inline });
 
-const build = (path: string, ...args: string[]) => kiln(['--home', home.path, '--json', 'build', path, ...args], env);
+const build = (path: string, machine = 'template') =>
+  kiln(['--home', home.path, '--json', 'build', path, '--machine', machine], env);
 
 async function facts(runId: string): Promise<Map<string, string>> {
   const { stdout } = await kiln(['--home', home.path, 'logs', runId, '--json'], env);
@@ -145,11 +146,22 @@ describe('the container machine', { skip: !root && 'mounting disks takes root' }
     assert.deepEqual(await leftovers(home.path), []);
   });
 
+  test("the tag alone is refused, at its line: whose kernel the steps run on is not for the template's author to say", async () => {
+    const path = await write({ name: 'stranger', customize: [shell('none', 'true')] });
+    for (const command of ['build', 'plan']) {
+      const refused = await kiln(['--home', home.path, command, path], env);
+      assert.notEqual(refused.exitCode, 0);
+      assert.match(refused.stderr, /stranger\.json:1:\d+ \(tags\['kiln\.machine'\]\)/);
+      assert.match(refused.stderr, /which you have not allowed[\s\S]*--machine container/);
+    }
+    assert.equal((await kiln(['--home', home.path, 'plan', path, '--machine', 'vm'], env)).exitCode, 0);
+  });
+
   test('--machine wins over the tag; a word that means nothing is refused', async () => {
     const path = await write({ name: 'word', tags: { 'kiln.machine': 'jail' }, customize: [shell('none', 'true')] });
     const refused = await build(path);
     assert.match(refused.stdout + refused.stderr, /kiln\.machine is 'jail'/);
-    const built = await build(path, '--machine', 'container');
+    const built = await build(path, 'container');
     assert.equal(built.exitCode, 0, built.stderr);
     assert.equal(JSON.parse(built.stdout).run.machine.kind, 'container');
   });

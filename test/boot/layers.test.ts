@@ -44,7 +44,10 @@ async function write(name: string, last: string, tags = {}): Promise<string> {
 }
 
 async function build(path: string, ...args: string[]) {
-  const { exitCode, stdout, stderr } = await kiln(['--home', home.path, '--json', 'build', path, ...args], env);
+  const { exitCode, stdout, stderr } = await kiln(
+    ['--home', home.path, '--json', 'build', path, '--machine', 'template', ...args],
+    env,
+  );
   const report = JSON.parse(stdout || '{}');
   const phases: { kind: string; name: string; cached: boolean; state: string }[] = report.run?.phases ?? [];
   const ran = phases.filter(({ cached, state }) => !cached && state !== 'Skipped').map(({ kind }) => kind);

@@ -44,8 +44,8 @@ export async function buildRequest(
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
   refuseUnsupported(parts);
-  const policy = local ? 'template' : (environment.options?.machines ?? 'vm');
-  const kind = chosenMachine(template, { asked: machine, policy });
+  const policy = local ? 'vm' : (environment.options?.machines ?? 'vm');
+  const kind = chosenMachine(template, { asked: machine, policy, local });
   const { vmProfile, customize, validate } = template.properties;
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chosenMachine, MACHINE_POLICIES, type MachinePolicy } from './machine-choice.ts';
+import { chosenMachine, MACHINE_POLICIES, type MachinePolicy, machineAskedFor } from './machine-choice.ts';
 
 const tagged = (word?: string) => ({ tags: word === undefined ? {} : { 'kiln.machine': word } });
 
@@ -34,4 +34,15 @@ test('what is asked for with one build wins, whatever the tag says', () => {
 test('a word that means nothing is refused', () => {
   for (const word of ['', 'qemu', 'constructor', '__proto__'])
     assert.throws(() => chosenMachine(tagged(word), { policy: 'template' }), { code: 'ValidationFailed' });
+});
+
+test('who builds at this host has to ask for a container', () => {
+  for (const word of [undefined, 'vm']) assert.equal(machineAskedFor(tagged(word), undefined), 'qemu');
+  assert.throws(() => machineAskedFor(tagged('container'), undefined), {
+    code: 'NotSupported',
+    hint: /--machine container/,
+  });
+  assert.equal(machineAskedFor(tagged('container'), 'template'), 'container');
+  assert.equal(machineAskedFor(tagged('container'), 'vm'), 'qemu');
+  assert.equal(machineAskedFor(tagged('vm'), 'container'), 'container');
 });
