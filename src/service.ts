@@ -28,6 +28,7 @@ import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
 import { createTriggerHandler, deleteTriggerHandler } from './providers/image-builder/triggers-operations.ts';
 import { updateHandler } from './providers/image-builder/update.ts';
+import { warmHandler } from './providers/image-builder/warm.ts';
 import type { ProviderEnvironment, ProviderOptions } from './providers/provider.ts';
 import { deleteGroupHandler } from './providers/resources/delete-group.ts';
 
@@ -80,6 +81,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       updateHandler(environment),
       deleteHandler(environment),
       runHandler(environment),
+      warmHandler(environment),
       createTriggerHandler(environment),
       deleteTriggerHandler(environment),
       deleteGroupHandler(environment),

@@ -30,9 +30,10 @@ const children = new Set<ChildProcess>();
 /** With this in its environment a build takes and keeps layers. The cache is shared by all tests: the others are to run what they test. */
 export const WITH_LAYERS = { KILN_TEST_LAYERS: '1' };
 
-/** Starts `kiln` directly under Node, so that a signal reaches Kiln itself. Builds run everything, but {@link WITH_LAYERS}. */
+/** Starts `kiln` directly under Node, so that a signal reaches Kiln itself. Builds run everything, and servers make no warm starts, but {@link WITH_LAYERS}. */
 export function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
-  const plain = args.includes('build') && env.KILN_TEST_LAYERS !== '1' ? ['--no-cache'] : [];
+  const without = args.includes('build') ? ['--no-cache'] : args.includes('serve') ? ['--no-warm'] : [];
+  const plain = env.KILN_TEST_LAYERS === '1' ? [] : without;
   const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args, ...plain], {
     env: { ...process.env, NO_COLOR: '1', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -4,7 +4,8 @@ import { createOverlay } from '../disks/qemu-img.ts';
 import type { MachineShape } from '../machines/machine.ts';
 import { machineLayer, machineRequest } from './layers/machine-layer.ts';
 import { overlayOf, pinSource } from './layers/overlays.ts';
-import type { Phase } from './phase.ts';
+import { type WarmStart, whyCold } from './layers/warm-start.ts';
+import type { BuildState, Phase, PhaseLayer } from './phase.ts';
 
 const GIB = 1024 ** 3;
 
@@ -21,6 +22,17 @@ export interface BootOptions {
   readonly layers?: number;
 }
 
+function warmLayer(inputs: BootInputs, layers: number): PhaseLayer {
+  const warmStart = ({ source }: BuildState): WarmStart => ({
+    source: { name: source!.name, sha256: source!.sha256 },
+    ...inputs,
+  });
+  return {
+    ...machineLayer(inputs.shape, 1, layers, state => ({ warmStart: warmStart(state) })),
+    missed: (stored, state) => whyCold(stored, warmStart(state)),
+  };
+}
+
 export function bootPhase(inputs: BootInputs, { subState = 'Building', layers = 0 }: BootOptions = {}): Phase {
   const { kind, processors, memoryMiB } = inputs.shape;
   const size = `${processors} processor${processors === 1 ? '' : 's'}, ${memoryMiB} MiB`;
@@ -29,7 +41,7 @@ export function bootPhase(inputs: BootInputs, { subState = 'Building', layers = 
     name: kind === 'container' ? 'container on the mounted disk' : `virtual machine, ${size}`,
     subState,
     inputs: { ...inputs },
-    ...(layers > 0 && { layer: machineLayer(inputs.shape, 1, layers) }),
+    ...(layers > 0 && { layer: warmLayer(inputs, layers) }),
     async run(state, context) {
       const source = state.source!;
       const wanted = inputs.osDiskSizeGB * GIB;

@@ -71,6 +71,8 @@ export interface PhaseLayer {
   keep(state: BuildState, context: PhaseContext): Promise<Kept | undefined>;
   /** @param layers what it stands on, in order, and itself at the end */
   restore(layers: readonly TakenLayer[], state: BuildState, context: PhaseContext): Promise<BuildState>;
+  /** Facts of stored layers, none of which is this one: a sentence for the log, where one of them only just does not fit. */
+  missed?(stored: readonly { readonly facts: LayerContent['facts'] }[], state: BuildState): string | undefined;
 }
 
 /** What flows through the fold. Each phase returns a new one; what a phase does not make, it passes on. */

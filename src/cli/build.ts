@@ -188,7 +188,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
 }
 
 /** The end of an operation; an abort asks for it, and still waits for it: what runs cleans up first. */
-async function outcome(
+export async function outcome(
   engine: Engine,
   operation: string,
   signal: AbortSignal,

@@ -7,6 +7,7 @@ import { layerBudget, parseSize, prune } from '../builds/layers/budget.ts';
 import { type LayerStore, openLayerStore, type StoredLayer } from '../builds/layers/store.ts';
 import { openHome } from '../home.ts';
 import { type KeptSource, keptSources, removeSource } from '../images/catalogue/cached-sources.ts';
+import { registerWarm } from './cache-warm.ts';
 import { examples, globalOptions } from './command.ts';
 import { bytes, printable, table } from './terminal.ts';
 
@@ -68,11 +69,14 @@ export function register(command: Command): void {
       );
     });
   registerPrune(command);
+  registerWarm(command);
   examples(command, [
     ['kiln cache list', 'what builds can start from'],
     ['kiln cache prune --older-than 7d', 'layers and source images that no build used for a week'],
     ['kiln cache prune --budget 10GiB', 'layers, least recently used first, until 10 GiB are left'],
     ['kiln cache prune --all', 'everything'],
+    ['kiln cache warm Debian:debian-12:12-gen2', 'boot it now, so that the next builds need not'],
+    ['kiln cache warm t.json', 'the source and the machine of a template'],
   ]);
 }
 

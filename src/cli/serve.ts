@@ -9,6 +9,7 @@ import type { Home } from '../home.ts';
 import { openRoles } from '../providers/authorization/open-roles.ts';
 import { MACHINE_POLICIES, type MachinePolicy } from '../providers/image-builder/machine-choice.ts';
 import { DEFAULT_TRIGGER_INTERVAL, startTriggers } from '../providers/image-builder/triggers-schedule.ts';
+import { startWarming } from '../providers/image-builder/warm-schedule.ts';
 import { ensureSubscription } from '../providers/resources/subscriptions.ts';
 import { openTls } from '../server/certificates.ts';
 import { type AnsweredRequest, startServer } from '../server/server.ts';
@@ -31,6 +32,7 @@ interface ServeOptions {
   readonly revise?: boolean;
   readonly allowLocalDownloads?: boolean;
   readonly strict?: boolean;
+  readonly warm: boolean;
   readonly machine: MachinePolicy;
   readonly subscription: readonly string[];
 }
@@ -48,6 +50,7 @@ export function register(command: Command): void {
     )
     .option('--revise', 'let a PUT replace an image template that exists; Azure refuses it')
     .option('--allow-local-downloads', "let templates fetch scripts and files from this host's own addresses")
+    .option('--no-warm', 'do not boot the sources of templates ahead of their builds while nothing is built')
     .option('--strict', 'refuse resources of types that Kiln does not know, instead of keeping them as they are')
     .addOption(
       new Option('--machine <kind>', 'where builds run; containers are for templates that you vouch for')
@@ -123,7 +126,13 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
   await service.engine.serve({ concurrency: SHORT_OPERATIONS, builds });
   const triggers = startTriggers({ environment, intervalSeconds });
   stack.defer(() => triggers.close());
-  say({ origin, home, isFirst, builds }, global);
+  // Where nothing is built, or nothing boots, it would be of no use.
+  const warms = options.warm && builds > 0 && options.machine !== 'container';
+  if (warms) {
+    const warming = startWarming({ environment });
+    stack.defer(() => warming.close());
+  }
+  say({ origin, home, isFirst, builds, warms }, global);
   await stopping.promise;
 }
 
@@ -132,9 +141,10 @@ interface Served {
   readonly home: Home;
   readonly isFirst: boolean;
   readonly builds: number;
+  readonly warms: boolean;
 }
 
-function say({ origin, home, isFirst, builds }: Served, global: GlobalOptions): void {
+function say({ origin, home, isFirst, builds, warms }: Served, global: GlobalOptions): void {
   const administrator = administratorFile(home);
   if (global.json) {
     process.stdout.write(`${JSON.stringify({ origin, pid: process.pid, home: home.root, administrator })}\n`);
@@ -145,6 +155,9 @@ function say({ origin, home, isFirst, builds }: Served, global: GlobalOptions): 
   process.stderr.write(
     [
       `Kiln serves ${bold(origin)} from ${home.root}, ${builds === 0 ? 'no builds here' : builds === 1 ? 'one build at a time' : `${builds} builds at a time`}.`,
+      ...(warms
+        ? ['While nothing is built, it boots the sources of templates ahead of their builds (--no-warm).']
+        : []),
       ...(isFirst ? [`Made the first administrator; its credentials are in ${administrator}.`] : []),
       `In another terminal:  ${bold(`eval "$(./kiln${where} env)"`)}  and then, for example:  az image builder list`,
       'Ctrl-C stops it.',

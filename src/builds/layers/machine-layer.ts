@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createOverlay } from '../../disks/qemu-img.ts';
 import type { SourceImage } from '../../images/source.ts';
 import type { MachineRequest, MachineShape } from '../../machines/machine.ts';
-import type { PhaseContext, PhaseLayer } from '../phase.ts';
+import type { BuildState, LayerContent, PhaseContext, PhaseLayer } from '../phase.ts';
 import { memoryName, overlayName, overlayOf, pinSource } from './overlays.ts';
 
 /**
@@ -36,8 +36,16 @@ export function machineRequest(
   };
 }
 
-/** @param depth from 1, which is boot's */
-export function machineLayer(shape: MachineShape, depth: number, layers: number): PhaseLayer {
+/**
+ * @param depth from 1, which is boot's
+ * @param about further facts that are kept with it
+ */
+export function machineLayer(
+  shape: MachineShape,
+  depth: number,
+  layers: number,
+  about: (state: BuildState) => LayerContent['facts'] = () => ({}),
+): PhaseLayer {
   return {
     on: ['boot', 'customize'],
     async keep(state, { directory, signal }) {
@@ -51,7 +59,7 @@ export function machineLayer(shape: MachineShape, depth: number, layers: number)
         state: { ...state, disk: { path: overlayOf(directory, depth + 1), format: 'qcow2' } },
         content: {
           files: { [overlayName(depth)]: disk.path, ...(memory !== undefined && { [memoryName(depth)]: memory }) },
-          facts: { machine: facts, pausedMs },
+          facts: { ...about(state), machine: facts, pausedMs },
         },
       };
     },

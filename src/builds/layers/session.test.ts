@@ -212,6 +212,16 @@ test('two builds at once make each layer once', () =>
     assert.match(both.flatMap(({ said }) => said).join('\n'), /Another build is making boot/);
   }));
 
+test('two builds that share nothing else share a warm start, and neither waits for the other afterwards', () =>
+  withCache(async cache => {
+    const pause = () => new Promise<void>(resolve => setTimeout(resolve, 100));
+    const takes: StepCache['takes'] = (_, { kind }) => kind === 'boot';
+    const both = await Promise.all([1, 2].map(() => build(cache, steps('boot', 'a'), { pause, takes, shared: false })));
+    assert.deepEqual(both.flatMap(({ ran }) => ran).sort(), ['a', 'a', 'boot']);
+    const said = both.flatMap(each => each.said).filter(line => line.includes('Another build'));
+    assert.deepEqual(said, ['Another build is making boot boot; waiting for it.']);
+  }));
+
 test('layers hold no inputs, and nobody else reads them', () =>
   withCache(async cache => {
     const { store } = await build(cache, steps('boot', 'a'));

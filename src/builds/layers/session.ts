@@ -12,7 +12,7 @@ import { chainOf, furthestStored, type Stored, type StoredChoice } from './store
 
 /** Of the phases' indexes, all of them after that of the source. */
 export interface LayerChoice extends StoredChoice {
-  /** Layers are there for other builds too: of two that need the same new one, the second waits. */
+  /** Layers are there for other builds too: of two that need the same new one, the second waits. A warm start always is. */
   readonly shared: boolean;
   /** The build is refused unless it begins at `freshFrom`. */
   readonly required: boolean;
@@ -65,10 +65,10 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
 
   /** Claims the next layer that has to be made; earlier ones are held until then. @returns whether somebody else had it meanwhile */
   async function claim(from: number): Promise<boolean> {
-    if (!choice.shared) return false;
     const next = phases.findIndex(({ layer }, at) => at >= from && layer);
+    const shared = next >= 0 && (choice.shared || phases[next]!.kind === 'boot');
     let waited = false;
-    if (next >= 0 && next < choice.neverFrom && !claims.has(next)) {
+    if (shared && next < choice.neverFrom && !claims.has(next)) {
       const onWait = () => {
         waited = true;
         context.log.say(`Another build is making ${titleOf(phases[next]!)}; waiting for it.`);
@@ -80,6 +80,12 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
       for (const at of earlier) await release(at);
     });
     return waited;
+  }
+
+  async function sayWhyCold(index: number, state: BuildState): Promise<void> {
+    const { missed } = phases[index]!.layer!;
+    const sentence = missed?.(await store.list(), state);
+    if (sentence !== undefined) context.log.say(sentence);
   }
 
   async function restore({ index, records }: Stored, state: BuildState) {
@@ -128,7 +134,10 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
           for (const at of [...claims.keys()]) await release(at);
           continue;
         }
-        if (!found) return undefined;
+        if (!found) {
+          if (!cold && index < choice.freshFrom) await sayWhyCold(index, state);
+          return undefined;
+        }
         try {
           const restored = await restore(found, state);
           for (const [n, at] of chainOf(phases, found.index).entries()) ids.set(at, found.records[n]!.id);

@@ -72,7 +72,8 @@ export async function buildRequest(
   };
 }
 
-function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
+/** Errors: ValidationFailed. */
+export function machineSize(vmSize: string, generation: 'V1' | 'V2'): CappedSize {
   const size = sizeOf(vmSize, generation);
   if (size) return capped(size);
   throw new KilnError('ValidationFailed', `Kiln does not know the VM size '${vmSize}'.`, {

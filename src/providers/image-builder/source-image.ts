@@ -36,8 +36,13 @@ export type TemplateSourceImage = BuildRequest['source'] & {
   readonly replaced: boolean;
 };
 
+/** What of a template its source follows from. */
+export type SourceOwner = Pick<ImageTemplate, 'id' | 'location'> & {
+  readonly properties: Pick<ImageTemplateProperties, 'source'>;
+};
+
 /** What the template starts from; nothing is fetched or made yet. Errors: SourceNotFound, SourceUnusable. */
-export async function sourceOf(template: ImageTemplate, environment: SourceEnvironment): Promise<TemplateSourceImage> {
+export async function sourceOf(template: SourceOwner, environment: SourceEnvironment): Promise<TemplateSourceImage> {
   const { source } = template.properties;
   if (source.type === 'PlatformImage') return await platformImage(source, environment);
   const missing = source.type === 'ManagedImage' ? noManagedImage(source.imageId) : noVersion(source.imageVersionId);
@@ -131,7 +136,7 @@ const noVersion = (id: string): string =>
   `Build (Shared Image Version) step failed for Image Version '${id}': Error getting Image Version '${id}':`;
 
 /** `…/versions/latest` is what is newest now, in the template's region. Of a gallery that somebody shares it is the version behind the shared one. */
-async function versionId(id: string, template: ImageTemplate, { database }: SourceEnvironment): Promise<string> {
+async function versionId(id: string, template: SourceOwner, { database }: SourceEnvironment): Promise<string> {
   const { location } = template;
   const latest = versionName(id).toLowerCase() === 'latest';
   const target = 'properties.source.imageVersionId';
