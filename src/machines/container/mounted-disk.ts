@@ -94,6 +94,8 @@ export async function mountDisk(
     },
     async close() {
       for (const path of mounted.toReversed()) {
+        // Blocks that were freed since the last commit of the journal are not trimmed.
+        await cell.run('sync', ['--file-system', path]);
         // Not every file system can (vfat): then there is nothing to gain.
         await cell.run('fstrim', [path], { ok: [0, 1, 32] });
         await cell.run('umount', [path]);
