@@ -1,16 +1,13 @@
-/**
- * The files that distributors publish, each made once however many targets want it. Making starts when the disk is
- * captured and runs beside the boot proof; publishing waits for the proof.
- */
+/** The files that distributors publish, each made once however many targets want it, in one pass over the machine's disk. */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sha256File } from '../disks/hash.ts';
-import { convertDisk, inspect } from '../disks/qemu-img.ts';
-import type { Progress } from '../images/source.ts';
-import type { FinishedDisk } from './phase.ts';
+import { passOver } from '../disks/pass.ts';
+import { convertDisk, type DiskFile } from '../disks/qemu-img.ts';
+import { writeVhd } from '../disks/write-vhd.ts';
 
 export type ArtifactFormat = 'qcow2' | 'vhd';
 
-/** Where they are in the run's directory. The qcow2 is the captured image itself. */
+/** Where they are in the run's directory. */
 export const ARTIFACT_FILES: Readonly<Record<ArtifactFormat, string>> = Object.freeze({
   qcow2: 'image.qcow2',
   vhd: 'image.vhd',
@@ -21,66 +18,34 @@ export interface Artifact {
   readonly format: ArtifactFormat;
   /** Of the file as it is, holes included: what a downloader compares. */
   readonly sha256: string;
+  /** What the layer store knows it by; missing when that is where it comes from. */
+  readonly checksum?: string;
   readonly virtualSize: number;
   readonly allocatedSize: number;
 }
 
-export interface Artifacts {
-  /** Starts making the formats without waiting for them. */
-  prepare(image: FinishedDisk, formats: Iterable<ArtifactFormat>): void;
-  /** Says that one is there already. */
-  have(artifact: Artifact): void;
-  get(format: ArtifactFormat): Promise<Artifact>;
-  /** Resolves when nothing is being made any more, whatever became of it. */
-  settled(): Promise<void>;
-}
-
-export interface ArtifactsOptions {
+export interface ArtifactOptions {
   readonly directory: string;
   readonly signal: AbortSignal;
-  readonly onProgress: (progress: Progress) => void;
+  /** Fraction done, 0 to 1. */
+  readonly onProgress: (fraction: number) => void;
 }
 
-export function artifacts(options: ArtifactsOptions): Artifacts {
-  const made = new Map<ArtifactFormat, Promise<Artifact>>();
-  return {
-    prepare(image, formats) {
-      for (const format of new Set(formats)) {
-        const artifact = make(image, format, options);
-        // Whoever asks for it gets the error; nobody asking is no unhandled rejection.
-        artifact.catch(() => {});
-        made.set(format, artifact);
-      }
-    },
-    have(artifact) {
-      made.set(artifact.format, Promise.resolve(artifact));
-    },
-    get(format) {
-      const artifact = made.get(format);
-      if (!artifact) throw new Error(`nobody prepared a ${format} artifact`);
-      return artifact;
-    },
-    async settled() {
-      await Promise.allSettled(made.values());
-    },
-  };
+/** @param disk with all that it stands on; nobody writes to it. Errors: DiskFull; the signal's reason. */
+export async function makeArtifact(
+  disk: DiskFile,
+  format: ArtifactFormat,
+  { directory, signal, onProgress }: ArtifactOptions,
+): Promise<Artifact> {
+  const path = join(directory, ARTIFACT_FILES[format]);
+  if (format === 'vhd') return { path, format, ...(await writeVhd(disk, { to: path, signal, onProgress })) };
+  const { virtualSize, allocatedSize } = await convertDisk(disk, { to: path, format, signal, onProgress });
+  const { size } = await stat(path);
+  // Its file has no holes worth knowing.
+  const whole = { files: [path], extents: [{ start: 0, length: size, at: { file: 0, offset: 0 } }] };
+  return { path, format, ...(await passOver(whole, { signal })), virtualSize, allocatedSize };
 }
 
-async function make(image: FinishedDisk, format: ArtifactFormat, options: ArtifactsOptions): Promise<Artifact> {
-  let path = image.path;
-  if (format === 'vhd') {
-    path = join(options.directory, ARTIFACT_FILES.vhd);
-    await convertDisk(image, {
-      to: path,
-      format: 'vhd',
-      signal: options.signal,
-      onProgress: share =>
-        options.onProgress({ label: 'writing the VHD', done: Math.round(share * 100), total: 100, unit: 'steps' }),
-    });
-  }
-  const [{ virtualSize, allocatedSize }, sha256] = await Promise.all([
-    inspect(path, format, options.signal),
-    sha256File(path, { signal: options.signal }),
-  ]);
-  return { path, format, sha256, virtualSize, allocatedSize };
-}
+/** What boots. */
+export const bootable = (artifacts: readonly Artifact[]): Artifact =>
+  artifacts.find(({ format }) => format === 'qcow2') ?? artifacts[0]!;

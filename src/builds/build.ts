@@ -3,7 +3,6 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Progress } from '../images/source.ts';
 import type { MachineFactory, MachineShape } from '../machines/machine.ts';
-import { type Artifacts, artifacts as makeArtifacts } from './artifacts.ts';
 import { bootPhase } from './boot.ts';
 import { capturePhase } from './capture.ts';
 import { type DistributionTarget, distributePhase, FORMATS } from './distributors/distribute.ts';
@@ -63,7 +62,7 @@ export interface BuildPlan {
 }
 
 /** The phases of a request, in order; nothing runs. */
-export function phasesOf(request: BuildRequest, artifacts: Artifacts, distribute: readonly Phase[]): readonly Phase[] {
+export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): readonly Phase[] {
   const { source, shape, osDiskSizeGB, bootProof, validate, customize, cache } = request;
   const kept = cache !== undefined;
   const acquire = sourcePhase(source.reference, source.acquire);
@@ -82,7 +81,7 @@ export function phasesOf(request: BuildRequest, artifacts: Artifacts, distribute
       index + 1 < layers ? { ...phase, layer: machineLayer(shape, index + 2, layers) } : phase,
     ),
     generalizePhase(),
-    capturePhase({ artifacts, formats: formatsOf(request), booted, kept }),
+    capturePhase({ formats: formatsOf(request), booted, kept }),
     ...(booted ? [proof()] : []),
     ...validators,
     ...distribute,
@@ -94,7 +93,7 @@ export function phasesOf(request: BuildRequest, artifacts: Artifacts, distribute
     // Without a proof, an image that does not come up is one that cannot be validated; with it, one that nobody may have.
     const onFailure = bootProof ? undefined : validators[0]?.onFailure;
     // Validators need the machine that proves; what they look at may have changed meanwhile.
-    const layer = kept && validators.length === 0 && { layer: proofLayer(artifacts) };
+    const layer = kept && validators.length === 0 && { layer: proofLayer() };
     return provePhase({ ...options, ...(onFailure !== undefined && { onFailure }), ...layer });
   }
 }
@@ -123,11 +122,10 @@ export async function build(
     });
   const log = openLog('customization.log');
   const validation = openValidation(() => openLog('validation.log'));
-  const made = makeArtifacts({ directory: environment.directory, signal, onProgress: environment.onProgress });
   const distribute = request.distribute.map(target =>
-    distributePhase(target, environment.home, made, { runId: request.runId, templateId: request.templateId }),
+    distributePhase(target, environment.home, { runId: request.runId, templateId: request.templateId }),
   );
-  const phases = phasesOf(request, made, distribute).map((phase, index) =>
+  const phases = phasesOf(request, distribute).map((phase, index) =>
     isValidation(phase) ? validation.host(phase, index) : phase,
   );
   const machines = new AsyncDisposableStack();
@@ -174,7 +172,6 @@ export async function build(
     // Steps that went well stay stored when a later one has failed.
     await layers?.settled();
     failed.abort();
-    await made.settled();
     await validation.end();
     await machines.disposeAsync();
     await log.close();

@@ -5,6 +5,7 @@
 
 import type { Progress, SourceImage } from '../images/source.ts';
 import type { Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
+import type { Artifact, ArtifactFormat } from './artifacts.ts';
 import type { BuildLog } from './log.ts';
 
 export const PHASE_KINDS = [
@@ -45,6 +46,8 @@ export interface Phase extends PhasePlan {
 export interface LayerContent {
   /** Absolute paths, by the names that the files get in every run's directory; they never change again. */
   readonly files: Readonly<Record<string, string>>;
+  /** Of files whose checksum is known already, by the same names. */
+  readonly checksums?: Readonly<Record<string, string | undefined>>;
   /** What is needed to go on from here. JSON; no secrets. */
   readonly facts: Readonly<Record<string, unknown>>;
 }
@@ -78,13 +81,15 @@ export interface PhaseLayer {
 /** What flows through the fold. Each phase returns a new one; what a phase does not make, it passes on. */
 export interface BuildState {
   readonly source?: SourceImage;
-  /** The run's own disk: an overlay on the source, later the flattened image. */
+  /** The run's own disk: an overlay on the source, or on layers. */
   readonly disk?: MachineDisk;
   /** Running between boot and capture; again, from the finished image, for the validators. Owned by the build, not by the phase. */
   readonly machine?: Machine;
   /** What identified the build machine and must be gone from the image. */
   readonly identity?: GuestIdentity;
   readonly image?: FinishedDisk;
+  /** What distributors publish of it. */
+  readonly artifacts?: readonly Artifact[];
 }
 
 export interface GuestIdentity {
@@ -93,10 +98,10 @@ export interface GuestIdentity {
   readonly hostKeys: readonly string[];
 }
 
-/** The captured, flattened, standalone image: what is booted for the proof and what distributors publish. */
+/** The captured, standalone image: what is booted for the proof, one of the files that distributors publish. */
 export interface FinishedDisk {
   readonly path: string;
-  readonly format: 'qcow2';
+  readonly format: ArtifactFormat;
   readonly virtualSize: number;
   readonly allocatedSize: number;
   readonly hyperVGeneration: 'V1' | 'V2';

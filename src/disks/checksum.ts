@@ -6,8 +6,29 @@ import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { extentsOfFile } from './holes.ts';
 
-const BLOCK = 1024 * 1024;
+/** Bytes. */
+export const CHECKSUM_BLOCK = 1024 * 1024;
+
+const BLOCK = CHECKSUM_BLOCK;
 const ZEROS = Buffer.alloc(BLOCK);
+
+/** For who has the blocks in hand anyway. */
+export class BlockChecksum {
+  readonly #number = Buffer.alloc(8);
+  #sum = 0;
+
+  /** Blocks come in order; those that are nothing but zeros may be left out. All are whole but the file's last. */
+  add(block: number, bytes: Buffer): void {
+    if (bytes.equals(ZEROS.subarray(0, bytes.length))) return;
+    this.#number.writeBigUInt64LE(BigInt(block));
+    this.#sum = crc32(bytes, crc32(this.#number, this.#sum));
+  }
+
+  /** Eight hex digits. */
+  digest(): string {
+    return this.#sum.toString(16).padStart(8, '0');
+  }
+}
 
 /** @returns eight hex digits. Errors: the file system's; the signal's reason. */
 export async function checksumFile(path: string, signal?: AbortSignal): Promise<string> {
@@ -17,8 +38,7 @@ export async function checksumFile(path: string, signal?: AbortSignal): Promise<
     const whole = [{ start: 0, length: size, zero: false }];
     const extents = size > BLOCK && blocks * 512 < size ? await extentsOfFile(path, size, signal) : whole;
     const buffer = Buffer.alloc(BLOCK);
-    const number = Buffer.alloc(8);
-    let sum = 0;
+    const sum = new BlockChecksum();
     let next = 0;
     for (const { start, length, zero } of extents) {
       if (zero || length === 0) continue;
@@ -34,13 +54,10 @@ export async function checksumFile(path: string, signal?: AbortSignal): Promise<
           got += bytesRead;
         }
         next = block + 1;
-        const bytes = buffer.subarray(0, wanted);
-        if (bytes.equals(ZEROS.subarray(0, wanted))) continue;
-        number.writeBigUInt64LE(BigInt(block));
-        sum = crc32(bytes, crc32(number, sum));
+        sum.add(block, buffer.subarray(0, wanted));
       }
     }
-    return sum.toString(16).padStart(8, '0');
+    return sum.digest();
   } finally {
     await file.close();
   }

@@ -34,7 +34,7 @@ export interface ConvertOptions {
 
 export const MIB = 1024 * 1024;
 
-const QEMU_NAMES: Readonly<Record<DiskFormat, string>> = { qcow2: 'qcow2', raw: 'raw', vhd: 'vpc' };
+export const QEMU_NAMES: Readonly<Record<DiskFormat, string>> = { qcow2: 'qcow2', raw: 'raw', vhd: 'vpc' };
 
 /**
  * What qemu-img says about a disk of Kiln's own. Without `format` QEMU probes the file, so never without for a disk from
@@ -75,19 +75,13 @@ export async function createOverlay(request: {
   const backing = { ...request.backing, path: resolve(request.backing.path) };
   const { virtualSize } = await inspect(backing.path, backing.format);
   const size = Math.max(virtualSize, request.virtualSize ?? 0);
+  // QEMU's driver would believe a VHD's rounded geometry. As a raw disk it has its footer at the end, which an overlay of the true size leaves out.
+  if (backing.format === 'vhd' && size > virtualSize) throw new Error('a disk that stands on a VHD does not grow');
+  const backingFormat = backing.format === 'vhd' ? 'raw' : QEMU_NAMES[backing.format];
   const path = resolve(request.path);
   await run('qemu-img', [
     'create',
-    ...[
-      '-q',
-      '-f',
-      'qcow2',
-      '-b',
-      request.beside ? basename(backing.path) : backing.path,
-      '-F',
-      QEMU_NAMES[backing.format],
-      path,
-    ],
+    ...['-q', '-f', 'qcow2', '-b', request.beside ? basename(backing.path) : backing.path, '-F', backingFormat, path],
     String(size),
   ]);
   return inspect(path, 'qcow2');

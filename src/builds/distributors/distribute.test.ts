@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { find, list } from '../../images/store.ts';
-import type { Artifact, Artifacts } from '../artifacts.ts';
+import type { Artifact } from '../artifacts.ts';
 import type { BuildLog } from '../log.ts';
 import type { BuildState, PhaseContext } from '../phase.ts';
 import { type DistributionTarget, distributePhase, type Placement } from './distribute.ts';
@@ -13,13 +13,13 @@ import { type DistributionTarget, distributePhase, type Placement } from './dist
 const ID = '/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/i';
 const sha256 = createHash('sha256').update('disk').digest('hex');
 
-async function withHome(use: (home: string, artifacts: Artifacts) => Promise<void>): Promise<void> {
+async function withHome(use: (home: string, artifacts: readonly Artifact[]) => Promise<void>): Promise<void> {
   const home = await mkdtemp(join(tmpdir(), 'kiln-distribute-'));
   const path = join(home, 'image.qcow2');
   await writeFile(path, 'disk');
   const artifact: Artifact = { path, format: 'qcow2', sha256, virtualSize: 4, allocatedSize: 4 };
   try {
-    await use(home, { prepare: () => {}, have: () => {}, get: async () => artifact, settled: async () => {} });
+    await use(home, [artifact]);
   } finally {
     await rm(home, { recursive: true });
   }
@@ -69,8 +69,8 @@ const state: BuildState = {
 };
 const context = { signal: new AbortController().signal, log: { say() {} } as unknown as BuildLog } as PhaseContext;
 
-const run = (one: DistributionTarget, home: string, artifacts: Artifacts, runId: string) =>
-  distributePhase(one, home, artifacts, { runId, templateId: '/t' }).run(state, context);
+const run = (one: DistributionTarget, home: string, artifacts: readonly Artifact[], runId: string) =>
+  distributePhase(one, home, { runId, templateId: '/t' }).run({ ...state, artifacts }, context);
 
 test('an image takes the place of the one before it, in every location, when it is recorded', async () => {
   await withHome(async (home, artifacts) => {

@@ -3,7 +3,7 @@ import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
 import { addImage, IMAGE_FILES, remove, type StoredImage, supersede } from '../../images/store.ts';
-import type { Artifact, ArtifactFormat, Artifacts } from '../artifacts.ts';
+import type { Artifact, ArtifactFormat } from '../artifacts.ts';
 import type { BuildState, Phase, PhaseContext } from '../phase.ts';
 
 /** Where one distributor's image goes; decided when it is published, since versions depend on what is there then. */
@@ -47,12 +47,7 @@ const TRIES = 5;
 export type Provenance = Pick<ImageManifest, 'runId' | 'templateId'>;
 
 /** @param home the state directory */
-export function distributePhase(
-  target: DistributionTarget,
-  home: string,
-  artifacts: Artifacts,
-  provenance: Provenance,
-): Phase {
+export function distributePhase(target: DistributionTarget, home: string, provenance: Provenance): Phase {
   return {
     kind: 'distribute',
     name: target.label,
@@ -61,7 +56,7 @@ export function distributePhase(
     onFailure: 'next',
     inputs: { type: target.type, format: FORMATS[target.type] },
     async run(state, context) {
-      const artifact = await artifacts.get(FORMATS[target.type]);
+      const artifact = state.artifacts!.find(({ format }) => format === FORMATS[target.type])!;
       for (let tries = 1; ; tries++) {
         const placement = await target.place(state.source!);
         if (await publish(placement, artifact, state, context)) {

@@ -1,58 +1,57 @@
-/** Layers of the finished image: the captured disk with the files that distributors publish, and the fact that it was proven. */
+/** Layers of the finished image: the files that distributors publish, of which one boots, and the fact that it was proven. */
 import { join } from 'node:path';
-import { ARTIFACT_FILES, type Artifact, type ArtifactFormat, type Artifacts } from '../artifacts.ts';
+import { ARTIFACT_FILES, type Artifact } from '../artifacts.ts';
 import type { FinishedDisk, GuestIdentity, PhaseLayer, TakenLayer } from '../phase.ts';
 
 interface ImageFacts {
   readonly image: Omit<FinishedDisk, 'path'>;
   /** What the proof compares with: a machine-id that is gone, and public keys. */
   readonly identity: GuestIdentity;
-  readonly artifacts: readonly Omit<Artifact, 'path'>[];
+  readonly artifacts: readonly Omit<Artifact, 'path' | 'checksum'>[];
 }
 
 /** @param booted whether what follows needs the image itself, not only what is published of it */
-export function imageLayer(artifacts: Artifacts, formats: readonly ArtifactFormat[], booted: boolean): PhaseLayer {
+export function imageLayer(booted: boolean): PhaseLayer {
   return {
     on: [],
     async keep(state) {
-      const { path, ...image } = state.image!;
-      const content = async () => {
-        const made = await Promise.all([...new Set(formats)].map(format => artifacts.get(format)));
-        const facts: ImageFacts = {
-          image,
-          identity: state.identity!,
-          artifacts: made.map(({ path: _, ...artifact }) => artifact),
-        };
-        const files = Object.fromEntries(made.map(one => [ARTIFACT_FILES[one.format], one.path]));
-        return { files: { [ARTIFACT_FILES.qcow2]: path, ...files }, facts: { ...facts } };
+      const { path: _, ...image } = state.image!;
+      const made = state.artifacts!;
+      const facts: ImageFacts = {
+        image,
+        identity: state.identity!,
+        artifacts: made.map(({ path: _, checksum: __, ...artifact }) => artifact),
       };
-      return { state, content: content() };
+      const byName = <Value>(value: (artifact: Artifact) => Value) =>
+        Object.fromEntries(made.map(one => [ARTIFACT_FILES[one.format], value(one)]));
+      const content = { files: byName(one => one.path), checksums: byName(one => one.checksum), facts: { ...facts } };
+      return { state, content };
     },
     restore: async (taken, state, { directory }) => ({
       ...state,
-      ...(await restoreImage(taken.at(-1)!, artifacts, booted, directory)),
+      ...(await restoreImage(taken.at(-1)!, booted, directory)),
     }),
   };
 }
 
 /** That the very image of that layer came up: the proof's layer has no files. */
-export function proofLayer(artifacts: Artifacts): PhaseLayer {
+export function proofLayer(): PhaseLayer {
   return {
     on: ['capture'],
     keep: async state => ({ state, content: { files: {}, facts: {} } }),
     restore: async ([image], state, { directory }) => ({
       ...state,
-      ...(await restoreImage(image!, artifacts, false, directory)),
+      ...(await restoreImage(image!, false, directory)),
     }),
   };
 }
 
 /** No byte is read of what nobody needs. */
-async function restoreImage(layer: TakenLayer, artifacts: Artifacts, booted: boolean, directory: string) {
+async function restoreImage(layer: TakenLayer, booted: boolean, directory: string) {
   const { image, identity, artifacts: made } = layer.facts as unknown as ImageFacts;
   const names = new Set(made.map(({ format }) => ARTIFACT_FILES[format]));
-  if (booted) names.add(ARTIFACT_FILES.qcow2);
+  if (booted) names.add(ARTIFACT_FILES[image.format]);
   await layer.take([...names]);
-  for (const artifact of made) artifacts.have({ ...artifact, path: join(directory, ARTIFACT_FILES[artifact.format]) });
-  return { identity, image: { ...image, path: join(directory, ARTIFACT_FILES.qcow2) } };
+  const artifacts = made.map(one => ({ ...one, path: join(directory, ARTIFACT_FILES[one.format]) }));
+  return { identity, artifacts, image: { ...image, path: join(directory, ARTIFACT_FILES[image.format]) } };
 }

@@ -1,5 +1,4 @@
 /** What a build would do: its phases with their keys, and which of them are stored. Nothing runs, nothing is fetched. */
-import { artifacts } from '../artifacts.ts';
 import { type BuildRequest, phasesOf } from '../build.ts';
 import { distributePhase } from '../distributors/distribute.ts';
 import { keysOf, sourceKey } from '../layer.ts';
@@ -22,12 +21,9 @@ export async function planOf(
   request: BuildRequest,
   content: Readonly<Record<string, unknown>> | undefined,
 ): Promise<PlannedPhase[]> {
-  const made = artifacts({ directory: '/nonexistent', signal: new AbortController().signal, onProgress: () => {} });
   const { runId, templateId } = request;
-  const distribute = request.distribute.map(target =>
-    distributePhase(target, '/nonexistent', made, { runId, templateId }),
-  );
-  const phases = phasesOf(request, made, distribute);
+  const distribute = request.distribute.map(target => distributePhase(target, '/nonexistent', { runId, templateId }));
+  const phases = phasesOf(request, distribute);
   const keys = content && keysOf(phases, sourceKey(phases[0]!, content));
   const { cache } = request;
   const choice = cache && { ...cache, ...limitsOf(phases, cache) };

@@ -192,11 +192,12 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   ): Promise<void> {
     try {
       if (stopped) return;
-      const { files, facts } = await layer.content;
+      const { files, checksums, facts } = await layer.content;
       const { id, parent, seconds } = layer;
       const name = titleOf(phases[index]!);
       const { runId, signal } = context;
-      await store.keep({ key: keys[index]!, id, parent, name, runId, seconds, files, facts }, signal);
+      const known = checksums && { checksums };
+      await store.keep({ key: keys[index]!, id, parent, name, runId, seconds, files, ...known, facts }, signal);
       await prune(store, { budget: await layerBudget(store.directory) });
     } catch (error) {
       if (!context.signal.aborted) await giveUp(index, error);

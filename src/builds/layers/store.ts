@@ -18,6 +18,8 @@ export interface NewLayer extends Pick<LayerRecord, 'key' | 'id' | 'name' | 'run
   readonly parent: string | undefined;
   /** Absolute paths by the name that each gets. The files stay where they are, and never change again. */
   readonly files: Readonly<Record<string, string>>;
+  /** Of files whose checksum is known already, by name: these are not read. */
+  readonly checksums?: Readonly<Record<string, string | undefined>>;
 }
 
 export interface StoredLayer extends LayerRecord {
@@ -84,7 +86,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
       await utimes(join(place(record.key), RECORD), now, now).catch(() => {});
       return undefined;
     },
-    async keep({ files, parent, ...layer }, signal) {
+    async keep({ files, checksums, parent, ...layer }, signal) {
       const staged = join(directory, stagedName());
       await mkdir(staged, { mode: 0o700 });
       try {
@@ -94,7 +96,8 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
           const to = join(staged, name);
           await linkOrCopy(path, to);
           await chmod(to, name.startsWith('memory') ? 0o400 : 0o444);
-          const [{ size }, checksum] = await Promise.all([stat(to), checksumFile(to, signal)]);
+          const { size } = await stat(to);
+          const checksum = checksums?.[name] ?? (await checksumFile(to, signal));
           await sync(to);
           kept.push({ name, size, checksum });
         }

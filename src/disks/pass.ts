@@ -1,0 +1,165 @@
+/**
+ * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. SHA-256 takes one core its time, also
+ * for holes; reading and writing go on beside it. What is written goes past the page cache where the file system lets it: nobody waits for it to be flushed, and
+ * other files keep their place in there.
+ */
+import { createHash } from 'node:crypto';
+import { constants, type FileHandle, open } from 'node:fs/promises';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import type { DiskExtent } from './chain.ts';
+import { BlockChecksum, CHECKSUM_BLOCK } from './checksum.ts';
+
+export interface PassSource {
+  readonly files: readonly string[];
+  /** In order and without gaps, from 0. */
+  readonly extents: readonly DiskExtent[];
+}
+
+export interface PassOptions {
+  /** An existing file, all holes, that gets the bytes below `end` (a multiple of 64 KiB) where they are not zeros. On the disk when the pass is over. */
+  readonly to?: { readonly path: string; readonly end: number };
+  readonly signal?: AbortSignal;
+  /** Fraction done, 0 to 1. */
+  readonly onProgress?: (fraction: number) => void;
+}
+
+export interface Digests {
+  /** Of all bytes, in lower-case hex. */
+  readonly sha256: string;
+  /** As `checksumFile` gives. */
+  readonly checksum: string;
+}
+
+interface Job extends PassSource {
+  readonly kilnPass: true;
+  readonly to: PassOptions['to'];
+}
+
+const CHUNK = 4 * 1024 * 1024;
+/** What is left out when it is zero. */
+const PIECE = 64 * 1024;
+const WASM_PAGE = 64 * 1024;
+
+/** TypeScript knows it from browsers alone. */
+declare const WebAssembly: {
+  readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
+};
+
+/** Errors: the file system's; Error when a file is shorter than its extents say; the signal's reason. */
+export async function passOver({ files, extents }: PassSource, options: PassOptions = {}): Promise<Digests> {
+  const { signal, onProgress, to } = options;
+  signal?.throwIfAborted();
+  const job: Job = { kilnPass: true, files, extents, to };
+  const worker = new Worker(new URL(import.meta.url), { workerData: job });
+  const stop = () => void worker.terminate();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    return await new Promise<Digests>((resolve, reject) => {
+      worker.on('message', (message: number | Digests) => {
+        if (typeof message === 'number') onProgress?.(message);
+        else resolve(message);
+      });
+      worker.once('error', reject);
+      worker.once('exit', () => reject(signal?.reason ?? new Error(`the pass over ${files[0]} ended early`)));
+    });
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await worker.terminate();
+  }
+}
+
+/** The worker's side: posts the fraction done now and then, and the digests at last. */
+async function passInWorker({ files, extents, to }: Job): Promise<void> {
+  const sources = await Promise.all(files.map(path => open(path, 'r')));
+  const target = to && (await openDirect(to.path));
+  const end = extents.reduce((sum, { length }) => sum + length, 0);
+  // Page-aligned, as O_DIRECT demands: the only such memory that JavaScript can ask for.
+  const memory = Buffer.from(new WebAssembly.Memory({ initial: (2 * CHUNK) / WASM_PAGE }).buffer);
+  const buffers = [memory.subarray(0, CHUNK), memory.subarray(CHUNK)];
+  const zeros = Buffer.alloc(CHUNK);
+  const sha256 = createHash('sha256');
+  const checksum = new BlockChecksum();
+  let first = 0;
+
+  /** Reads a chunk; undefined when nothing but zeros is there. */
+  async function read(start: number, buffer: Buffer): Promise<Buffer | undefined> {
+    const stop = Math.min(start + CHUNK, end);
+    const parts: DiskExtent[] = [];
+    while (first < extents.length && extents[first]!.start + extents[first]!.length <= start) first++;
+    for (let index = first; index < extents.length && extents[index]!.start < stop; index++)
+      if (extents[index]!.at) parts.push(extents[index]!);
+    if (parts.length === 0) return undefined;
+    buffer.fill(0);
+    await Promise.all(
+      parts.map(async ({ start: begin, length, at }) => {
+        const from = Math.max(begin, start);
+        const to = Math.min(begin + length, stop);
+        await readAll(sources[at!.file]!, buffer.subarray(from - start, to - start), at!.offset + from - begin);
+      }),
+    );
+    return buffer;
+  }
+
+  async function write(start: number, chunk: Buffer): Promise<void> {
+    const size = Math.min(CHUNK, to!.end - start);
+    const writes: Promise<void>[] = [];
+    for (let at = 0; at < size; ) {
+      let next = at;
+      while (next < size && !isZero(chunk, next)) next += PIECE;
+      if (next > at) writes.push(writeAll(target!, chunk.subarray(at, next), start + at));
+      at = next + PIECE;
+    }
+    await Promise.all(writes);
+  }
+
+  const isZero = (chunk: Buffer, at: number) => chunk.compare(zeros, 0, PIECE, at, at + PIECE) === 0;
+
+  let chunk = await read(0, buffers[0]!);
+  for (let start = 0, turn = 1; start < end; start += CHUNK, turn = 1 - turn) {
+    const size = Math.min(CHUNK, end - start);
+    const reading = start + CHUNK < end ? read(start + CHUNK, buffers[turn]!) : undefined;
+    const writing = chunk && target ? write(start, chunk) : undefined;
+    // An error is seen below; until then it is nobody's.
+    for (const going of [reading, writing]) going?.catch(() => {});
+    sha256.update((chunk ?? zeros).subarray(0, size));
+    if (chunk)
+      for (let at = 0; at < size; at += CHECKSUM_BLOCK)
+        checksum.add((start + at) / CHECKSUM_BLOCK, chunk.subarray(at, Math.min(at + CHECKSUM_BLOCK, size)));
+    await writing;
+    chunk = await reading;
+    if ((start / CHUNK) % 16 === 15) parentPort!.postMessage(start / end);
+  }
+  await target?.datasync();
+  await Promise.all([...sources, ...(target ? [target] : [])].map(file => file.close()));
+  const digests: Digests = { sha256: sha256.digest('hex'), checksum: checksum.digest() };
+  parentPort!.postMessage(digests);
+}
+
+async function openDirect(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_WRONLY | constants.O_DIRECT);
+  } catch (error) {
+    // Not every file system can.
+    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+    return await open(path, constants.O_WRONLY);
+  }
+}
+
+async function readAll(file: FileHandle, into: Buffer, offset: number): Promise<void> {
+  for (let at = 0; at < into.length; ) {
+    const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
+    // QEMU counts in sectors: a raw disk's last one may be cut short.
+    if (bytesRead === 0 && into.length - at < 512) return;
+    if (bytesRead === 0) throw new Error('a disk became shorter while it was read');
+    at += bytesRead;
+  }
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, offset + at);
+    at += bytesWritten;
+  }
+}
+
+if (!isMainThread && (workerData as Partial<Job> | null)?.kilnPass) await passInWorker(workerData as Job);

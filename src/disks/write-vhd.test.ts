@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { run } from '../processes/process.ts';
+import { chainOf } from './chain.ts';
+import { checksumFile } from './checksum.ts';
+import { passOver } from './pass.ts';
+import { convertDisk, createOverlay, MIB } from './qemu-img.ts';
+import { FOOTER_SIZE, readFooter } from './vhd.ts';
+import { writeVhd } from './write-vhd.ts';
+
+async function inDirectory(use: (directory: string) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-vhd-'));
+  try {
+    await use(directory);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+interface Piece {
+  readonly at: number;
+  readonly length: number;
+  readonly byte: number;
+}
+
+/** Bytes that a place says of itself; zeros where `byte` is 0. */
+function fill(disk: Buffer, { at, length, byte }: Piece): void {
+  for (let n = at; n < Math.min(at + length, disk.length); n++) disk[n] = byte && ((byte + n + (n >> 8)) & 255) | 1;
+}
+
+const pieces = fc.array(
+  fc.record({
+    at: fc.nat({ max: 9 * MIB }),
+    length: fc.oneof(fc.nat({ max: 3000 }), fc.nat({ max: 2 * MIB })),
+    byte: fc.nat({ max: 255 }),
+  }),
+  { maxLength: 6 },
+);
+/** Sectors: less than one MiB, just beside a whole number of them, more than the copy has in hand at once. */
+const sectors = fc.oneof(
+  fc.integer({ min: 1, max: 300 }),
+  fc.integer({ min: 2047, max: 2049 }),
+  fc.nat({ max: 18_000 }).map(n => n + 1),
+);
+
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+
+async function sparse(path: string, size: number, disk: Buffer, parts: readonly Piece[]): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    await file.truncate(size);
+    for (const { at, length } of parts) if (at < size) await file.write(disk, at, Math.min(length, size - at), at);
+  } finally {
+    await file.close();
+  }
+}
+
+test('a chain of overlays becomes a VHD with the same bytes, and digests of that very file', async () => {
+  await inDirectory(async directory => {
+    await fc.assert(
+      fc.asyncProperty(sectors, pieces, pieces, async (count, below, above) => {
+        const size = count * 512;
+        const disk = Buffer.alloc(size);
+        for (const part of below) fill(disk, part);
+        const [raw, top, changed, vhd] = ['base.raw', 'top.qcow2', 'changed.raw', 'image.vhd'].map(name =>
+          join(directory, name),
+        ) as [string, string, string, string];
+        await sparse(raw, size, disk, below);
+        await createOverlay({ backing: { path: raw, format: 'raw' }, path: top });
+        // As a guest would write them: zeros too.
+        for (const part of above) {
+          fill(disk, part);
+          const length = Math.min(part.length, size - part.at);
+          if (length <= 0) continue;
+          await writeFile(changed, disk.subarray(part.at, part.at + length));
+          await run('qemu-io', ['-f', 'qcow2', '-c', `write -q -s ${changed} ${part.at} ${length}`, top]);
+        }
+        const written = await writeVhd({ path: top, format: 'qcow2' }, { to: vhd });
+        const bytes = await readFile(vhd);
+        assert.equal(written.virtualSize, Math.ceil(size / MIB) * MIB);
+        assert.equal(bytes.length, written.virtualSize + FOOTER_SIZE);
+        assert.ok(bytes.subarray(0, size).equals(disk));
+        assert.ok(bytes.subarray(size, -FOOTER_SIZE).every(byte => byte === 0));
+        assert.deepEqual((await readFooter(vhd)).violations, []);
+        assert.equal(written.sha256, sha256(bytes));
+        assert.equal(written.checksum, await checksumFile(vhd));
+        assert.equal(written.allocatedSize, (await stat(vhd)).blocks * 512);
+        await Promise.all([raw, top, changed, vhd].map(path => rm(path, { force: true })));
+      }),
+      { numRuns: 25 },
+    );
+  });
+});
+
+test('a pass over any file gives its digests', async () => {
+  await inDirectory(async directory => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat({ max: 9 * MIB }), pieces, async (size, parts) => {
+        const path = join(directory, 'file');
+        const bytes = Buffer.alloc(size);
+        for (const part of parts) fill(bytes, part);
+        await writeFile(path, bytes);
+        const digests = await passOver({
+          files: [path],
+          extents: [{ start: 0, length: size, at: { file: 0, offset: 0 } }],
+        });
+        assert.deepEqual(digests, { sha256: sha256(bytes), checksum: await checksumFile(path) });
+      }),
+      { numRuns: 25 },
+    );
+  });
+});
+
+test('holes stay holes, and zeros become some', async () => {
+  await inDirectory(async directory => {
+    const [raw, vhd] = [join(directory, 'disk.raw'), join(directory, 'image.vhd')];
+    const data = Buffer.alloc(16 * MIB);
+    data.fill(7, 5 * MIB, 5 * MIB + 100);
+    await writeFile(raw, data);
+    const { allocatedSize } = await writeVhd({ path: raw, format: 'raw' }, { to: vhd });
+    assert.ok(allocatedSize <= 128 * 1024, `${allocatedSize}`);
+  });
+});
+
+test('compressed clusters are read through QEMU', async () => {
+  await inDirectory(async directory => {
+    const [raw, packed, vhd] = ['disk.raw', 'packed.qcow2', 'image.vhd'].map(name => join(directory, name));
+    const disk = Buffer.alloc(3 * MIB);
+    fill(disk, { at: 70_000, length: 2 * MIB, byte: 3 });
+    await writeFile(raw!, disk);
+    await run('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw!, packed!]);
+    assert.equal(await chainOf({ path: packed!, format: 'qcow2' }), undefined);
+    const { sha256: digest } = await writeVhd({ path: packed!, format: 'qcow2' }, { to: vhd! });
+    const bytes = await readFile(vhd!);
+    assert.ok(bytes.subarray(0, disk.length).equals(disk));
+    assert.equal(digest, sha256(bytes));
+    assert.deepEqual((await readdir(directory)).sort(), ['disk.raw', 'image.vhd', 'packed.qcow2']);
+  });
+});
+
+test('a copy that is called off leaves nothing, nor does one whose disk is cut short', async () => {
+  await inDirectory(async directory => {
+    const [raw, vhd] = [join(directory, 'disk.raw'), join(directory, 'image.vhd')];
+    await writeFile(raw, Buffer.alloc(64 * MIB, 1));
+    const off = new AbortController();
+    const copying = writeVhd({ path: raw, format: 'raw' }, { to: vhd, signal: off.signal });
+    setTimeout(() => off.abort(new Error('called off')), 60);
+    await assert.rejects(copying, /called off/);
+    await assert.rejects(
+      passOver({ files: [raw], extents: [{ start: 0, length: 65 * MIB, at: { file: 0, offset: 0 } }] }),
+      /shorter/,
+    );
+    assert.deepEqual(await readdir(directory), ['disk.raw']);
+  });
+});
+
+test('an overlay on a VHD shows the disk without its footer', async () => {
+  await inDirectory(async directory => {
+    const [raw, vhd, top, back] = ['disk.raw', 'image.vhd', 'top.qcow2', 'back.raw'].map(name => join(directory, name));
+    const disk = Buffer.alloc(5 * MIB);
+    fill(disk, { at: 4 * MIB, length: MIB, byte: 9 });
+    await writeFile(raw!, disk);
+    await writeVhd({ path: raw!, format: 'raw' }, { to: vhd! });
+    const { virtualSize } = await createOverlay({ backing: { path: vhd!, format: 'vhd' }, path: top! });
+    assert.equal(virtualSize, disk.length);
+    await convertDisk({ path: top!, format: 'qcow2' }, { to: back!, format: 'raw' });
+    assert.ok((await readFile(back!)).equals(disk));
+    await assert.rejects(
+      createOverlay({ backing: { path: vhd!, format: 'vhd' }, path: top!, virtualSize: 6 * MIB }),
+      /does not grow/,
+    );
+  });
+});
