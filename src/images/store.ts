@@ -99,14 +99,19 @@ export async function publish(home: string, staged: Staged, manifest: ImageManif
  * Publishes a finished disk: `from`, which is never written again, gets a second name where the file system can (and stays), else it is
  * copied. The manifest's maker owns what is staged meanwhile.
  */
-export async function addImage(home: string, from: string, manifest: ImageManifest): Promise<StoredImage> {
+export async function addImage(
+  home: string,
+  from: string,
+  manifest: ImageManifest,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<StoredImage> {
   const staged = await stage(home, manifest.location, makerOf(manifest));
   try {
     await chmod(from, 0o444);
     const to = join(staged.directory, manifest.file);
     await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
       if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) throw error;
-      await cloneOrCopy(from, to);
+      await cloneOrCopy(from, to, options);
     });
     return await publish(home, staged, manifest);
   } catch (error) {

@@ -103,6 +103,14 @@ test('what cannot be recorded destroys nothing that was there', async () => {
   });
 });
 
+test('what one location cannot take is in none', async () => {
+  await withHome(async (home, artifacts) => {
+    const wide = { ids: [ID], locations: ['westus2', 'no such place', 'eastus'], record: async () => true };
+    await assert.rejects(run(target(wide), home, artifacts, 'run1'), { code: 'DistributionFailed' });
+    assert.deepEqual(await list(home), []);
+  });
+});
+
 test('a version that another run took meanwhile is left to it, and the next one is tried', async () => {
   await withHome(async (home, artifacts) => {
     await run(target({ ids: [`${ID}1`], record: async () => true }), home, artifacts, 'other');

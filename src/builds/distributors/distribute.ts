@@ -84,10 +84,15 @@ export function distributePhase(target: DistributionTarget, home: string, proven
       for (const image of images) await remove(image).catch(() => {});
     };
     try {
-      for (const location of placement.locations) {
-        context.signal.throwIfAborted();
-        images.push(await addImage(home, artifact.path, manifestOf(placement, location, artifact, state)));
-      }
+      const { signal } = context;
+      signal.throwIfAborted();
+      const adding = placement.locations.map(location =>
+        addImage(home, artifact.path, manifestOf(placement, location, artifact, state), { signal }),
+      );
+      // All of them have ended before any is taken back.
+      for (const end of await Promise.allSettled(adding)) if (end.status === 'fulfilled') images.push(end.value);
+      await Promise.all(adding);
+      signal.throwIfAborted();
       const recorded = await target.record({ placement, artifact, images });
       if (!recorded) await withdraw();
       // From here on the image is the resource; what it replaces may go, now or at the next publication.
