@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import autocannon from 'autocannon';
 import { run } from '../../src/processes/process.ts';
-import { median } from '../packer/measure.ts';
+import { median } from '../measure.ts';
 import { type Bench, startBench } from './server.ts';
 
 const { values: options } = parseArgs({ options: { seconds: { type: 'string', default: '10' } } });

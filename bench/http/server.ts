@@ -1,13 +1,17 @@
-/** The server that is measured: `kiln serve` in a process of its own, and a client that is signed in to it. */
+/** A server that is measured: `kiln serve` in a process of its own, and a client that is signed in to it. */
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { get } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
-import { type Rest, restOf } from '../../test/clients/rest.ts';
-import { clientEnvironment } from '../../test/clients/served.ts';
-import { type Running, start } from '../../test/kiln.ts';
-import { postgres, rss } from '../packer/measure.ts';
+import { type Answer, type Rest, restOf } from '../../test/clients/rest.ts';
+import { kiln, type Running, start } from '../../test/kiln.ts';
+import { postgres, rss } from '../measure.ts';
+
+export interface TemplateContent {
+  readonly tags?: object;
+  readonly properties: object;
+}
 
 export interface Bench {
   /** For requests that somebody else sends. */
@@ -19,8 +23,12 @@ export interface Bench {
   /** From the start of `kiln serve` on an existing state directory to its first answer. */
   readonly startSeconds: number;
   get(url: string): Promise<unknown>;
-  /** Makes a template without scripts and polls as clients do. @returns milliseconds until its operation has Succeeded */
-  putTemplate(name: string): Promise<number>;
+  /** Makes a template (without anything else said, one that only says hello) and polls as clients do. @returns milliseconds until its operation has Succeeded */
+  putTemplate(name: string, content?: TemplateContent): Promise<number>;
+  /** Runs a template, and looks twice a second. Resolves when it has Succeeded. */
+  runTemplate(name: string): Promise<void>;
+  /** Of the server. */
+  readonly pid: number;
   /** MiB: RSS of the server's process; PSS of PostgreSQL's. */
   memory(): Promise<{ readonly node: number; readonly postgres: number }>;
   stop(): Promise<void>;
@@ -32,31 +40,41 @@ const CONTRIBUTOR = 'b24988ac-6180-42a0-ab88-20f7382dd24c';
 const SUBSCRIPTION = `/subscriptions/${LOCAL_SUBSCRIPTION}`;
 const GROUP = `${SUBSCRIPTION}/resourceGroups/bench`;
 const IDENTITY = `${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/bench`;
+const TEMPLATES = `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates`;
 const MIB = 2 ** 20;
+/** Between two looks at a run (ms). */
+const OFTEN = 500;
 /** What a server does right after its start is over by then (ms). */
 const REST = 5_000;
 
+export interface ServeOptions {
+  /** Of `kiln serve`. */
+  readonly args?: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /** A first start, whose time does not count, makes the state directory. */
-export async function startBench(home: string): Promise<Bench> {
-  const first = serve(home);
+export async function startBench(home: string, options: ServeOptions = {}): Promise<Bench> {
+  const first = serve(home, options);
   await listening(first);
-  const caPath = (await clientEnvironment(home)).NODE_EXTRA_CA_CERTS!;
+  const caPath = (await environmentOf(home)).NODE_EXTRA_CA_CERTS!;
   await end(first);
 
   const ca = await readFile(caPath, 'utf8');
   const begun = performance.now();
-  const server = serve(home);
+  const server = serve(home, options);
   try {
     const origin = await listening(server);
     await answers(`${origin}/metadata/endpoints?api-version=2022-09-01`, ca);
     const startSeconds = (performance.now() - begun) / 1000;
-    const rest = await restOf({ origin, env: await clientEnvironment(home) });
+    const rest = await restOf({ origin, env: await environmentOf(home) });
     const { token } = await rest.token();
     await makeGround(rest);
     await sleep(REST);
     return {
       headers: { authorization: `Bearer ${token}` },
-      templates: `${origin}${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates`,
+      templates: `${origin}${TEMPLATES}`,
+      pid: server.child.pid!,
       caPath,
       startSeconds,
       async get(url) {
@@ -64,7 +82,8 @@ export async function startBench(home: string): Promise<Bench> {
         if (status !== 200) throw new Error(`GET ${url}: ${status} ${JSON.stringify(body)}`);
         return body;
       },
-      putTemplate: name => putTemplate(rest, name),
+      putTemplate: (name, content = { properties: helloOf(name) }) => putTemplate(rest, name, content),
+      runTemplate: name => runTemplate(rest, name),
       async memory() {
         const [node, database] = [await rss(server.child.pid!), await postgres(home)];
         return { node: Math.round(node / MIB), postgres: Math.round(database / MIB) };
@@ -80,9 +99,17 @@ export async function startBench(home: string): Promise<Bench> {
   }
 }
 
-const serve = (home: string): Running => start(['--home', home, 'serve', '--port', '0']);
+const serve = (home: string, { args = [], env = {} }: ServeOptions): Running =>
+  start(['--home', home, 'serve', '--port', '0', ...args], env);
 
 const listening = async (server: Running): Promise<string> => (await server.until(/https:\/\/[^\s/]+:\d+/))[0];
+
+/** What signs a client in. Not by the launcher: it installs node modules where it finds its own stale, and they may be a link to somebody else's. */
+async function environmentOf(home: string): Promise<Readonly<Record<string, string>>> {
+  const { stdout, stderr, exitCode } = await kiln(['--home', home, '--json', 'env']);
+  if (exitCode !== 0) throw new Error(`kiln env ended with ${exitCode}:\n${stderr}`);
+  return JSON.parse(stdout);
+}
 
 async function end(server: Running): Promise<void> {
   server.child.kill('SIGTERM');
@@ -105,33 +132,44 @@ async function makeGround(rest: Rest): Promise<void> {
   await put(rest, `${assignment}?api-version=2022-04-01`, { properties: { roleDefinitionId, principalId } });
 }
 
-async function putTemplate(rest: Rest, name: string): Promise<number> {
-  const begun = performance.now();
-  const { headers } = await put(
-    rest,
-    `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates/${name}?api-version=${VERSION}`,
+/** Properties of a template. */
+const helloOf = (name: string) => ({
+  source: { type: 'PlatformImage', publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' },
+  customize: [{ type: 'Shell', name: 'step', inline: ['echo hello'] }],
+  distribute: [
     {
+      type: 'ManagedImage',
+      runOutputName: name,
+      imageId: `${GROUP}/providers/Microsoft.Compute/images/${name}`,
       location: LOCATION,
-      identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
-      properties: {
-        source: { type: 'PlatformImage', publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' },
-        customize: [{ type: 'Shell', name: 'step', inline: ['echo hello'] }],
-        distribute: [
-          {
-            type: 'ManagedImage',
-            runOutputName: name,
-            imageId: `${GROUP}/providers/Microsoft.Compute/images/${name}`,
-            location: LOCATION,
-          },
-        ],
-      },
     },
-  );
+  ],
+});
+
+async function putTemplate(rest: Rest, name: string, content: TemplateContent): Promise<number> {
+  const begun = performance.now();
+  const { headers } = await put(rest, `${TEMPLATES}/${name}?api-version=${VERSION}`, {
+    location: LOCATION,
+    identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
+    ...content,
+  });
+  await succeeded(rest, name, headers);
+  return performance.now() - begun;
+}
+
+async function runTemplate(rest: Rest, name: string): Promise<void> {
+  const { status, headers, body } = await rest.send('POST', `${TEMPLATES}/${name}/run?api-version=${VERSION}`);
+  if (status !== 202) throw new Error(`run of ${name}: ${status} ${JSON.stringify(body)}`);
+  await succeeded(rest, name, headers, OFTEN);
+}
+
+/** @param interval between two looks (ms). Default: what the server asks for */
+async function succeeded(rest: Rest, name: string, headers: Answer['headers'], interval?: number): Promise<void> {
   for (;;) {
     const poll = await rest.send('GET', headers['azure-asyncoperation'] as string);
-    if (poll.body.status === 'Succeeded') return performance.now() - begun;
+    if (poll.body.status === 'Succeeded') return;
     if (poll.body.status !== 'InProgress') throw new Error(`${name}: ${JSON.stringify(poll.body)}`);
-    await sleep(Number(poll.headers['retry-after']) * 1000);
+    await sleep(interval ?? Number(poll.headers['retry-after']) * 1000);
   }
 }
 

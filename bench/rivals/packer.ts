@@ -5,6 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../src/processes/process.ts';
+import type { ProgramLine } from '../measure.ts';
 
 export interface PackerJob {
   readonly directory: string;
@@ -18,7 +19,7 @@ export interface PackerJob {
 }
 
 /** Writes what Packer needs: a key, a cloud-init seed and the template. @returns the program lines to time, one after the other. */
-export async function preparePacker(job: PackerJob): Promise<readonly (readonly [string, readonly string[]])[]> {
+export async function preparePacker(job: PackerJob): Promise<readonly ProgramLine[]> {
   await mkdir(job.directory, { recursive: true });
   const key = join(job.directory, 'key');
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);

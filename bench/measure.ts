@@ -3,13 +3,22 @@ import { spawn } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run } from '../../src/processes/process.ts';
+import { run } from '../src/processes/process.ts';
 
 export interface Measured {
   readonly seconds: number;
   /** Sectors that reached the disks of this machine meanwhile, in bytes; nothing else should write then. */
   readonly bytesWritten: number;
+  /** Of all programs. */
   readonly stdout: string;
+}
+
+export type ProgramLine = readonly [program: string, args: readonly string[]];
+
+export interface MeasureOptions {
+  readonly env: NodeJS.ProcessEnv;
+  /** Kills all of it; the measurement rejects. */
+  readonly signal: AbortSignal;
 }
 
 export function median(values: readonly number[]): number {
@@ -19,15 +28,12 @@ export function median(values: readonly number[]): number {
 }
 
 /** Runs program lines one after the other; what is still in the page cache at the end is flushed and counted, outside the time. */
-export async function measure(
-  lines: readonly (readonly [string, readonly string[]])[],
-  env: NodeJS.ProcessEnv,
-): Promise<Measured> {
+export async function measure(lines: readonly ProgramLine[], { env, signal }: MeasureOptions): Promise<Measured> {
   await run('sync', []);
   const before = await sectorsWritten();
   const begun = performance.now();
   let stdout = '';
-  for (const [program, args] of lines) stdout = (await run(program, args, { env })).stdout;
+  for (const [program, args] of lines) stdout += (await run(program, args, { env, signal })).stdout;
   const seconds = (performance.now() - begun) / 1000;
   await run('sync', []);
   return { seconds, bytesWritten: ((await sectorsWritten()) - before) * 512, stdout };
@@ -51,12 +57,20 @@ export interface ServiceFigures {
   readonly postgres: number;
 }
 
+export interface ServiceToMeasure {
+  /** Of the checkout. */
+  readonly root: string;
+  readonly home: string;
+  readonly env: NodeJS.ProcessEnv;
+}
+
 /** Opens the state directory in a process of its own, lets it rest, reads its memory; and times commands that open and leave it. */
-export async function residentMemory(root: string, home: string, env: NodeJS.ProcessEnv): Promise<ServiceFigures> {
+export async function residentMemory({ root, home, env }: ServiceToMeasure): Promise<ServiceFigures> {
+  const list = () => run(process.execPath, [join(root, 'src/cli/main.ts'), '--home', home, 'runs', 'list'], { env });
   const times: number[] = [];
   for (let n = 0; n < 5; n++) {
     const begun = performance.now();
-    await run(join(root, 'kiln'), ['--home', home, 'runs', 'list'], { env });
+    await list();
     times.push((performance.now() - begun) / 1000);
   }
   const script = `import { openService } from '${join(root, 'src/service.ts')}';
@@ -80,7 +94,7 @@ export async function residentMemory(root: string, home: string, env: NodeJS.Pro
   } finally {
     child.kill('SIGKILL');
     // The next command finds the dead one's server and, being the last, stops it.
-    await run(join(root, 'kiln'), ['--home', home, 'runs', 'list'], { env });
+    await list();
   }
 }
 
@@ -91,10 +105,32 @@ export async function rss(pid: number): Promise<number> {
 
 /** Bytes of all processes of the state directory's PostgreSQL: shared memory is counted once, by shares. */
 export async function postgres(home: string): Promise<number> {
-  const main = Number((await readFile(join(home, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0]);
-  const { stdout } = await run('ps', ['-o', 'pid=', '--pid', String(main), '--ppid', String(main)]);
+  return pss(await familyOf([await postmaster(home)]));
+}
+
+/** Process id of the server of the state directory. */
+export const postmaster = async (home: string): Promise<number> =>
+  Number((await readFile(join(home, 'postgres/postmaster.pid'), 'utf8')).split('\n')[0]);
+
+/** The processes and all that descend from them. */
+export async function familyOf(roots: readonly number[]): Promise<number[]> {
+  const { stdout } = await run('ps', ['-eo', 'pid=,ppid=']);
+  const parents = stdout
+    .trim()
+    .split('\n')
+    .map(line => line.trim().split(/\s+/).map(Number) as [number, number]);
+  const family = new Set(roots);
+  for (let size = 0; size < family.size; ) {
+    size = family.size;
+    for (const [pid, parent] of parents) if (family.has(parent)) family.add(pid);
+  }
+  return [...family];
+}
+
+/** Bytes; what several processes share is counted once, by shares. Those that are gone have none. */
+export async function pss(processes: readonly number[]): Promise<number> {
   let sum = 0;
-  for (const pid of stdout.trim().split(/\s+/))
+  for (const pid of processes)
     sum += kib(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => ''), /^Pss:\s+(\d+)/m);
   return sum;
 }
