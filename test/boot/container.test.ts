@@ -101,6 +101,11 @@ describe('the container machine', { skip: !root && 'mounting disks takes root' }
           'WantedBy=multi-user.target',
           'UNIT',
           'sudo systemctl enable marker.service',
+          // A boot menu that has no kernel, or that looks for its root on a device of the host's, is seen by the boot proof.
+          'sudo update-grub',
+          'root=$(findmnt --noheadings --output SOURCE /)',
+          'echo "fact menu=$(sudo grep -c "root=UUID=$(sudo blkid -s UUID -o value "$root")" /boot/grub/grub.cfg)"',
+          'if sudo dd if=/dev/zero of="$root" count=1 2>/dev/null; then echo "fact disk=written"; else echo "fact disk=kept"; fi',
         ),
       ],
     });
@@ -123,6 +128,8 @@ describe('the container machine', { skip: !root && 'mounting disks takes root' }
       assert.equal(seen.get('loopback'), 'closed');
       assert.equal(seen.get('device'), 'refused');
       assert.equal(seen.get('between'), 'kept');
+      assert.ok(Number(seen.get('menu')) > 0);
+      assert.equal(seen.get('disk'), 'kept');
       assert.ok(Number(seen.get('room')) >= DISK_GIB - 1, seen.get('room'));
       const disk = await openOffline(run.outputs[0].path);
       assert.equal(await disk.text('/opt/test/notes.txt'), 'carried along\n');
@@ -144,6 +151,13 @@ describe('the container machine', { skip: !root && 'mounting disks takes root' }
     assert.equal(error.code, 'StepFailed');
     assert.match(error.message, /exit code 7[\s\S]*the reason/);
     assert.deepEqual(await leftovers(home.path), []);
+  });
+
+  test('a step that needs a booted machine is told that there is none', async () => {
+    const path = await write({ name: 'services', customize: [shell('start', 'sudo systemctl start ssh')] });
+    const { error } = JSON.parse((await build(path)).stdout);
+    assert.equal(error.code, 'StepFailed');
+    assert.match(JSON.stringify(error), /ran in a container[\s\S]*--machine vm/);
   });
 
   test("the tag alone is refused, at its line: whose kernel the steps run on is not for the template's author to say", async () => {

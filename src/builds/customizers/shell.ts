@@ -45,7 +45,10 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
       });
       context.log.flush();
       context.log.mark('[INFO] (telemetry) ending shell');
-      if (result.exitCode !== 0) throw stepFailed(place, result.signal ?? result.exitCode ?? 'unknown', last.lines());
+      if (result.exitCode !== 0) {
+        const status = result.signal ?? result.exitCode ?? 'unknown';
+        throw stepFailed(place, status, last.lines(), state.machine!.shape.kind);
+      }
       return { state };
     },
   };

@@ -23,6 +23,15 @@ test('what usually helps is said for the usual failures', () => {
   assert.match(hint(127, 'foo: not found'), /not found/);
   assert.match(hint('KILL', ''), /memory/);
   assert.equal(hint(1, 'my own message'), '');
+  const inContainer = (text: string) => stepFailed(place, 1, [text], 'container').hint ?? '';
+  for (const text of [
+    "System has not been booted with systemd as init system (PID 1). Can't operate.",
+    'modprobe: FATAL: Module loop not found in directory /lib/modules/6.1',
+    'sysctl: permission denied on key "vm.swappiness"',
+    'sh: 1: cannot create /proc/sys/net/ipv4/ip_forward: Read-only file system',
+  ])
+    assert.match(inContainer(text), /--machine vm/, text);
+  assert.doesNotMatch(inContainer('mkdir: cannot create directory: Permission denied'), /container/);
 });
 
 test('the tail of a flood is short, and its last lines are right', () => {

@@ -1,5 +1,6 @@
 /** What customizers and validators share: their place in the template, the files they were given, and how a failure is told. */
 import { KilnError } from '../../arm/errors.ts';
+import type { MachineKind } from '../../machines/machine.ts';
 import type { Phase } from '../phase.ts';
 
 /** Which list of the template a step is in: a customizer of `customize`, or a validator of `validate.inVMValidations`. */
@@ -72,12 +73,18 @@ export function tail(limit = 20): { push(chunk: Buffer): void; lines(): string[]
 /**
  * The error of a step whose command ended badly: which step, exit code, last lines, and what usually helps.
  * @param status what the guest reported: an exit code, or the signal that ended the command
+ * @param machine what it ran in
  */
-export function stepFailed(place: StepPlace, status: number | string, lines: readonly string[]): KilnError {
+export function stepFailed(
+  place: StepPlace,
+  status: number | string,
+  lines: readonly string[],
+  machine: MachineKind = 'qemu',
+): KilnError {
   const how = typeof status === 'number' ? `exit code ${status}` : `signal ${status}`;
   const said =
     lines.length > 0 ? ` Last lines:\n${lines.map(line => `    ${line}`).join('\n')}` : ' It printed nothing.';
-  const hint = hintFor(status, lines.join('\n'));
+  const hint = hintFor(status, lines.join('\n'), machine);
   return new KilnError('StepFailed', `${titleOf(place)} failed with ${how}.${said}`, {
     target: pathOf(place),
     ...(hint !== undefined && { hint }),
@@ -112,7 +119,13 @@ const HINTS: readonly [RegExp, string][] = [
   ],
 ];
 
-function hintFor(status: number | string, text: string): string | undefined {
+/** What fails in a container because no kernel and no services of the image run in it. */
+const NEEDS_MACHINE =
+  /not been booted with systemd|Failed to connect to (system )?bus|modprobe: FATAL|insmod: ERROR|sysctl: (permission denied|setting key)|\/proc\/sys\/.*Read-only file system|Failed to connect to .*(dbus|docker\.sock)|(swapon|losetup|mount): .*(permission denied|Operation not permitted|No such device)/i;
+
+function hintFor(status: number | string, text: string, machine: MachineKind): string | undefined {
+  if (machine === 'container' && NEEDS_MACHINE.test(text))
+    return 'The step ran in a container, where no kernel and no services of the image run. What needs them is built in a virtual machine: --machine vm; a service starts at the next boot if it is enabled (systemctl enable).';
   const found = HINTS.find(([pattern]) => pattern.test(text))?.[1];
   if (found !== undefined) return found;
   if (status === 127) return 'A command was not found: is its package installed by an earlier step?';

@@ -194,6 +194,7 @@ export class ContainerMachine implements Machine {
       ...['--resolv-conf=off', '--timezone=off', '--link-journal=no', '--drop-capability=CAP_MKNOD,CAP_SYS_BOOT'],
       // The disk is thrown away if anything goes wrong, and flushed as a whole when it is frozen or closed: dpkg flushes every file.
       ...(suppressSync ? ['--suppress-sync=yes'] : []),
+      ...disk.devices,
       `--bind-ro=${resolvConf.replaceAll(':', '\\:')}:/etc/resolv.conf`,
       `--network-namespace-path=${join('/run/netns', namespace)}`,
     ];

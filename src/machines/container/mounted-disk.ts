@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { MachineDisk } from '../machine.ts';
 import type { Cell } from './cell.ts';
+import { deviceFiles, type Mounted, mountByOtherName } from './device-files.ts';
 import { CACHE, goOnIn, type TopDisk } from './overlays.ts';
 import { FILE_SYSTEMS, type Partition, partitionsOf, rootOf } from './partitions.ts';
 
@@ -15,6 +16,8 @@ export interface MountedDisk {
   /** The root directory, in its cell. */
   readonly root: string;
   readonly cell: Cell;
+  /** What shows a container on it its devices: arguments for systemd-nspawn. */
+  readonly devices: readonly string[];
   /**
    * What is on the disk now stays as it is, clean as after an unmount, in the overlay that was written so far; what is written from now on goes to a new one on
    * top of it. Nothing must be running in the container.
@@ -55,18 +58,16 @@ export async function mountDisk(
   let system = rootOf(partitions);
   const grown = await grow(cell, raw, size, partitions, system);
   if (grown) system = grown;
-  const mounted: string[] = [];
+  const mounted: Mounted[] = [];
   let top: TopDisk = { path: disk.path, node: 'disk' };
   if (grown && EXT.includes(grown.fileSystem!)) await growOffline(cell, raw, grown);
-  await mount(cell, raw, system, root);
-  mounted.push(root);
+  mounted.push({ path: root, partition: system, held: await mount(cell, raw, system, root) });
   if (grown) await growMounted(cell, grown, root);
   await requireSystem(root, cell);
   for (const { partition, path } of await others(cell, root, partitions, system)) {
     const place = path.slice(root.length);
     try {
-      await mount(cell, raw, partition, path);
-      mounted.push(path);
+      mounted.push({ path, partition, held: await mount(cell, raw, partition, path) });
       report(`Mounted partition ${partition.number} at ${place}.`);
     } catch (error) {
       // The EFI partition is for the boot loader, which few steps touch.
@@ -78,10 +79,11 @@ export async function mountDisk(
   return {
     root,
     cell,
+    devices: await deviceFiles(cell, raw, mounted, join(directory, `${name}.dev`)),
     async freeze(overlay) {
       const frozen: string[] = [];
       try {
-        for (const path of mounted) {
+        for (const { path } of mounted) {
           // vfat and the like cannot: what is there is written out.
           const { exitCode } = await cell.run('fsfreeze', ['--freeze', path], { ok: [0, 1] });
           if (exitCode === 0) frozen.push(path);
@@ -93,12 +95,12 @@ export async function mountDisk(
       }
     },
     async close() {
-      for (const path of mounted.toReversed()) {
+      for (const { path, held } of mounted.toReversed()) {
         // Blocks that were freed since the last commit of the journal are not trimmed.
         await cell.run('sync', ['--file-system', path]);
         // Not every file system can (vfat): then there is nothing to gain.
         await cell.run('fstrim', [path], { ok: [0, 1, 32] });
-        await cell.run('umount', [path]);
+        await cell.run('umount', [path, held]);
       }
       const daemon = (await readFile(pidFile, 'utf8')).trim();
       // Its mounts keep the disk shown.
@@ -142,10 +144,15 @@ async function cellSize(cell: Cell, path: string): Promise<number> {
 }
 
 /** `nodev`: a device file that the image brings along opens nothing of the host's. Errors: NotSupported where the host's kernel does not know the file system. */
-async function mount(cell: Cell, raw: string, { offset, size, fileSystem }: Partition, path: string): Promise<void> {
+async function mount(cell: Cell, raw: string, partition: Partition, path: string): Promise<string> {
+  const { number, offset, size, fileSystem } = partition;
   const options = `nodev,loop,offset=${offset},sizelimit=${size}`;
+  const held = `${raw}.${number}`;
+  await mkdir(held, { recursive: true });
   try {
-    await cell.run('mount', ['--types', fileSystem!, '--options', options, raw, path]);
+    await cell.run('mount', ['--types', fileSystem!, '--options', options, raw, held]);
+    await mountByOtherName(cell, partition, held, path);
+    return held;
   } catch (error) {
     if (!/unknown filesystem type/.test(String(error))) throw error;
     throw new KilnError('NotSupported', `The kernel of this host cannot mount the file system ${fileSystem}.`, {
