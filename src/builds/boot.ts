@@ -1,6 +1,7 @@
 /** The boot phase: an overlay of the source's disk, grown to the template's size, in a running machine that has settled. */
 import { rm } from 'node:fs/promises';
 import { createOverlay } from '../disks/qemu-img.ts';
+import { guestScripts } from '../machines/guest-scripts.ts';
 import type { MachineShape } from '../machines/machine.ts';
 import { machineLayer, machineRequest } from './layers/machine-layer.ts';
 import { overlayOf, pinSource } from './layers/overlays.ts';
@@ -40,7 +41,7 @@ export function bootPhase(inputs: BootInputs, { subState = 'Building', layers = 
     kind: 'boot',
     name: kind === 'container' ? 'container on the mounted disk' : `virtual machine, ${size}`,
     subState,
-    inputs: { ...inputs },
+    inputs: { ...inputs, scripts: guestScripts(inputs.shape.kind) },
     ...(layers > 0 && { layer: warmLayer(inputs, layers) }),
     async run(state, context) {
       const source = state.source!;

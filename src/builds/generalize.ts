@@ -54,8 +54,13 @@ journalctl --relinquish-var >/dev/null 2>&1
 rm -rf /var/log/journal/*/ /var/log/waagent.log*
 for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
 [ -e /etc/resolv.conf ] || [ ! -e /lib/systemd/systemd-resolved ] || ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+# When timers last fired, here: another machine would make up for all that they missed since, at its first boot.
+rm -f /var/lib/systemd/timers/stamp-*
+# Made at every boot; a machine that was never booted has none.
+rmdir /tmp/.X11-unix /tmp/.ICE-unix /tmp/.XIM-unix /tmp/.font-unix 2>/dev/null
 # Truncated, not removed: an empty file makes systemd invent an id at the next boot, an absent one makes that boot a "first boot".
 : > /etc/machine-id
+chmod 0444 /etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
 rm -f /etc/sudoers.d/90-cloud-init-users ${SUDOERS_FILE}
 userdel -f -r ${user} 2>/dev/null

@@ -28,7 +28,7 @@ export function containerFactory(): MachineFactory {
     },
     async start(request) {
       version ??= nspawnVersion();
-      return await start(request, shapeOf(request, await version), provisionScript(BUILD_USER));
+      return await start(request, shapeOf(request, await version), provisionScript(BUILD_USER, request.provisioning));
     },
     async resume(request) {
       version ??= nspawnVersion();

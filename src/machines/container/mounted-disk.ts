@@ -163,6 +163,12 @@ async function mount(cell: Cell, raw: string, partition: Partition, path: string
 }
 
 const FIRST_SECTORS = 1024 * 1024;
+const SECTOR = 512;
+/** The second table of a GPT and its header, at the end of the disk. */
+const TABLE = 33 * SECTOR;
+const GUID_LENGTH = 36;
+/** What systemd-repart makes sizes multiples of: the partition comes out as it does when a machine boots. */
+const ALIGNED = 4096;
 
 /** The last partition takes the room that the disk was given, as cloud-init does when a machine boots. @returns it as it is then. */
 async function grow(
@@ -176,8 +182,10 @@ async function grow(
   const isLast = partitions.every(({ offset }) => offset <= system.offset);
   if (system.number === 0 || !isLast || diskSize - end < 2 * FIRST_SECTORS) return undefined;
   // The second table of a GPT stands at the end of the disk, which is elsewhere now; sfdisk moves it when it writes.
+  const last = diskSize - (system.type.length === GUID_LENGTH ? TABLE : 0);
+  const sectors = Math.floor((last - system.offset) / ALIGNED) * (ALIGNED / SECTOR);
   await cell.run('sfdisk', ['--no-reread', '--no-tell-kernel', '--force', '-N', String(system.number), raw], {
-    input: ', +\n',
+    input: `, ${sectors}\n`,
   });
   return (await partitionsOf(cell, raw, diskSize)).find(({ number }) => number === system.number);
 }

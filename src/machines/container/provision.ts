@@ -1,15 +1,19 @@
 /** What a machine that boots gets from its first boot: a build user with sudo, and a machine-id. Generalizing removes both again. */
+import type { Provisioning } from '../machine.ts';
 import { SUDOERS_FILE } from '../qemu/credentials.ts';
 
 /** The first id that Debian, Ubuntu and cloud-init give to a person; another where the image has given it away. */
 const USER_ID = 1000;
 
+/** systemd gives its users no ranges of subordinate ids (subuid(5)), cloud-init does: users that steps make get the same ranges as in a virtual machine. */
+const NO_RANGES = '--key SUB_UID_COUNT=0 --key SUB_GID_COUNT=0 ';
+
 /** Runs as root, from standard input. */
-export const provisionScript = (user: string): string => `
+export const provisionScript = (user: string, provisioning: Provisioning): string => `
 set -eu
 id=${USER_ID}
 getent passwd $id >/dev/null && id=
-useradd --create-home --shell /bin/bash --comment 'Kiln build user' \${id:+--uid $id} ${user}
+useradd ${provisioning === 'cloud-init' ? '' : NO_RANGES}--create-home --shell /bin/bash --comment 'Kiln build user' \${id:+--uid $id} ${user}
 passwd --lock ${user} >/dev/null 2>&1 || true
 command -v sudo >/dev/null || { echo 'The image has no sudo, which steps run with.' >&2; exit 1; }
 umask 337
