@@ -1,6 +1,6 @@
 /** Disk images through qemu-img: what a file is, overlays on it, other formats of it. */
 import { randomUUID } from 'node:crypto';
-import { rm, stat } from 'node:fs/promises';
+import { chmod, rm, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { run } from '../processes/process.ts';
 import { writeDurably } from './durable.ts';
@@ -84,6 +84,8 @@ export async function createOverlay(request: {
     ...['-q', '-f', 'qcow2', '-b', request.beside ? basename(backing.path) : backing.path, '-F', backingFormat, path],
     String(size),
   ]);
+  // What steps write to it is for nobody else on this host; QEMU gets it opened.
+  await chmod(path, 0o600);
   return inspect(path, 'qcow2');
 }
 

@@ -20,6 +20,18 @@ test('least recently used first, what others stand on after these', () => {
   );
 });
 
+test('what was used while the clock was wrong goes first', () => {
+  const [now, day] = [new Date(1e12), 24 * 3600 * 1000];
+  const layers = [
+    layer('ahead', undefined, 1e12 + 2 * day, 10),
+    layer('old', undefined, 1, 10),
+    layer('new', undefined, 1e12, 10),
+  ];
+  const order = (budget: number) => chosenToGo(layers, { budget, now }).map(({ id }) => id);
+  assert.deepEqual(order(20), ['ahead']);
+  assert.deepEqual(order(0), ['ahead', 'old', 'new']);
+});
+
 test('what stays fits, and stands on what stays', () => {
   const forest = fc
     .array(fc.tuple(fc.nat(), fc.nat(100), fc.nat(50)), { maxLength: 12 })

@@ -5,6 +5,7 @@ import type { LayerStore, StoredLayer } from './store.ts';
 
 const GIB = 1024 ** 3;
 const MOST = 20 * GIB;
+const DAY = 24 * 3600 * 1000;
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2, G: GIB, T: 1024 * GIB };
 
 /** `40GiB`, `500M`, `1.5T`, or bytes. Errors: UsageError. */
@@ -26,23 +27,26 @@ export interface PruneOptions {
   readonly budget?: number;
   /** Layers that were last used before this go whatever the budget is. */
   readonly usedBefore?: Date;
+  readonly now?: Date;
 }
 
 /**
  * The layers to be removed, in this order: least recently used first, but those that others stand on after these. So what stays is of use as it is.
  */
 export function chosenToGo(layers: readonly StoredLayer[], options: PruneOptions): StoredLayer[] {
-  const { budget = Number.POSITIVE_INFINITY, usedBefore = new Date(0) } = options;
+  const { budget = Number.POSITIVE_INFINITY, usedBefore = new Date(0), now = new Date() } = options;
   const left = new Set(layers);
   let total = layers.reduce((sum, layer) => sum + layer.allocated, 0);
   const gone: StoredLayer[] = [];
+  // The clock was wrong when it was used, and nobody knows when that was. It must not outlive all that comes from now on.
+  const used = ({ usedAt }: StoredLayer) => (usedAt.getTime() > now.getTime() + DAY ? 0 : usedAt.getTime());
   const oldest = () => {
     const parents = new Set([...left].map(({ parent }) => parent));
     return [...left]
       .filter(({ id }) => !parents.has(id))
-      .reduce<StoredLayer | undefined>((a, b) => (a && a.usedAt <= b.usedAt ? a : b), undefined);
+      .reduce<StoredLayer | undefined>((a, b) => (a && used(a) <= used(b) ? a : b), undefined);
   };
-  for (let layer = oldest(); layer && (total > budget || layer.usedAt < usedBefore); layer = oldest()) {
+  for (let layer = oldest(); layer && (total > budget || used(layer) < usedBefore.getTime()); layer = oldest()) {
     left.delete(layer);
     total -= layer.allocated;
     gone.push(layer);

@@ -53,6 +53,9 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   let storing: Promise<void> = Promise.resolve();
   let stopped = false;
   let cold = false;
+  let unlocked = false;
+  /** Phases whose layers could not be taken. */
+  const barred = new Set<number>();
 
   const isMachine = (index: number) => ['boot', 'customize'].includes(phases[index]!.kind);
   const release = async (index: number) => {
@@ -61,19 +64,27 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     await claim?.[Symbol.asyncDispose]();
   };
 
-  const furthest = () => furthestStored(choice, phases, keys, index => !(cold && isMachine(index)));
+  const furthest = () =>
+    furthestStored(choice, phases, keys, index => !barred.has(index) && !(cold && isMachine(index)));
 
   /** Claims the next layer that has to be made; earlier ones are held until then. @returns whether somebody else had it meanwhile */
   async function claim(from: number): Promise<boolean> {
     const next = phases.findIndex(({ layer }, at) => at >= from && layer);
     const shared = next >= 0 && (choice.shared || phases[next]!.kind === 'boot');
     let waited = false;
-    if (shared && next < choice.neverFrom && !claims.has(next)) {
+    if (shared && !unlocked && next < choice.neverFrom && !claims.has(next)) {
       const onWait = () => {
         waited = true;
         context.log.say(`Another build is making ${titleOf(phases[next]!)}; waiting for it.`);
       };
-      claims.set(next, await store.lock(keys[next]!, { signal: context.signal, onWait }));
+      try {
+        claims.set(next, await store.lock(keys[next]!, { signal: context.signal, onWait }));
+      } catch (error) {
+        context.signal.throwIfAborted();
+        // Without the lock, what another build makes too is made twice.
+        context.log.say(`The layer store gives no locks: ${asKilnError(error).message}`);
+        unlocked = true;
+      }
     }
     const earlier = [...claims.keys()].filter(at => at < from);
     storing = storing.then(async () => {
@@ -84,7 +95,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
 
   async function sayWhyCold(index: number, state: BuildState): Promise<void> {
     const { missed } = phases[index]!.layer!;
-    const sentence = missed?.(await store.list(), state);
+    const sentence = missed?.(await store.list().catch(() => []), state);
     if (sentence !== undefined) context.log.say(sentence);
   }
 
@@ -151,11 +162,14 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
           context.signal.throwIfAborted();
           for (const at of [...claims.keys()]) await release(at);
           if (error instanceof Damaged) continue;
-          if (!isMachine(found.index)) throw error;
+          const { message } = asKilnError(error);
+          barred.add(found.index);
+          cold ||= isMachine(found.index);
           context.log.say(
-            `The machine cannot go on from a stored layer: ${asKilnError(error).message} It starts anew.`,
+            isMachine(found.index)
+              ? `The machine cannot go on from a stored layer: ${message} It starts anew.`
+              : `The stored layer of ${titleOf(phases[found.index]!)} cannot be taken: ${message}`,
           );
-          cold = true;
         }
       }
     },

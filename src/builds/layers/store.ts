@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { chmod, link, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { KilnError } from '../../arm/errors.ts';
 import { checksumFile } from '../../disks/checksum.ts';
 import { cloneOrCopy } from '../../disks/copy.ts';
 import { sync } from '../../disks/durable.ts';
@@ -55,6 +56,9 @@ export interface LayerStore {
 }
 
 const REMOVED = '.removed-';
+const MACHINE = /^(layer|memory)-/;
+/** A lock that was last taken so long ago (ms) is for a layer that nobody makes. */
+const FORGOTTEN = 7 * 24 * 3600 * 1000;
 
 /** @param cache the directory of all caches (home.cache) */
 export async function openLayerStore(cache: string): Promise<LayerStore> {
@@ -62,6 +66,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
   const locks = join(directory, '.locks');
   // Disks that steps made may hold what is nobody else's business.
   await mkdir(locks, { recursive: true, mode: 0o700 });
+  await requireOwn(directory);
   const place = (key: string) => join(directory, key);
   const store: LayerStore = {
     directory,
@@ -71,7 +76,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
       try {
         for (const { name, size, checksum } of files) {
           const to = join(into, name);
-          await linkOrCopy(join(place(record.key), name), to);
+          await linkOrCopy(join(place(record.key), name), to, signal);
           if ((await stat(to)).size !== size) throw new Damage(`${name} has another size`);
           if ((await checksumFile(to, signal)) !== checksum) throw new Damage(`${name} has another content`);
         }
@@ -79,6 +84,8 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
         for (const { name } of files) await rm(join(into, name), { force: true });
         const gone = (error as NodeJS.ErrnoException).code === 'ENOENT';
         if (!gone && !(error instanceof Damage)) throw error;
+        // Another one may have come in its place, with files of its own.
+        if ((await store.look(record.key))?.id !== record.id) return 'it was replaced or removed meanwhile';
         await store.remove(record.key);
         return gone ? 'a file is missing' : (error as Damage).message;
       }
@@ -94,8 +101,9 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
         for (const [name, path] of Object.entries(files)) {
           signal?.throwIfAborted();
           const to = join(staged, name);
-          await linkOrCopy(path, to);
-          await chmod(to, name.startsWith('memory') ? 0o400 : 0o444);
+          await linkOrCopy(path, to, signal);
+          // Runs have names for it in directories that other users' processes may pass through. Published images have their modes from the region store.
+          await chmod(to, MACHINE.test(name) ? 0o400 : 0o444);
           const { size } = await stat(to);
           const checksum = checksums?.[name] ?? (await checksumFile(to, signal));
           await sync(to);
@@ -124,7 +132,13 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
         throw error;
       }
     },
-    lock: (key, options) => lockFile(join(locks, key), options),
+    async lock(key, options) {
+      const path = join(locks, key);
+      const held = await lockFile(path, options);
+      const now = new Date();
+      await utimes(path, now, now).catch(() => {});
+      return held;
+    },
     async list() {
       const found: StoredLayer[] = [];
       for (const name of await readdir(directory)) {
@@ -151,6 +165,11 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
       for (const name of await readdir(directory))
         if (name.startsWith(REMOVED) || (await isAbandoned(directory, name)))
           await rm(join(directory, name), { recursive: true, force: true });
+      // Who holds or awaits one that goes all the same makes a layer that somebody else makes too: that costs time and nothing else.
+      for (const name of await readdir(locks)) {
+        const taken = await stat(join(locks, name)).catch(() => undefined);
+        if (taken && Date.now() - taken.mtimeMs > FORGOTTEN) await rm(join(locks, name), { force: true });
+      }
     },
   };
   return store;
@@ -158,16 +177,28 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
 
 class Damage extends Error {}
 
+/** Who can write there decides what is in the images. Errors: StateUnwritable. */
+async function requireOwn(directory: string): Promise<void> {
+  const { uid, mode } = await stat(directory);
+  if (process.getuid && uid !== process.getuid())
+    throw new KilnError('StateUnwritable', `${directory} belongs to another user, who could put anything into it.`, {
+      target: directory,
+      hint: 'Choose a KILN_CACHE of your own, or remove that directory: it holds nothing that cannot be made again.',
+    });
+  if ((mode & 0o077) !== 0) await chmod(directory, 0o700);
+}
+
 async function allocated(path: string): Promise<number> {
   return ((await stat(path).catch(() => undefined))?.blocks ?? 0) * 512;
 }
 
-async function linkOrCopy(from: string, to: string): Promise<void> {
+async function linkOrCopy(from: string, to: string, signal?: AbortSignal): Promise<void> {
   try {
     await rm(to, { force: true });
     await link(from, to);
   } catch (error) {
-    if (!['EXDEV', 'EPERM', 'EMLINK'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    await cloneOrCopy(from, to);
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (!['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP'].includes(code)) throw error;
+    await cloneOrCopy(from, to, signal ? { signal } : {});
   }
 }

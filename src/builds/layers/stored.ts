@@ -54,7 +54,7 @@ async function recordsOf(
     if (!record || !takes(record, phases[at]!)) return undefined;
     if (record.parent !== records.at(-1)?.id) {
       // It stands on bytes that are no more.
-      await store.remove(record.key);
+      await store.remove(record.key).catch(() => {});
       return undefined;
     }
     records.push(record);

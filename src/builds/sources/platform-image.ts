@@ -1,5 +1,6 @@
 /** The source phase: the disk that a build starts from, downloaded or made once and kept for all builds. */
 import type { AcquireOptions, SourceImage } from '../../images/source.ts';
+import { pinSource } from '../layers/overlays.ts';
 import type { Phase } from '../phase.ts';
 
 /** What of the source can change what is made of it. */
@@ -25,7 +26,8 @@ export function sourcePhase(reference: string, acquire: Acquire): Phase {
       });
       context.log.say(`Source image ${image.name}, ${image.disk.format}, SHA-256 ${image.sha256}.`);
       return {
-        state: { ...state, source: image },
+        // From here on it may be removed from the cache, or made anew, while the build waits for another one.
+        state: { ...state, source: { ...image, disk: await pinSource(image.disk, context.directory) } },
         cached,
         content: sourceContent(image),
         detail: { name: image.name, exactVersion: image.exactVersion, sha256: image.sha256 },

@@ -50,7 +50,9 @@ export async function buildRequest(
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
-  const cache = await stepCache(resource, runId, environment, { wish, local });
+  const notes: string[] = [];
+  const report = (line: string) => void notes.push(line);
+  const cache = await stepCache(resource, runId, environment, { wish, local, report });
   const distribute = distributionTargets(resource, template, runId, environment.database);
   if (!sourceOnly && !planned) for (const target of distribute) await target.check?.();
   return {
@@ -68,7 +70,7 @@ export async function buildRequest(
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
     ...(cache && { cache }),
-    notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence])],
+    notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence]), ...notes],
   };
 }
 

@@ -3,9 +3,9 @@
  * after failed ones goes on after the last step that went well in them.
  */
 import type { Kysely } from 'kysely';
-import { KilnError } from '../../arm/errors.ts';
+import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { StepCache } from '../../builds/layers/choice.ts';
-import { openLayerStore } from '../../builds/layers/store.ts';
+import { type LayerStore, openLayerStore } from '../../builds/layers/store.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
 import { templateOf } from './image-templates.ts';
@@ -25,25 +25,36 @@ export interface CacheChoices {
   readonly wish?: CacheWish | undefined;
   /** Who builds at this host, not a caller of the API. */
   readonly local: boolean;
+  /** Told why there is no store, in one sentence: a build can do without. */
+  readonly report?: (line: string) => void;
 }
 
-/** Undefined where nothing is to be stored or taken. Errors: ValidationFailed for a tag that means nothing. */
+/** Undefined where nothing is to be stored or taken. Errors: ValidationFailed for a tag that means nothing; StateUnwritable where `from` needs the store. */
 export async function stepCache(
   resource: StoredResource,
   runId: string,
   { database, home }: Pick<RunEnvironment, 'database' | 'home'>,
-  { wish = {}, local }: CacheChoices,
+  { wish = {}, local, report }: CacheChoices,
 ): Promise<StepCache | undefined> {
   const neverSteps = neverCached(resource);
   if (wish.use === false) return undefined;
-  const store = await openLayerStore(home.cache);
-  await store.sweep();
   const { fresh, from } = wish;
+  const store = await openStore(home.cache).catch(error => {
+    if (from !== undefined) throw error;
+    report?.(`Nothing is kept or taken between builds: ${asKilnError(error).message}`);
+  });
+  if (!store) return undefined;
   const common = { store, neverSteps, fresh, from };
   if (local) return { ...common, shared: true, takes: () => true };
   const failed = await failedBefore(database, resource.id, runId);
   // A machine that has only booted is not a step of anybody's.
   return { ...common, shared: false, takes: (record, { kind }) => kind === 'boot' || failed.has(record.runId) };
+}
+
+async function openStore(cache: string): Promise<LayerStore> {
+  const store = await openLayerStore(cache);
+  await store.sweep();
+  return store;
 }
 
 /** Indexes of the steps that the tags name. */
