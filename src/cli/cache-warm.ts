@@ -86,6 +86,10 @@ async function inputOf(shown: string, { set, size, osDiskSize, catalogue }: Warm
     // Images of the catalogue are of no region.
     return { template: { location: REGIONS[0]!.name, source }, vmSize: '', osDiskSizeGB: 0, ...asked };
   }
+  if (!isFile)
+    throw new KilnError('UsageError', `"${shown}" is neither the file of a template nor publisher:offer:sku.`, {
+      hint: '`kiln catalogue list` shows the sources.',
+    });
   const { template } = await checkTemplateFile(shown, set);
   if (chosenMachine(template, { policy: 'template' }) === 'container')
     throw new KilnError(

@@ -58,6 +58,31 @@ async function json(...args: string[]) {
   return JSON.parse((await command('--json', ...args)).stdout);
 }
 
+describe('a warm start that is refused before its machine', { concurrency: 2 }, () => {
+  const warm = (...args: string[]) => command('cache', 'warm', ...args);
+
+  test('because what is named is neither a source nor a template', async () => {
+    assertError(
+      await warm('nonsense'),
+      'usage',
+      /"nonsense" is neither the file of a template nor publisher:offer:sku/,
+    );
+  });
+
+  test('because nobody knows its source or its size', async () => {
+    assertError(await warm('Debian:debian-12:12-gen3'), 'source', /Nearest: Debian:debian-12:12-gen2/);
+    assertError(await warm('Debian:debian-12:12-gen2', '--os-disk-size', 'x'), 'usage', /whole GiB, not "x"/);
+    assertError(await warm('Debian:debian-12:12-gen2', '--size', 'Nope'), 'usage', /the VM size 'Nope'/);
+  });
+
+  test('because a container does not boot', async () => {
+    const path = await spoil('warm-container', template => {
+      Object.assign(template, { tags: { 'kiln.machine': 'container' } });
+    });
+    assertError(await warm(path), 'usage', /does not boot: it needs no warm start/);
+  });
+});
+
 describe('a build that fails before its machine', { concurrency: 2 }, () => {
   test('because nobody knows its source: the nearest names are told', async () => {
     const path = await spoil('unknown-source', template => {
