@@ -23,7 +23,7 @@ import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
-import { clockScript, newMachineId, renewalScript } from './renewal.ts';
+import { clockScript, END_SESSIONS, newMachineId, renewalScript } from './renewal.ts';
 import { RenewalPort } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
 import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
@@ -143,6 +143,7 @@ export class QemuMachine implements Machine {
         connect(this.#target, { signal, handshakeMs, lastOutputMs }),
         this.#renewal.run(clockScript(Date.now()), signal),
       ]);
+      await this.#renewal.run(END_SESSIONS, signal);
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);

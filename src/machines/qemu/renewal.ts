@@ -5,6 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import type { MachineIdentity } from './identity.ts';
 
+const SESSIONS_FILE = '/run/kiln-sessions';
+
 export interface Renewal {
   readonly identity: MachineIdentity;
   /** 32 lower-case hex digits. */
@@ -21,7 +23,7 @@ export function newMachineId(): string {
   return bytes.toString('hex');
 }
 
-/** Above this gap (seconds) timers would fire at once for days that the guest slept through, and hold the package manager's lock. */
+/** Above this gap (seconds) timers that a step has started would fire at once for days that the guest slept through, and hold the package manager's lock. */
 const TIMER_GAP = 600;
 
 /**
@@ -30,7 +32,7 @@ const TIMER_GAP = 600;
  *    vmgenid. A guest where neither can be done is not resumed;
  *  - machine-id, unless a step has emptied it;
  *  - host keys: Kiln gives the one, others are removed rather than made, for nobody asks for them;
- *  - the build user's key, and the end of the sessions that were open: they belong to another run of Kiln;
+ *  - the build user's key; who is logged in with another is written down, for {@link END_SESSIONS};
  *  - the sshd that listens starts itself anew (SIGHUP), because it holds the old host key and the old random state in memory.
  * The host's name stays: it is no secret, the same after every cold boot, and a step may have changed it.
  */
@@ -75,33 +77,37 @@ for process in /proc/[0-9]*; do
     '(sshd'*) sessions="$sessions $pid";;
   esac
 done
-[ -z "$sessions" ] || kill -KILL $sessions
+echo "$sessions" > ${SESSIONS_FILE}
 
 exit 0
 `;
 }
 
 /**
- * The script that sets the clock, asks for the lease again without waiting (QEMU gives every machine the same address), and keeps systemd's timers from making up for
- * what they missed: they are stopped, and started as if they had just fired. It may run while Kiln connects.
+ * Ends the sessions that were open when the guest was frozen: they belong to another run of Kiln. Once Kiln is connected, because the user's systemd ends ten seconds
+ * after its last session, and starting it again takes an emulated guest longer than the rest of the resume.
+ */
+export const END_SESSIONS = `
+read -r sessions < ${SESSIONS_FILE}
+rm ${SESSIONS_FILE}
+[ -z "$sessions" ] || kill -KILL $sessions 2>/dev/null
+exit 0
+`;
+
+/**
+ * The script that sets the clock, and asks for the lease again without waiting (QEMU gives every machine the same address). Timers were stopped before the guest was
+ * frozen (START_ATTENDANT); those that a step has started since are stopped before the clock jumps. It may run while Kiln connects.
  * @param now milliseconds since 1970
  */
 export function clockScript(now: number): string {
   return `
 read -r begun rest < /proc/uptime
-timers=
-if [ $(( ${Math.floor(now / 1000)} - $(date +%s) )) -gt ${TIMER_GAP} ]; then
-  timers=$(systemctl list-units --type=timer --state=active --plain --no-legend | cut -d' ' -f1)
-  [ -z "$timers" ] || systemctl stop $timers
-fi
+[ $(( ${Math.floor(now / 1000)} - $(date +%s) )) -le ${TIMER_GAP} ] || systemctl stop '*.timer'
 read -r ended rest < /proc/uptime
 date -s @$(( ${Math.round(now / 1000)} + \${ended%.*} - \${begun%.*} )) >/dev/null || exit 1
-(
-  [ -z "$timers" ] || { touch /var/lib/systemd/timers/stamp-*; systemctl start $timers; }
-  if systemctl -q is-active systemd-networkd; then
-    for device in /sys/class/net/*/device; do device=\${device%/device}; networkctl renew "\${device##*/}"; done
-  fi
-) >/dev/null 2>&1 </dev/null &
+devices=
+for device in /sys/class/net/*/device; do device=\${device%/device}; devices="$devices \${device##*/}"; done
+[ ! -d /run/systemd/netif/links ] || networkctl renew $devices >/dev/null 2>&1 </dev/null &
 exit 0
 `;
 }
