@@ -24,6 +24,7 @@ import { replicateHandler } from './providers/compute/replicate.ts';
 import { deleteVersionHandler } from './providers/compute/version-delete.ts';
 import { createHandler } from './providers/image-builder/create.ts';
 import { deleteHandler } from './providers/image-builder/delete.ts';
+import { forgetKept, KeptMachines } from './providers/image-builder/kept-machines.ts';
 import { sweepIncoming } from './providers/image-builder/prepare.ts';
 import { type RunListener, runHandler } from './providers/image-builder/run.ts';
 import { createTriggerHandler, deleteTriggerHandler } from './providers/image-builder/triggers-operations.ts';
@@ -41,6 +42,8 @@ export interface Service {
   readonly environment: ProviderEnvironment;
   /** Whoever is set here before a run begins is told of it while it goes on in this process. */
   readonly listeners: Map<string, RunListener>;
+  /** Machines of failed runs that this process holds. */
+  readonly kept: KeptMachines;
   /** Cancels what runs here, waits for it to clean up, and leaves the state directory. */
   close(): Promise<void>;
 }
@@ -63,6 +66,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   try {
     const machines = options.machines ?? machineFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();
+    const kept = new KeptMachines({ database: database.kysely, log: options.log, worker: () => engine.worker });
     const environment = {
       log: options.log,
       database: database.kysely,
@@ -70,6 +74,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       machines,
       options: options.options ?? AS_AZURE,
       doorway: {} as Doorway,
+      kept,
       // Handlers begin work of their own (a run after a creation); the engine is there when they do.
       get engine() {
         return engine;
@@ -98,7 +103,10 @@ export async function openService(options: ServiceOptions): Promise<Service> {
       machines,
       environment,
       listeners,
+      kept,
       async close() {
+        // As long as this worker counts as alive nobody else clears away what it holds.
+        await kept.close();
         await engine.close();
         await database.close();
       },
@@ -123,11 +131,12 @@ export async function openService(options: ServiceOptions): Promise<Service> {
 async function settle(service: Service, log: ServiceLog): Promise<void> {
   const { home, engine } = service;
   await engine.sweep();
+  await forgetKept(service.database.kysely, worker => engine.isAlive(worker));
   const left = (await readdir(home.runs)).filter(name => RUN_ID.test(name));
   if (left.length > 0) {
     await using _lock = await lockFile(join(home.root, 'settle.lock'));
     for (const runId of left) {
-      if (await isExecuted(service, runId)) continue;
+      if ((await isExecuted(service, runId)) || (await isHeld(service, runId))) continue;
       log('info', 'A run left its directory behind; its machines are ended.', { run: runId });
       await settleRun(service, runId).catch(error =>
         log('error', 'What a run left cannot be cleared away.', { run: runId, error: String(error) }),
@@ -158,6 +167,12 @@ async function isExecuted({ database, engine }: Service, runId: string): Promise
     .executeTakeFirst();
   if (!operation?.worker || isTerminal(operation.status)) return false;
   return await engine.isAlive(operation.worker);
+}
+
+/** Whether a living process holds the machine of a run that has failed. */
+async function isHeld({ database, engine }: Service, runId: string): Promise<boolean> {
+  const run = await database.kysely.selectFrom('run').select('kept_by').where('id', '=', runId).executeTakeFirst();
+  return run?.kept_by != null && (await engine.isAlive(run.kept_by));
 }
 
 /** An image that a run published but died before saying so is nobody's. */

@@ -8,6 +8,7 @@ import { capturePhase } from './capture.ts';
 import { type DistributionTarget, distributePhase, FORMATS } from './distributors/distribute.ts';
 import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
+import { type Keeper, type Kept, keeping } from './keep.ts';
 import { limitsOf, type StepCache } from './layers/choice.ts';
 import { proofLayer } from './layers/image-layer.ts';
 import { machineLayer } from './layers/machine-layer.ts';
@@ -55,6 +56,8 @@ export interface BuildEnvironment {
   readonly onLine: (line: LogLine) => void;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
+  /** Who may keep the machine of a step that failed. Missing: nobody. */
+  readonly keeper?: Keeper;
 }
 
 export interface BuildPlan {
@@ -100,7 +103,7 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
 
 /**
  * Builds. Rejects with the error of the phase that ended it, or the signal's reason; resolves with what became of the rest. On every path the machines
- * are ended and the run's directory is gone; only logs and published images stay.
+ * are ended and the run's directory is gone, but for what the keeper has taken; only logs and published images stay.
  * @param planned told of the plan before the first phase
  */
 export async function build(
@@ -125,10 +128,19 @@ export async function build(
   const distribute = request.distribute.map(target =>
     distributePhase(target, environment.home, { runId: request.runId, templateId: request.templateId }),
   );
-  const phases = phasesOf(request, distribute).map((phase, index) =>
-    isValidation(phase) ? validation.host(phase, index) : phase,
-  );
-  const machines = new AsyncDisposableStack();
+  let machines = new AsyncDisposableStack();
+  let kept: (Kept & { readonly held: AsyncDisposableStack }) | undefined;
+  const phases = phasesOf(request, distribute).map((plain, index) => {
+    const { keeper } = environment;
+    const validating = isValidation(plain);
+    const phase = keeper ? keeping(plain, keeper, one => keep(one, validating)) : plain;
+    return validating ? validation.host(phase, index) : phase;
+  });
+  /** From here on the machine is not the build's own: what follows goes on without it. */
+  const keep = (one: Kept, validating: boolean) => {
+    kept = { ...one, held: validating ? validation.yield() : machines };
+    if (!validating) machines = new AsyncDisposableStack();
+  };
   let layers: LayerSession | undefined;
   try {
     await planned(phases);
@@ -169,13 +181,22 @@ export async function build(
     log.mark(`Build 'azure-arm' errored: ${(error as Error).message}`);
     throw error;
   } finally {
-    // Steps that went well stay stored when a later one has failed.
-    await layers?.settled();
-    failed.abort();
-    await validation.end();
-    await machines.disposeAsync();
-    await log.close();
-    await rm(environment.directory, { recursive: true, force: true });
+    const removed = () => rm(environment.directory, { recursive: true, force: true });
+    try {
+      // Steps that went well stay stored when a later one has failed.
+      await layers?.settled();
+      failed.abort();
+      await validation.end();
+      await machines.disposeAsync();
+      await log.close();
+    } finally {
+      if (!kept) await removed();
+      else {
+        const { place, command, machine, held } = kept;
+        const drop = () => held.disposeAsync().finally(removed);
+        await place.hold({ command, ...(machine.gone && { gone: machine.gone }), drop });
+      }
+    }
   }
 }
 

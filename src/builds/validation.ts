@@ -8,6 +8,8 @@ import type { Phase } from './phase.ts';
 export interface Validation {
   /** The phase as it runs here; `index` is its place among all. */
   host(phase: Phase, index: number): Phase;
+  /** Gives away what is held: whoever asks has to free it. */
+  yield(): AsyncDisposableStack;
   /** Frees what is held, and closes the log. Safe at any time and more than once. */
   end(): Promise<void>;
 }
@@ -32,6 +34,11 @@ export function openValidation(openLog: () => BuildLog): Validation {
         }
       },
     }),
+    yield() {
+      const given = held;
+      held = new AsyncDisposableStack();
+      return given;
+    },
     async end() {
       const [ended, closing] = [held, log];
       held = new AsyncDisposableStack();

@@ -3,11 +3,13 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { asKilnError, ERRORS, EXIT_CODES, errorBody, errorFromBody, KilnError } from '../arm/errors.ts';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
-import type { OperationRow } from '../database/schema.ts';
+import type { OperationRow, PhaseRow } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { MachineKind } from '../machines/machine.ts';
 import { ensureNeighbours } from '../providers/ensure.ts';
 import { putTemplate } from '../providers/image-builder/create.ts';
+import type { KeptEnd } from '../providers/image-builder/kept-machines.ts';
+import { type ErrorWish, ON_ERROR } from '../providers/image-builder/on-error.ts';
 import { cancelRun, type RunListener, startRun } from '../providers/image-builder/run.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
 import type { CacheWish } from '../providers/image-builder/step-cache.ts';
@@ -17,13 +19,14 @@ import { type CheckedTemplateFile, checkTemplateFile, MACHINE_WORDS, machineFor 
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { type Display, openDisplay } from './display.ts';
 import { interruptible } from './interrupt.ts';
+import { askAbout, type ErrorOptions, errorWish, waitAtMachine } from './on-error.ts';
 import { ensureRequirements } from './requirements.ts';
-import { findRun, outputsOf, phasesOf, reportOf, savedSeconds } from './run-rows.ts';
+import { findRun, keptOf, outputsOf, phasesOf, reportOf, savedSeconds } from './run-rows.ts';
 import { renderOutputs, renderPhases } from './runs.ts';
 import { withService } from './session.ts';
-import { duration, paint } from './terminal.ts';
+import { duration, paint, renderError } from './terminal.ts';
 
-interface BuildOptions {
+interface BuildOptions extends ErrorOptions {
   readonly set: Record<string, string>;
   readonly name?: string;
   readonly resourceGroup: string;
@@ -56,12 +59,20 @@ export function register(command: Command): void {
       'run this step (number, name, or such as `generalize`) and what follows, whatever is stored',
     )
     .option('--from <step>', 'the same, but only if everything before it is stored')
+    .addOption(
+      new Option(
+        '--on-error <what>',
+        'when a step fails, its machine is ended, or kept to be looked into (default: ask at a terminal, else clean)',
+      ).choices(ON_ERROR),
+    )
+    .option('--keep-for <time>', 'how long it is kept: 30m, 2h (default: 1h)')
     .action(async (file: string, options: BuildOptions) => build(file, options, globalOptions(command)));
   examples(command, [
     ['kiln build examples/hello-linux/template.json', 'build, prove that it boots, publish'],
     ['kiln build t.json --set region=westus2 --set rgName=images', 'fill <region> and <rgName>'],
     ['kiln build t.json --machine container', 'without a VM, in seconds: for templates that you vouch for'],
     ['kiln build t.json --fresh install', 'the step "install" and what follows, though nothing changed'],
+    ['kiln build t.json --on-error keep', 'wait beside the machine of a failed step; prints how to get in'],
     ['kiln build t.json --json > report.json', 'the outcome for machines, progress on standard error'],
   ]);
 }
@@ -83,6 +94,7 @@ function cacheWish({ cache: use, fresh, from }: BuildOptions): CacheWish {
 
 async function build(file: string, options: BuildOptions, global: GlobalOptions): Promise<void> {
   const wish = cacheWish(options);
+  const onError = errorWish(options, global);
   const checked = await checkTemplateFile(file, options.set);
   await ensureRequirements('build', global);
   const machine = machineFor(checked, options.machine);
@@ -117,7 +129,7 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
           throw checked.locate(asKilnError(error));
         });
         for (const sentence of made) display.line(sentence);
-        await runTemplate({ service, id, checked, options, machine, wish, global, display, signal });
+        await runTemplate({ service, id, checked, options, machine, wish, onError, global, display, signal });
       }),
     say,
   );
@@ -130,6 +142,7 @@ interface TemplateRun {
   readonly options: BuildOptions;
   readonly machine: MachineKind;
   readonly wish: CacheWish;
+  readonly onError: ErrorWish;
   readonly global: GlobalOptions;
   readonly display: Display;
   readonly signal: AbortSignal;
@@ -137,7 +150,7 @@ interface TemplateRun {
 
 /** Makes or replaces the template and builds it, both as operations of this process; then says how it went. */
 async function runTemplate(run: TemplateRun): Promise<void> {
-  const { service, id, checked, options, machine, wish, global, display, signal } = run;
+  const { service, id, checked, options, machine, wish, onError, global, display, signal } = run;
   const { engine, database } = service;
   const catalogue = options.catalogue === undefined ? {} : { catalogue: resolve(options.catalogue) };
   try {
@@ -159,13 +172,24 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       machines: service.machines,
       machine,
       cache: wish,
+      onError,
       ...catalogue,
     });
     service.listeners.set(runId, watch(runId));
     const ended = await outcome(engine, runId, signal, () => cancelRun(engine, database.kysely, runId));
     display.done(ended.status === 'Succeeded' ? 'done' : 'failed');
     if (ended.status === 'Succeeded') await conclude(service, runId, global);
-    else await lament(service, runId, failed(checked.locate(errorFromBody(ended.error!)), runId), global);
+    else {
+      const error = checked.locate(errorFromBody(ended.error!));
+      const steps = await phasesOf(database.kysely, runId);
+      await lament(
+        service,
+        runId,
+        failed(error, { runId, resumable: isResumable(steps, wish), onError }),
+        global,
+        signal,
+      );
+    }
   } catch (error) {
     display.done('failed');
     throw error;
@@ -183,6 +207,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
           display.line(stream === 'kiln' ? paint('dim', text, process.stderr) : `  ${text}`);
       },
       progress: progress => display.progress(progress),
+      failed: failure => askAbout(failure, { display, minutes: onError.minutes }),
     };
   }
 }
@@ -206,7 +231,14 @@ export async function outcome(
 }
 
 /** A failed run: for machines its whole record and the error, for people the error, and what there is in spite of it. */
-async function lament(service: Service, runId: string, error: KilnError, { json }: GlobalOptions): Promise<void> {
+async function lament(
+  service: Service,
+  runId: string,
+  error: KilnError,
+  { json }: GlobalOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const ended = service.kept.ended(runId);
   if (!json) {
     // What was published before, or beside, the failure is there.
     const { kysely } = service.database;
@@ -215,12 +247,32 @@ async function lament(service: Service, runId: string, error: KilnError, { json 
       process.stdout.write(
         `\n${renderPhases(await phasesOf(kysely, runId))}\n${paint('yellow', 'Published all the same:', process.stdout)}\n${renderOutputs(outputs)}`,
       );
-    throw error;
+    if (!ended) throw error;
+    // What is to be done about it stands above what the person waits at.
+    process.stderr.write(`\n${renderError(error, process.stderr)}`);
+    await sitBeside(service, runId, ended, signal);
+    process.exitCode = EXIT_CODES[error.class];
+    return;
   }
   process.stdout.write(
     `${JSON.stringify({ error: errorBody(error), run: await wholeReport(service, runId) }, null, 2)}\n`,
   );
   process.exitCode = EXIT_CODES[error.class];
+  if (ended) await sitBeside(service, runId, ended, signal);
+}
+
+/** This process holds the machine, so it stays until the machine may go. */
+async function sitBeside(service: Service, runId: string, ended: Promise<KeptEnd>, signal: AbortSignal): Promise<void> {
+  const run = await findRun(service.database.kysely, runId);
+  const kept = keptOf(run);
+  if (kept) {
+    const enter = process.stdin.isTTY ? 'Enter or Ctrl-C here' : 'Ctrl-C here';
+    process.stderr.write(
+      `\nThe machine is kept until ${kept.until.slice(0, 19)}Z. In another terminal:\n  ${kept.command}\n${enter}, or \`${kept.drop}\`, ends it.\n`,
+    );
+  }
+  process.stderr.write(`${await waitAtMachine(ended, signal)}\n`);
+  await service.kept.drop(runId);
 }
 
 async function wholeReport(service: Service, runId: string) {
@@ -228,10 +280,29 @@ async function wholeReport(service: Service, runId: string) {
   return reportOf(await findRun(kysely, runId), await phasesOf(kysely, runId), await outputsOf(kysely, runId));
 }
 
-/** Where to read more about a run that failed. */
-function failed(error: KilnError, runId: string): KilnError {
+/** Whether the failure was a step's, and what went well before it is stored. */
+function isResumable(phases: readonly PhaseRow[], { use }: CacheWish): boolean {
+  return (
+    use !== false &&
+    phases.some(({ kind, state }) => state === 'Failed' && /^(customize|generalize|validate)$/.test(kind))
+  );
+}
+
+interface FailedRun {
+  readonly runId: string;
+  readonly resumable: boolean;
+  readonly onError: ErrorWish;
+}
+
+/** What can be done about a run that failed, and where to read more. */
+function failed(error: KilnError, { runId, resumable, onError }: FailedRun): KilnError {
   const { code, message, target, details, cause } = error;
-  const hint = `${error.hint ?? ERRORS[code].remedy}\n        The whole log: kiln logs ${runId.slice(0, 8)}`;
+  const hint = [
+    error.hint ?? ERRORS[code].remedy,
+    ...(resumable ? ['The same command again goes on after the last good step.'] : []),
+    ...(resumable && onError.action === 'clean' ? ['With --on-error keep the machine stays, to be looked into.'] : []),
+    `The whole log: kiln logs ${runId.slice(0, 8)}`,
+  ].join('\n        ');
   return new KilnError(code, message, { ...(target !== undefined && { target }), details, cause, hint });
 }
 

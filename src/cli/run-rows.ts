@@ -2,6 +2,7 @@
 import { type Kysely, sql } from 'kysely';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunOutputRow, RunRow, Schema } from '../database/schema.ts';
+import { dropKeptOf } from '../providers/image-builder/kept-machines.ts';
 import { cancelRun } from '../providers/image-builder/run.ts';
 import type { Service } from '../service.ts';
 
@@ -50,6 +51,19 @@ export async function cancel(service: Service, id: string): Promise<void> {
     throw new KilnError('Conflict', `The run ${run.id} has ended already: ${run.state}.`);
 }
 
+/** The machine of a failed run, while it lives on: until when, what lets a person in at this host, what ends it. */
+export function keptOf(run: RunRow): { until: string; command: string; drop: string } | undefined {
+  if (!run.kept_until) return undefined;
+  const drop = `kiln runs drop ${run.id.slice(0, 8)}`;
+  return { until: run.kept_until.toISOString(), command: run.kept_command!, drop };
+}
+
+/** Errors: those of findRun, Conflict where no machine is kept. */
+export async function drop(service: Service, id: string): Promise<void> {
+  const run = await findRun(service.database.kysely, id);
+  await dropKeptOf(service.database.kysely, run.id);
+}
+
 /** The JSON of a run. Times are ISO 8601, durations seconds, sizes bytes. */
 export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: readonly RunOutputRow[]) {
   return {
@@ -62,6 +76,7 @@ export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: 
     endedAt: run.ended_at,
     seconds: secondsOf(run),
     machine: run.machine,
+    kept: keptOf(run) ?? null,
     error: run.error,
     ...(phases && {
       cache: {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunOutputRow, RunRow } from '../database/schema.ts';
 import { examples, globalOptions } from './command.ts';
-import { cancel, findRun, listRuns, outputsOf, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
+import { cancel, drop, findRun, keptOf, listRuns, outputsOf, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
 import { withService } from './session.ts';
 import { bytes, duration, paint, printable, renderError, table } from './terminal.ts';
 
@@ -49,11 +49,20 @@ export function register(command: Command): void {
       await withService(globalOptions(stop), async service => cancel(service, id));
       process.stderr.write('The run is being canceled.\n');
     });
+  const end = command
+    .command('drop')
+    .description('End the machine of a failed run that was kept (kiln build --on-error keep, errorHandling abort).')
+    .argument('<run>', 'id of a run, or its beginning; `latest` for the newest')
+    .action(async (id: string) => {
+      await withService(globalOptions(end), async service => drop(service, id));
+      process.stderr.write('The machine is gone.\n');
+    });
   examples(command, [
     ['kiln runs list', 'the newest twenty'],
     ['kiln runs show latest', 'phases and times of the newest'],
     ['kiln runs show 3f2a --json', 'the same for machines'],
     ['kiln runs cancel 3f2a', 'end it'],
+    ['kiln runs drop 3f2a', 'end the machine that was kept when it failed'],
   ]);
 }
 
@@ -64,6 +73,8 @@ function row(run: RunRow): string[] {
 }
 
 function stateOf(run: RunRow): string {
+  const kept = keptOf(run);
+  if (kept) return `${run.state} (machine kept until ${kept.until.slice(11, 16)}Z)`;
   return run.sub_state ? `${run.state} (${run.sub_state})` : run.state;
 }
 
@@ -73,12 +84,19 @@ const took = (row: Pick<RunRow, 'started_at' | 'ended_at'>) =>
 
 /** Everything about a run, as text. */
 export function renderRun(run: ShownRun, phases: readonly PhaseRow[]): string {
+  const kept = keptOf(run);
   const head = table([
     ['run', run.id],
     ['template', run.display_id ?? run.template_id],
     ['state', stateOf(run)],
     ['started', when(run.started_at ?? run.created_at)],
     ['time', took(run)],
+    ...(kept
+      ? [
+          ['machine', `kept until ${when(run.kept_until!)}Z; ${kept.drop} ends it`],
+          ['', kept.command],
+        ]
+      : []),
   ]);
   const failure = run.error && run.state !== 'Succeeded' ? `\n${renderError(errorOf(run), process.stdout)}` : '';
   return `${head}\n${renderPhases(phases)}${failure}`;

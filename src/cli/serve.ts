@@ -7,6 +7,7 @@ import { administratorFile, ensureAdministrator } from '../directory/administrat
 import { openDirectory } from '../directory/directory.ts';
 import type { Home } from '../home.ts';
 import { openRoles } from '../providers/authorization/open-roles.ts';
+import { KEPT_AT_ONCE } from '../providers/image-builder/kept-machines.ts';
 import { MACHINE_POLICIES, type MachinePolicy } from '../providers/image-builder/machine-choice.ts';
 import { DEFAULT_TRIGGER_INTERVAL, startTriggers } from '../providers/image-builder/triggers-schedule.ts';
 import { startWarming } from '../providers/image-builder/warm-schedule.ts';
@@ -34,6 +35,7 @@ interface ServeOptions {
   readonly strict?: boolean;
   readonly warm: boolean;
   readonly machine: MachinePolicy;
+  readonly keep: string;
   readonly subscription: readonly string[];
 }
 
@@ -57,6 +59,11 @@ export function register(command: Command): void {
         .choices(MACHINE_POLICIES)
         .default('vm', 'vm: virtual machines; template: as its tag kiln.machine says'),
     )
+    .option(
+      '--keep <count>',
+      'machines of failed builds kept at a time, where a template says errorHandling abort; each for an hour',
+      String(KEPT_AT_ONCE),
+    )
     .addOption(
       new Option('--subscription <id>', 'a subscription to have, besides the local one; as often as needed')
         .default([], 'none')
@@ -73,6 +80,7 @@ export function register(command: Command): void {
 async function serve(options: ServeOptions, global: GlobalOptions): Promise<void> {
   const port = wholeNumber(options.port, '--port', 0, 65_535);
   const builds = wholeNumber(options.workers, '--workers', 0, 256);
+  const keptMachines = wholeNumber(options.keep, '--keep', 0, 64);
   const intervalSeconds = wholeNumber(options.triggerInterval, '--trigger-interval', 1, 86_400);
   const named = options.origin === undefined ? undefined : originOf(options.origin);
   await ensureRequirements('serve', global);
@@ -93,6 +101,7 @@ async function serve(options: ServeOptions, global: GlobalOptions): Promise<void
       localDownloads: options.allowLocalDownloads === true,
       strict: options.strict === true,
       machines: options.machine,
+      keptMachines,
     },
   });
   stack.defer(() => service.close());

@@ -11,6 +11,7 @@ import * as galleries from './migrations/0005-galleries.ts';
 import * as locks from './migrations/0007-locks.ts';
 import * as unmodelled from './migrations/0008-unmodelled.ts';
 import * as certificates from './migrations/0009-certificates.ts';
+import * as keptMachines from './migrations/0010-kept-machines.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
@@ -25,6 +26,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0007-locks': locks,
   '0008-unmodelled': unmodelled,
   '0009-certificates': certificates,
+  '0010-kept-machines': keptMachines,
 });
 
 const LOCK_DEADLINE = 60_000;

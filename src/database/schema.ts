@@ -76,6 +76,11 @@ export interface RunTable {
   created_at: Time;
   started_at: OptionalTime;
   ended_at: OptionalTime;
+  /** The worker that holds the machine of a failed run; null when none is kept. */
+  kept_by: string | null;
+  /** Null while `kept_by` is set: somebody wants it gone. */
+  kept_until: OptionalTime;
+  kept_command: string | null;
 }
 
 export interface PhaseTable {

@@ -75,6 +75,15 @@ export interface Machine extends AsyncDisposable {
    */
   checkpoint?(request: CheckpointRequest): Promise<Checkpoint>;
 
+  /**
+   * Lets a person in while the machine runs: the command to type on this host, an argument array. What it needs besides lies in the run's directory.
+   * Missing: only Kiln gets in.
+   */
+  access?(): Promise<readonly string[]>;
+
+  /** Aborted when the machine has ended, whoever ended it. Missing: nobody is told. */
+  readonly gone?: AbortSignal;
+
   /** Clean power-off by the guest itself; resolves when the machine has ended and its disk is complete and closed. */
   powerOff(options?: { readonly signal?: AbortSignal }): Promise<void>;
 

@@ -38,6 +38,8 @@ export interface ProviderOptions {
   readonly strict?: boolean;
   /** What kind of machine builds run in. Default: virtual machines. */
   readonly machines?: MachinePolicy;
+  /** How many machines of failed runs live on at a time, where templates ask for it (errorHandling). */
+  readonly keptMachines?: number;
 }
 
 export interface Call {

@@ -68,8 +68,7 @@ export class ContainerMachine implements Machine {
   }
 
   exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
-    const asUser = ['--user', this.user, '--chdir', `/home/${this.user}`, `--setenv=PATH=${PATH}`];
-    return this.#next(() => this.#run([...asUser, '--', '/bin/bash', '-c', command], options));
+    return this.#next(() => this.#run(this.#asUser('/bin/bash', '-c', command), options));
   }
 
   upload(source: Readable, destination: string, options?: UploadOptions): Promise<number> {
@@ -125,10 +124,30 @@ export class ContainerMachine implements Machine {
     return turn;
   }
 
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** A shell of the build user's in a container on the same disk; one at a time, as for commands. It ends with the machine. */
+  async access(): Promise<readonly string[]> {
+    this.#gone.signal.throwIfAborted();
+    const [program, args] = this.#parts.disk.cell.inside(
+      ...['env', 'SYSTEMD_NSPAWN_TMPFS_TMP=0', 'systemd-nspawn', '--console=autopipe'],
+      ...this.#container(),
+      ...this.#asUser('/bin/bash', '-l'),
+    );
+    return [program, ...args];
+  }
+
+  #asUser(...command: string[]): string[] {
+    return ['--user', this.user, '--chdir', `/home/${this.user}`, `--setenv=PATH=${PATH}`, '--', ...command];
+  }
+
   async #run(what: readonly string[], { stdin, output, signal: asked }: ExecOptions): Promise<ExecResult> {
     const signal = AbortSignal.any([this.#gone.signal, ...(asked ? [asked] : [])]);
     signal.throwIfAborted();
-    const [program, args] = this.#parts.disk.cell.inside(...ALONE, 'systemd-nspawn', ...this.#container(), ...what);
+    const nspawn = ['systemd-nspawn', '--pipe', ...this.#container()];
+    const [program, args] = this.#parts.disk.cell.inside(...ALONE, ...nspawn, ...what);
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: '/',
@@ -181,16 +200,7 @@ export class ContainerMachine implements Machine {
   #container(): string[] {
     const { disk, namespace, resolvConf, suppressSync } = this.#parts;
     return [
-      ...[
-        '--quiet',
-        '--register=no',
-        '--keep-unit',
-        '--directory',
-        disk.root,
-        '--hostname=localhost',
-        '--as-pid2',
-        '--pipe',
-      ],
+      ...['--quiet', '--register=no', '--keep-unit', '--directory', disk.root, '--hostname=localhost', '--as-pid2'],
       ...['--resolv-conf=off', '--timezone=off', '--link-journal=no', '--drop-capability=CAP_MKNOD,CAP_SYS_BOOT'],
       // The disk is thrown away if anything goes wrong, and flushed as a whole when it is frozen or closed: dpkg flushes every file.
       ...(suppressSync ? ['--suppress-sync=yes'] : []),

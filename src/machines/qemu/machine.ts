@@ -15,6 +15,7 @@ import type {
   UploadOptions,
 } from '../machine.ts';
 import { uploadThrough } from '../upload.ts';
+import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import type { ConsoleLog } from './console-log.ts';
@@ -181,6 +182,16 @@ export class QemuMachine implements Machine {
 
   upload(source: Readable, destination: string, options?: UploadOptions): Promise<number> {
     return uploadThrough(this, source, destination, options);
+  }
+
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  async access(): Promise<readonly string[]> {
+    this.#gone.signal.throwIfAborted();
+    const { directory, name } = this.#parts.request;
+    return await sshAccess({ ...this.#target, directory, name });
   }
 
   async powerOff(options: { readonly signal?: AbortSignal } = {}): Promise<void> {

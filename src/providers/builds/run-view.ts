@@ -21,6 +21,7 @@ export function runView(
       message: withLogUrl(run.message ?? '', origin),
       error: run.error && publicError(run.error),
       machine: run.machine,
+      keptUntil: run.kept_until?.toISOString() ?? null,
       correlationId: run.correlation_id,
       createdAt: run.created_at.toISOString(),
       ...times(run),

@@ -5,6 +5,7 @@ import { idKey, parseId } from '../../arm/ids.ts';
 import type { Transacting } from '../../database/connection.ts';
 import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { getResource, listResources, putResource, removeResource, type StoredResource } from '../store.ts';
+import { dropKept } from './kept-machines.ts';
 import { lockTemplate } from './lock.ts';
 import { ACTIVE } from './run.ts';
 import { accountId, lockGroup, ownersTags, stagingOf } from './staging.ts';
@@ -23,6 +24,7 @@ export async function removeTemplate(trx: Transacting, id: string): Promise<read
   await requireUnlockedStaging(trx, template);
   const groups = await removeStaging(trx, template);
   await trx.deleteFrom('run_output').where('template_id', '=', idKey(id)).execute();
+  await dropKept(trx, { template: id });
   await removeResource(trx, template.id);
   return groups;
 }

@@ -7,6 +7,7 @@ import { asKilnError, type ErrorBody, errorBody, errorFromBody, KilnError } from
 import { parseId } from '../../arm/ids.ts';
 import { publicError } from '../../arm/public-error.ts';
 import { type BuildRequest, build } from '../../builds/build.ts';
+import type { Failure } from '../../builds/keep.ts';
 import type { LogLine } from '../../builds/log.ts';
 import { type BuildOutcome, endedBy, isDistributionError, outcomeOf, type PhaseEnd } from '../../builds/outcome.ts';
 import type { Phase, PhaseKind } from '../../builds/phase.ts';
@@ -24,10 +25,12 @@ import type { ProviderOptions } from '../provider.ts';
 import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
 import { templateOf } from './image-templates.ts';
+import { dropKept, type KeptMachines } from './kept-machines.ts';
 import { lastRun } from './last-run.ts';
 import { requireBuildRights, requireUnlockedTargets } from './links.ts';
 import { requireNetwork } from './network.ts';
 import { buildTimeout } from './normalise.ts';
+import { type ErrorWish, keeperOf } from './on-error.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
 import { logLocation } from './staged-blobs.ts';
@@ -54,6 +57,8 @@ export interface RunListener {
   phase(index: number, phases: readonly Phase[]): void;
   line(line: LogLine): void;
   progress(progress: Progress): void;
+  /** A step has failed, and whoever began the run wanted to be asked about its machine. */
+  failed?(failure: Failure): Promise<'keep' | 'clean'>;
 }
 
 interface RunInput {
@@ -65,6 +70,8 @@ interface RunInput {
   readonly machine?: MachineKind;
   /** What whoever builds at this host said of stored layers. */
   readonly cache?: CacheWish;
+  /** What whoever builds at this host said of the machine of a failed step. */
+  readonly onError?: ErrorWish;
 }
 
 export interface RunEnvironment {
@@ -73,7 +80,9 @@ export interface RunEnvironment {
   readonly home: Home;
   readonly machines: MachineFactory;
   /** What the operator chose; missing: virtual machines. */
-  readonly options?: Pick<ProviderOptions, 'machines'>;
+  readonly options?: Pick<ProviderOptions, 'machines' | 'keptMachines'>;
+  /** Who holds the machines of failed runs; missing: nobody keeps one. */
+  readonly kept?: KeptMachines;
   /** Whoever watches this run here, if anybody. */
   readonly listener: (runId: string) => RunListener | undefined;
 }
@@ -92,12 +101,13 @@ export async function startRun(
     readonly catalogue?: string;
     readonly machine?: MachineKind;
     readonly cache?: CacheWish;
+    readonly onError?: ErrorWish;
     readonly machines: MachineFactory;
     /** Object id. */
     readonly caller?: string;
   },
 ): Promise<string> {
-  const { where, catalogue, machine, cache, caller } = options;
+  const { where, catalogue, machine, cache, onError, caller } = options;
   const { accelerator } = await options.machines.shape({
     kind: 'qemu',
     processors: 1,
@@ -114,6 +124,7 @@ export async function startRun(
       if (await activeRun(trx, templateId)) throw await runInProgress(trx, templateId);
       if (provisioningState(resource) !== 'Succeeded')
         throw notAllowed('run/action', resource, (await lastRun(trx, resource))?.state);
+      await dropKept(trx, { template: templateId });
       const id = await engine.submit(trx, {
         kind: RUN_KIND,
         resourceId: templateId.toLowerCase(),
@@ -124,6 +135,7 @@ export async function startRun(
           ...(catalogue !== undefined && { catalogue }),
           ...(machine !== undefined && { machine }),
           ...(cache !== undefined && { cache }),
+          ...(onError !== undefined && { onError }),
         } satisfies RunInput,
         where,
         timeoutSeconds: buildTimeout(templateOf(resource)) * 60 * slowness,
@@ -190,7 +202,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
     kind: RUN_KIND,
     heavy: true,
     async run(context, input) {
-      const { templateId, catalogue, authorize, machine, cache } = input as RunInput;
+      const { templateId, catalogue, authorize, machine, cache, onError } = input as RunInput;
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
@@ -233,6 +245,17 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
             },
             onProgress: progress => listener()?.progress(progress),
             signal: context.signal,
+            ...(environment.kept && {
+              keeper: keeperOf({
+                runId: context.id,
+                kept: environment.kept,
+                template: templateOf(resource),
+                wish: onError,
+                local: !authorize,
+                atMost: environment.options?.keptMachines,
+                ask: listener()?.failed,
+              }),
+            }),
           },
           async planned => {
             phases = planned;

@@ -75,11 +75,8 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
   if (properties.optimize?.workload?.state === 'Enabled')
     warn(at('optimize', 'workload'), 'does nothing yet in this version of Kiln');
   for (const field of ['onCustomizerError', 'onValidationError'] as const)
-    if (properties.errorHandling?.[field] === 'abort')
-      warn(
-        at('errorHandling', field),
-        'is treated as "cleanup": this version of Kiln does not keep the machine of a failed build',
-      );
+    if (local && properties.errorHandling?.[field] === 'abort')
+      warn(at('errorHandling', field), 'is for runs of the API; here --on-error says what becomes of the machine');
   if (properties.vmProfile?.vnetConfig)
     warn(
       at('vmProfile', 'vnetConfig'),
