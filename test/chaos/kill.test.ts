@@ -10,6 +10,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
 import { openDatabase } from '../../src/database/connection.ts';
 import { sha256File } from '../../src/disks/hash.ts';
 import { convertDisk } from '../../src/disks/qemu-img.ts';
@@ -228,19 +229,41 @@ describe('kill -9', { concurrency: 2 }, () => {
   test('when all is done and only the word of it is missing', async () => {
     const database = await openDatabase({ home: await openHome({ home }), log: () => {} });
     try {
-      const locked = Promise.withResolvers<void>();
       const over = Promise.withResolvers<void>();
       let lock: Promise<unknown> | undefined;
-      const report = killed('finished', async (running, runId) => {
-        await running.until(/^distribute: /m);
-        // Holds the run's row, so that its end cannot be written; that of the phase can.
-        lock = database.kysely.transaction().execute(async trx => {
+      /** Holds the run's row from when `locked` resolves until `until` does. */
+      const hold = (runId: string, until: Promise<unknown>) => {
+        const locked = Promise.withResolvers<void>();
+        const held = database.kysely.transaction().execute(async trx => {
           await trx.selectFrom('run').select('id').where('id', '=', runId).forNoKeyUpdate().execute();
           locked.resolve();
-          await over.promise;
+          await until;
         });
+        return { held, locked: Promise.race([locked.promise, held]) };
+      };
+      const waiting = async (count: number, running: Running) => {
+        const waits = sql<{
+          n: number;
+        }>`select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock'`;
+        while ((await waits.execute(database.kysely)).rows[0]!.n < count) {
+          assert.equal(running.child.exitCode, null, 'it was to wait for the row');
+          await sleep(20);
+        }
+      };
+      const report = killed('finished', async (running, runId) => {
+        await running.until(/^capture: /m);
         void running.ended.then(() => over.resolve());
-        await Promise.race([locked.promise, lock]);
+        // Publishing takes next to no time. The row is held when that phase begins, which writes it, and asked for again meanwhile: who has waited longest gets it.
+        const begun = Promise.withResolvers<void>();
+        const first = hold(runId, Promise.race([begun.promise, over.promise]));
+        await first.locked;
+        await waiting(1, running);
+        // So that its end cannot be written; that of the phase can.
+        const second = hold(runId, over.promise);
+        lock = second.held;
+        await waiting(2, running);
+        begun.resolve();
+        await second.locked;
         for (let states = ['']; states.some(state => state !== 'Succeeded'); await sleep(50)) {
           assert.equal(running.child.exitCode, null, 'it was to wait for the row');
           const phases = await database.kysely
