@@ -85,6 +85,12 @@ export const REQUIREMENTS: readonly Requirement[] = [
     why: 'is the client that the tests speak to the server with',
   },
   { program: 'openssl', package: 'openssl', commands: ['test'], why: "judges the server's certificates in a test" },
+  {
+    program: 'getfattr',
+    package: 'attr',
+    commands: ['test'],
+    why: 'shows a test the attributes of files in images',
+  },
   { program: 'ps', package: 'procps', commands: ['test'], why: 'shows tests what is left running' },
   {
     program: '/usr/share/OVMF/OVMF_CODE_4M.fd',
