@@ -32,46 +32,42 @@ else
   echo 'The image has no waagent; Kiln removes the traces itself.'
 fi
 echo 'Removing what is left of the build machine.'
-rm -f /etc/ssh/ssh_host_*
-if [ -d /var/lib/cloud ]; then rm -rf /var/lib/cloud/* ; fi
-rm -rf /var/log/cloud-init.log /var/log/cloud-init-output.log /run/cloud-init
-rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* /etc/systemd/network/10-cloud-init-*
-rm -f /etc/NetworkManager/system-connections/cloud-init-* /etc/sysconfig/network-scripts/ifcfg-eth0
-rm -f /etc/udev/rules.d/70-persistent-net.rules
-rm -rf /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /var/lib/systemd/network/*
+has() { while IFS=: read -r name rest; do [ "$name" = "$1" ] && return 0; done < "$2"; return 1; }
 # Its stop writes a new seed at power-off, unless it has stopped before.
 systemctl -q stop systemd-random-seed.service 2>/dev/null
-rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed
-rm -f /root/.bash_history
+# The running journal goes on in /run: it would make its directory anew, under this machine's id.
+journalctl --relinquish-var >/dev/null 2>&1
 # cloud-init gives root the build's key too, with a command that refuses; keys that the template gave root stay.
 if [ -f /root/.ssh/authorized_keys ]; then
   sed -i '/Please login as the user/d' /root/.ssh/authorized_keys
   [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys
 fi
-rm -f /tmp/script_* /tmp/DeprovisioningScript.sh
-# The running journal goes on in /run: it would make its directory anew, under this machine's id.
-journalctl --relinquish-var >/dev/null 2>&1
-rm -rf /var/log/journal/*/ /var/log/waagent.log*
 for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
 [ -e /etc/resolv.conf ] || [ ! -e /lib/systemd/systemd-resolved ] || ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
-# When timers last fired, here: another machine would make up for all that they missed since, at its first boot.
-rm -f /var/lib/systemd/timers/stamp-*
-# Made at every boot; a machine that was never booted has none.
-rmdir /tmp/.X11-unix /tmp/.ICE-unix /tmp/.XIM-unix /tmp/.font-unix 2>/dev/null
 # Truncated, not removed: an empty file makes systemd invent an id at the next boot, an absent one makes that boot a "first boot".
 : > /etc/machine-id
 chmod 0444 /etc/machine-id
-[ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
-rm -f /etc/sudoers.d/90-cloud-init-users ${SUDOERS_FILE}
+[ -L /var/lib/dbus/machine-id ] || set -- /var/lib/dbus/machine-id
 userdel -f -r ${user} 2>/dev/null
-groupdel ${user} 2>/dev/null
-for f in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-; do rm -f "$f"; done
-if getent passwd ${user} >/dev/null || [ -d /home/${user} ]; then echo 'The build user could not be removed.' >&2; exit 1; fi
-if [ -s /etc/machine-id ] || ls /etc/ssh/ssh_host_*_key >/dev/null 2>&1; then echo 'Identity of the build machine is left.' >&2; exit 1; fi
+has ${user} /etc/group && groupdel ${user} 2>/dev/null
+# Made at every boot; a machine that was never booted has none.
+rmdir /tmp/.X11-unix /tmp/.ICE-unix /tmp/.XIM-unix /tmp/.font-unix 2>/dev/null
+# One process for all: under emulation each takes its time. The stamps say when timers last fired, here: another machine would make up for all that
+# they missed since, at its first boot.
+rm -rf "$@" /etc/ssh/ssh_host_* /var/lib/cloud/* /var/log/cloud-init.log /var/log/cloud-init-output.log /run/cloud-init \
+  /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* /etc/systemd/network/10-cloud-init-* \
+  /etc/NetworkManager/system-connections/cloud-init-* /etc/sysconfig/network-scripts/ifcfg-eth0 /etc/udev/rules.d/70-persistent-net.rules \
+  /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /var/lib/systemd/network/* \
+  /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed /root/.bash_history \
+  /tmp/script_* /tmp/DeprovisioningScript.sh /var/log/journal/*/ /var/log/waagent.log* /var/lib/systemd/timers/stamp-* \
+  /etc/sudoers.d/90-cloud-init-users ${SUDOERS_FILE} /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
+if has ${user} /etc/passwd || [ -d /home/${user} ]; then echo 'The build user could not be removed.' >&2; exit 1; fi
+for f in /etc/machine-id /etc/ssh/ssh_host_*_key; do
+  if [ -s "$f" ]; then echo 'Identity of the build machine is left.' >&2; exit 1; fi
+done
 # Blocks that were freed since the last commit of the journal are not trimmed.
 sync
 fstrim / 2>/dev/null || true
-sync
 `;
 
 /** With sudo: older cloud-inits write even public keys for root alone. */
