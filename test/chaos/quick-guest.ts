@@ -66,6 +66,8 @@ const FILES: Readonly<Record<string, string>> = {
     ['Requires=quick-seed.service', 'After=quick-seed.service'],
     ['Type=notify', 'KillMode=process', 'RuntimeDirectory=sshd', 'ExecStart=/usr/sbin/sshd -D'],
   ),
+  // Nobody says here that the system is up, until when pam_nologin would let no second login in.
+  '/etc/tmpfiles.d/systemd-nologin.conf': '',
   [`${UNITS}/quick.target`]: '[Unit]\nRequires=ssh.service\nWants=quick-power.service\nAllowIsolate=yes\n',
 };
 
