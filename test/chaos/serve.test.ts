@@ -6,28 +6,17 @@ import assert from 'node:assert/strict';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
-import { type Rest, restOf } from '../clients/rest.ts';
-import { clientEnvironment } from '../clients/served.ts';
-import { leftovers, type Running, start, temporaryHome } from '../kiln.ts';
-import { makeQuickGuest, QUICK_SOURCE } from './quick-guest.ts';
+import type { Rest } from '../clients/rest.ts';
+import { leftovers, temporaryHome } from '../kiln.ts';
+import * as api from './api-builds.ts';
+import { beginRun, end, LOCATION, lastRun, layGround, logOf, ok, putTemplate, until, VERSION } from './api-builds.ts';
+import { makeQuickGuest } from './quick-guest.ts';
 import { slotNumbers, tracesOf } from './traces.ts';
-
-const GROUP = `/subscriptions/${LOCAL_SUBSCRIPTION}/resourceGroups/chaos`;
-const IDENTITY = `${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/builder`;
-const CONTRIBUTOR = 'b24988ac-6180-42a0-ab88-20f7382dd24c';
-const location = 'westeurope';
-const VERSION = 'api-version=2024-02-01';
 
 let home = '';
 let env: NodeJS.ProcessEnv = {};
 const cleanUp: (() => Promise<void>)[] = [];
-
-interface Server {
-  readonly running: Running;
-  readonly rest: Rest;
-}
 
 before(async () => {
   const made = await temporaryHome();
@@ -43,73 +32,20 @@ after(async () => {
   for (const remove of cleanUp) await remove();
 });
 
-async function serve(): Promise<Server> {
-  const running = start(['--home', home, 'serve', '--port', '0'], env);
-  const origin = (await running.until(/https:\/\/[^\s/]+:\d+/))[0];
-  return { running, rest: await restOf({ origin, env: await clientEnvironment(home) }) };
-}
-
-async function end({ running, rest }: Server, signal: NodeJS.Signals): Promise<void> {
-  rest.close();
-  running.child.kill(signal);
-  await running.ended;
-}
-
-const ok = async (rest: Rest, method: string, path: string, body?: unknown) => {
-  const answer = await rest.send(method, path, body);
-  assert.ok(answer.status < 300, `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
-  return answer;
-};
+const serve = () => api.serve(home, env);
 
 /** Makes a template whose step says that it runs, and takes a while. @returns its id, Succeeded */
 async function template(rest: Rest, name: string, seconds: number): Promise<string> {
-  await ok(rest, 'PUT', `${GROUP}?api-version=2021-04-01`, { location });
-  const identity = await ok(rest, 'PUT', `${IDENTITY}?api-version=2023-01-31`, { location });
-  const { principalId } = identity.body.properties;
-  const assignment = `${GROUP}/providers/Microsoft.Authorization/roleAssignments/${principalId}?api-version=2022-04-01`;
-  const roleDefinitionId = `/subscriptions/${LOCAL_SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions/${CONTRIBUTOR}`;
-  const assigned = await rest.send('PUT', assignment, {
-    properties: { roleDefinitionId, principalId, principalType: 'ServicePrincipal' },
-  });
-  assert.ok([200, 201, 409].includes(assigned.status), JSON.stringify(assigned.body));
-  const id = `${GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates/${name}`;
-  await ok(rest, 'PUT', `${id}?${VERSION}`, {
-    location,
-    tags: { 'kiln.bootProof': 'off' },
-    identity: { type: 'UserAssigned', userAssignedIdentities: { [IDENTITY]: {} } },
-    properties: {
-      vmProfile: { vmSize: 'Standard_B1ms' },
-      source: QUICK_SOURCE,
-      customize: [{ type: 'Shell', name: 'long', inline: ['echo the step runs', `sleep ${seconds}`] }],
-      distribute: [{ type: 'VHD', runOutputName: `${name}-vhd` }],
-    },
-  });
-  await until(async () => (await ok(rest, 'GET', `${id}?${VERSION}`)).body.properties.provisioningState !== 'Creating');
-  const made = await ok(rest, 'GET', `${id}?${VERSION}`);
-  assert.equal(made.body.properties.provisioningState, 'Succeeded', JSON.stringify(made.body.properties));
-  return id;
+  await layGround(rest);
+  const inline = ['echo the step runs', `sleep ${seconds}`];
+  return await putTemplate(rest, name, { customize: [{ type: 'Shell', name: 'long', inline }] });
 }
 
 /** Begins a run and waits until its step runs. @returns the run's id */
 async function runUntilStep(rest: Rest, id: string): Promise<string> {
-  const answer = await ok(rest, 'POST', `${id}/run?${VERSION}`);
-  assert.equal(answer.status, 202);
-  const runId = /operations\/([0-9a-f-]{36})/.exec(String(answer.headers['azure-asyncoperation']))![1]!;
-  await until(async () => (await log(rest, id, runId)).includes('the step runs'));
+  const runId = await beginRun(rest, id);
+  await until(async () => (await logOf(rest, id, runId)).includes('the step runs'));
   return runId;
-}
-
-const log = async (rest: Rest, id: string, runId: string): Promise<string> => {
-  const answer = await rest.send('GET', `${id}/providers/Kiln.Builds/runs/${runId}/log?api-version=2026-11-01`);
-  return answer.status === 200 ? String(answer.body ?? '') : '';
-};
-
-const lastRun = async (rest: Rest, id: string) =>
-  (await ok(rest, 'GET', `${id}?${VERSION}`)).body.properties.lastRunStatus as Record<string, string>;
-
-/** Fails with the test, at its timeout. */
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await sleep(250);
 }
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const)
@@ -132,7 +68,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const)
       const operation = await ok(
         second.rest,
         'GET',
-        `/subscriptions/${LOCAL_SUBSCRIPTION}/providers/Microsoft.VirtualMachineImages/locations/${location}/operations/${runId}?${VERSION}`,
+        `/subscriptions/${LOCAL_SUBSCRIPTION}/providers/Microsoft.VirtualMachineImages/locations/${LOCATION}/operations/${runId}?${VERSION}`,
       );
       assert.equal(operation.body.status, 'Succeeded');
     } finally {
