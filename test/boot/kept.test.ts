@@ -179,6 +179,30 @@ describe('in the container machine', { skip: process.getuid?.() !== 0 && 'mounti
     assert.deepEqual(await tracesOf(home.path, runId), []);
   });
 
+  test('a server keeps as many as it is told, and ends them with itself', async () => {
+    const options = ['--revise', '--machine', 'container'];
+    const errorHandling = { onCustomizerError: 'abort' };
+    const ended = async (atMost: string) => {
+      const server = await serve(home.path, { KILN_CACHE: guest.cache }, [...options, '--keep', atMost]);
+      try {
+        await layGround(server.rest);
+        const id = await putTemplate(server.rest, 'limit', { errorHandling, customize: shells([BAD]) });
+        const runId = await beginRun(server.rest, id);
+        await until(async () => (await lastRun(server.rest, id)).runState !== 'Running');
+        return { log: await logOf(server.rest, id, runId), shown: await show(runId) };
+      } finally {
+        await end(server, 'SIGTERM');
+      }
+    };
+    const one = await ended('1');
+    assert.ok(one.shown.kept, one.log);
+    assert.deepEqual(await leftovers(home.path), []);
+    const none = await ended('0');
+    assert.equal(none.shown.kept, null);
+    assert.match(none.log, /The machine is not kept: this server keeps none/);
+    assert.deepEqual(await leftovers(home.path), []);
+  });
+
   for (const answer of ['keep', 'clean'] as const)
     test(`who sits at a terminal is asked: ${answer}`, async () => {
       const command = [process.execPath, join(ROOT, 'src/cli/main.ts'), ...args(await template())].join(' ');
