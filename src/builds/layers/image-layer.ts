@@ -1,10 +1,13 @@
 /** Layers of the finished image: the files that distributors publish, of which one boots, and the fact that it was proven. */
 import { join } from 'node:path';
 import { ARTIFACT_FILES, type Artifact } from '../artifacts.ts';
-import type { FinishedDisk, GuestIdentity, PhaseLayer, TakenLayer } from '../phase.ts';
+import type { BuildState, FinishedDisk, GuestIdentity, PhaseLayer, TakenLayer } from '../phase.ts';
+
+/** What this build's source says: one disk can be the source of both generations, and the layer is that of the disk. */
+type OfSource = Pick<FinishedDisk, 'hyperVGeneration' | 'osType' | 'firmware'>;
 
 interface ImageFacts {
-  readonly image: Omit<FinishedDisk, 'path'>;
+  readonly image: Omit<FinishedDisk, 'path' | keyof OfSource>;
   /** What the proof compares with: a machine-id that is gone, and public keys. */
   readonly identity: GuestIdentity;
   readonly artifacts: readonly Omit<Artifact, 'path' | 'checksum'>[];
@@ -15,7 +18,7 @@ export function imageLayer(booted: boolean): PhaseLayer {
   return {
     on: [],
     async keep(state) {
-      const { path: _, ...image } = state.image!;
+      const { path: _, hyperVGeneration: __, osType: ___, firmware: ____, ...image } = state.image!;
       const made = state.artifacts!;
       const facts: ImageFacts = {
         image,
@@ -29,7 +32,7 @@ export function imageLayer(booted: boolean): PhaseLayer {
     },
     restore: async (taken, state, { directory }) => ({
       ...state,
-      ...(await restoreImage(taken.at(-1)!, booted, directory)),
+      ...(await restoreImage(taken.at(-1)!, state, booted, directory)),
     }),
   };
 }
@@ -41,17 +44,19 @@ export function proofLayer(): PhaseLayer {
     keep: async state => ({ state, content: { files: {}, facts: {} } }),
     restore: async ([image], state, { directory }) => ({
       ...state,
-      ...(await restoreImage(image!, false, directory)),
+      ...(await restoreImage(image!, state, false, directory)),
     }),
   };
 }
 
 /** No byte is read of what nobody needs. */
-async function restoreImage(layer: TakenLayer, booted: boolean, directory: string) {
+async function restoreImage(layer: TakenLayer, { source }: BuildState, booted: boolean, directory: string) {
   const { image, identity, artifacts: made } = layer.facts as unknown as ImageFacts;
   const names = new Set(made.map(({ format }) => ARTIFACT_FILES[format]));
   if (booted) names.add(ARTIFACT_FILES[image.format]);
   await layer.take([...names]);
   const artifacts = made.map(one => ({ ...one, path: join(directory, ARTIFACT_FILES[one.format]) }));
-  return { identity, artifacts, image: { ...image, path: join(directory, ARTIFACT_FILES[image.format]) } };
+  const { hyperVGeneration, osType, firmware } = source!;
+  const ofSource: OfSource = { hyperVGeneration, osType, firmware };
+  return { identity, artifacts, image: { ...image, ...ofSource, path: join(directory, ARTIFACT_FILES[image.format]) } };
 }
