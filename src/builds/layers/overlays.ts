@@ -1,5 +1,5 @@
 /** The files of a run's disk: overlays on overlays on the source, each of which names the one below it by its file name. */
-import { link, symlink } from 'node:fs/promises';
+import { link, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** @param depth 1: what boot writes; 2: what the first customizer writes, when boot's was kept; … */
@@ -13,16 +13,16 @@ const SOURCE = 'source.qcow2';
 
 /**
  * A name of the run's own for the source's disk, the same in every run: an image that is published anew or removed while something is built from it would
- * otherwise change under the overlays. Source images on other file systems are never replaced: there a symbolic link does.
+ * otherwise change under the overlays. Source images on other file systems are never replaced: there a symbolic link does. What a run that died has left under
+ * that name goes: it may be another disk, since `latest` moves on.
  */
 export async function pinSource<Disk extends { readonly path: string }>(disk: Disk, directory: string): Promise<Disk> {
   const path = join(directory, SOURCE);
-  const unlessThere = (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  };
+  if (disk.path === path) return disk;
+  await rm(path, { force: true });
   await link(disk.path, path).catch(async (error: NodeJS.ErrnoException) => {
-    if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) return unlessThere(error);
-    await symlink(disk.path, path).catch(unlessThere);
+    if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) throw error;
+    await symlink(disk.path, path);
   });
   return { ...disk, path };
 }
