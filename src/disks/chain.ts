@@ -47,9 +47,18 @@ export async function chainOf({ path, format }: DiskFile, signal?: AbortSignal):
     const { start, length, depth, zero, data, offset } = JSON.parse(json) as Mapped;
     if (start !== next || (data && !zero && (offset === undefined || files[depth] === undefined))) whole = false;
     next = start + length;
-    extents.push({ start, length, ...(data && !zero && { at: { file: depth, offset: offset! } }) });
+    const at = data && !zero ? { file: depth, offset: offset! } : undefined;
+    const last = extents.at(-1);
+    // QEMU tells kinds of zeros apart, and a guest can make them take turns all over a disk of terabytes for nothing.
+    if (last && goesOn(last, at)) extents[extents.length - 1] = { ...last, length: last.length + length };
+    else extents.push({ start, length, ...(at && { at }) });
   };
   await run('qemu-img', ['map', '-U', '--output=json', ...named], { ...options, onLine });
   if (!whole || next !== virtualSize) return undefined;
   return { virtualSize, files: files.map(({ filename }) => filename), extents };
+}
+
+function goesOn({ length, at }: DiskExtent, next: DiskExtent['at']): boolean {
+  if (!at || !next) return at === next;
+  return at.file === next.file && at.offset + length === next.offset;
 }

@@ -45,7 +45,7 @@ declare const WebAssembly: {
   readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
 };
 
-/** Errors: the file system's; Error when a file is shorter than its extents say; the signal's reason. */
+/** Errors: the file system's; Error when a file becomes shorter meanwhile; the signal's reason. */
 export async function passOver({ files, extents }: PassSource, options: PassOptions = {}): Promise<Digests> {
   const { signal, onProgress, to } = options;
   signal?.throwIfAborted();
@@ -70,7 +70,12 @@ export async function passOver({ files, extents }: PassSource, options: PassOpti
 
 /** The worker's side: posts the fraction done now and then, and the digests at last. */
 async function passInWorker({ files, extents, to }: Job): Promise<void> {
-  const sources = await Promise.all(files.map(path => open(path, 'r')));
+  const sources = await Promise.all(
+    files.map(async path => {
+      const file = await open(path, 'r');
+      return { file, size: (await file.stat()).size };
+    }),
+  );
   const target = to && (await openDirect(to.path));
   const end = extents.reduce((sum, { length }) => sum + length, 0);
   // Page-aligned, as O_DIRECT demands: the only such memory that JavaScript can ask for.
@@ -94,7 +99,11 @@ async function passInWorker({ files, extents, to }: Job): Promise<void> {
       parts.map(async ({ start: begin, length, at }) => {
         const from = Math.max(begin, start);
         const to = Math.min(begin + length, stop);
-        await readAll(sources[at!.file]!, buffer.subarray(from - start, to - start), at!.offset + from - begin);
+        const { file, size } = sources[at!.file]!;
+        const offset = at!.offset + from - begin;
+        // Clusters that reach beyond the end of their file are zeros there, for QEMU and so for the guest.
+        const there = Math.min(to - from, size - offset);
+        if (there > 0) await readAll(file, buffer.subarray(from - start, from - start + there), offset);
       }),
     );
     return buffer;
@@ -130,7 +139,7 @@ async function passInWorker({ files, extents, to }: Job): Promise<void> {
     if ((start / CHUNK) % 16 === 15) parentPort!.postMessage(start / end);
   }
   await target?.datasync();
-  await Promise.all([...sources, ...(target ? [target] : [])].map(file => file.close()));
+  await Promise.all([...sources.map(({ file }) => file), ...(target ? [target] : [])].map(file => file.close()));
   const digests: Digests = { sha256: sha256.digest('hex'), checksum: checksum.digest() };
   parentPort!.postMessage(digests);
 }
@@ -148,8 +157,6 @@ async function openDirect(path: string): Promise<FileHandle> {
 async function readAll(file: FileHandle, into: Buffer, offset: number): Promise<void> {
   for (let at = 0; at < into.length; ) {
     const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
-    // QEMU counts in sectors: a raw disk's last one may be cut short.
-    if (bytesRead === 0 && into.length - at < 512) return;
     if (bytesRead === 0) throw new Error('a disk became shorter while it was read');
     at += bytesRead;
   }
