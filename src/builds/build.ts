@@ -169,7 +169,7 @@ export async function build(
         },
         async failed(index, phase, error, skipped) {
           if (phase.onFailure !== undefined && !signal.aborted)
-            log.say(`${phase.kind} ${phase.name}: ${error.message}\n${goingOn(phases, index)}`);
+            log.of(index).say(`${phase.kind} ${phase.name}: ${error.message}\n${goingOn(phases, phase)}`);
           await environment.recorder.failed(index, phase, error, skipped);
         },
       },
@@ -203,8 +203,9 @@ export async function build(
 const formatsOf = (request: BuildRequest) => request.distribute.map(target => FORMATS[target.type]);
 
 /** What follows a failure that does not end the build. */
-function goingOn(phases: readonly Phase[], index: number): string {
-  if (phases[index]!.kind !== 'distribute')
+function goingOn(phases: readonly Phase[], failed: Phase): string {
+  if (failed.kind !== 'distribute')
     return 'It is distributed all the same (continueDistributeOnFailure); the run fails.';
-  return phases[index + 1] ? 'The other targets go on.' : 'It was the last target.';
+  const others = phases.some(phase => phase.kind === 'distribute' && phase !== failed);
+  return others ? 'It does not hold up the other targets.' : 'It was the only target.';
 }

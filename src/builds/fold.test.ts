@@ -7,7 +7,11 @@ import { layerKey } from './layer.ts';
 import type { BuildLog } from './log.ts';
 import type { Phase, PhaseContext, PhaseKind, PhaseResult } from './phase.ts';
 
-const context = (signal = new AbortController().signal) => ({ signal, log: {} as BuildLog }) as unknown as PhaseContext;
+const context = (signal = new AbortController().signal, said: string[] = []) =>
+  ({
+    signal,
+    log: { of: (index: number) => ({ say: (text: string) => said.push(`${index}: ${text}`) }) } as unknown as BuildLog,
+  }) as unknown as PhaseContext;
 
 function phase(name: string, run: Phase['run'] = async state => ({ state }), kind: PhaseKind = 'customize'): Phase {
   return { kind, name, subState: 'Customizing', inputs: { name }, run };
@@ -107,6 +111,78 @@ test('an abort ends independent phases too', async () => {
   ];
   await assert.rejects(fold(phases, context(controller.signal), log), { code: 'Timeout' });
   assert.deepEqual(log.seen.slice(2), ['start 1', 'failed 1 Timeout', 'skip 2']);
+});
+
+test('lanes run at once, the phases of one lane in order; what one of them cannot does not hold up the others', async () => {
+  const log = recorder();
+  const said: string[] = [];
+  let meet = () => {};
+  const met = new Promise<void>(resolve => {
+    meet = resolve;
+  });
+  const order: string[] = [];
+  const target = (name: string, lane: string, work: () => Promise<unknown>): Phase => ({
+    ...phase(name, undefined, 'distribute'),
+    onFailure: 'next',
+    lane,
+    async run(state, { log: own }) {
+      own.say(name);
+      await work();
+      order.push(name);
+      return { state };
+    },
+  });
+  const { ends } = await fold(
+    [
+      phase('before'),
+      target('a1', 'a', () => met),
+      target('b1', 'b', fails),
+      target('a2', 'a', async () => {}),
+      target('b2', 'b', async () => meet()),
+    ],
+    context(undefined, said),
+    log,
+  );
+  // One after the other, `a1` would wait for ever.
+  assert.deepEqual(order.toSorted(), ['a1', 'a2', 'b2']);
+  assert.ok(order.indexOf('a1') < order.indexOf('a2'));
+  assert.deepEqual(
+    ends.map(({ name, state }) => `${name} ${state}`),
+    ['before Succeeded', 'a1 Succeeded', 'b1 Failed', 'a2 Succeeded', 'b2 Succeeded'],
+  );
+  assert.deepEqual(said.toSorted(), ['1: a1', '2: b1', '3: a2', '4: b2']);
+  assert.equal(new Set(log.keys).size, 5);
+});
+
+test('an abort ends all lanes, and is told when they have come to rest', async () => {
+  const controller = new AbortController();
+  const log = recorder();
+  let resting = false;
+  const target = (name: string, lane: string, run: Phase['run']): Phase => ({
+    ...phase(name, run, 'distribute'),
+    onFailure: 'next',
+    lane,
+  });
+  const phases = [
+    target('a1', 'a', async () => {
+      // By now the other one runs.
+      await new Promise(resolve => setTimeout(resolve, 1));
+      controller.abort(new KilnError('Canceled', 'by hand'));
+      throw new Error('cut off');
+    }),
+    target('a2', 'a', async state => ({ state })),
+    target('b1', 'b', async () => {
+      await new Promise(resolve => setTimeout(resolve, 20));
+      resting = true;
+      throw new Error('cut off');
+    }),
+  ];
+  await assert.rejects(fold(phases, context(controller.signal), log), { code: 'Canceled', message: 'by hand' });
+  assert.ok(resting);
+  assert.deepEqual(
+    log.seen.filter(line => !line.startsWith('start')),
+    ['failed 0 Canceled', 'skip 1', 'failed 2 Canceled'],
+  );
 });
 
 test('a failure may skip its own kind only; what it would have made is not in later keys', async () => {

@@ -36,6 +36,10 @@ export async function fold(
   for (let index = 0; index < phases.length; index++) {
     const phase = phases[index]!;
     const key = layerKey(parent, phase);
+    if (phase.lane !== undefined) {
+      const rest = await foldLanes(phases, index, { parent, state, context, recorder });
+      return { state, ends: [...ends, ...rest] };
+    }
     await recorder.started(index, phase, key);
     try {
       context.signal.throwIfAborted();
@@ -76,6 +80,44 @@ export async function fold(
     }
   }
   return { state, ends };
+}
+
+interface LaneFold {
+  readonly parent: string;
+  readonly state: BuildState;
+  readonly context: PhaseContext;
+  readonly recorder: Recorder;
+}
+
+/** The phases from `first` on, lanes at once. What ends the build is thrown when all of them have come to rest. */
+async function foldLanes(phases: readonly Phase[], first: number, fold: LaneFold): Promise<PhaseEnd[]> {
+  const { state, recorder } = fold;
+  const { signal, log } = fold.context;
+  const ends: PhaseEnd[] = [];
+  const [, ...keys] = keysOf([phases[first]!, ...phases.slice(first)], fold.parent);
+  const lanes = Map.groupBy([...phases.keys()].slice(first), index => phases[index]!.lane);
+  const results = await Promise.allSettled([...lanes.values()].map(run));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  return ends;
+
+  async function run(lane: readonly number[]): Promise<void> {
+    for (const [at, index] of lane.entries()) {
+      const phase = phases[index]!;
+      await recorder.started(index, phase, keys[index - first]!);
+      try {
+        signal.throwIfAborted();
+        const context = { ...fold.context, log: { ...log, ...log.of(index) } };
+        await recorder.succeeded(index, phase, await phase.run(state, context));
+        ends[index - first] = end(phase, 'Succeeded');
+      } catch (thrown) {
+        const error = located(signal.aborted ? signal.reason : thrown, phase);
+        const over = signal.aborted || (phase.onFailure ?? 'end') === 'end';
+        await recorder.failed(index, phase, error, over ? lane.slice(at + 1) : []).catch(() => {});
+        if (over) throw error;
+        ends[index - first] = end(phase, 'Failed', error);
+      }
+    }
+  }
 }
 
 /** `CACHED customize 2/3 Shell "install": made 3 hours ago, saves 41 s`. */

@@ -30,6 +30,8 @@ export interface BuildLog {
   phase: number | null;
   /** Something that Kiln says. */
   say(text: string): void;
+  /** The same log, where what Kiln says belongs to that phase, whichever run besides. */
+  of(phase: number): Pick<BuildLog, 'say'>;
   /** A marker of Azure's format, such as `(telemetry) Starting provisioner shell`; for the file, not for screens. */
   mark(text: string): void;
   /** Output of the guest, in chunks as they come. */
@@ -84,14 +86,17 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
       log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
   };
 
+  const say = (text: string, phase: number | null) => {
+    for (const line of cleanLines(text)) {
+      write('OUT', packerText('kiln', line));
+      options.onLine({ at: new Date(), phase, stream: 'kiln', text: line });
+    }
+  };
+
   const log: BuildLog = {
     phase: null,
-    say(text) {
-      for (const line of cleanLines(text)) {
-        write('OUT', packerText('kiln', line));
-        options.onLine({ at: new Date(), phase: log.phase, stream: 'kiln', text: line });
-      }
-    },
+    say: text => say(text, log.phase),
+    of: phase => ({ say: text => say(text, phase) }),
     mark(text) {
       for (const line of cleanLines(text)) write('ERR', line);
     },

@@ -37,6 +37,11 @@ export interface Phase extends PhasePlan {
    * first that is of another kind does (`next kind`). The end of the whole build, by whatever aborts it, is always the end.
    */
   readonly onFailure?: 'end' | 'next' | 'next kind';
+  /**
+   * Phases that follow each other and have lanes run at once, but those of one lane one after the other. They leave the state as it is, are never kept, and are the
+   * last ones.
+   */
+  readonly lane?: string;
   run(state: BuildState, context: PhaseContext): Promise<PhaseResult>;
   /** How what it made is kept, and taken instead of made. Missing: it always runs, unless what follows it was kept. */
   readonly layer?: PhaseLayer;

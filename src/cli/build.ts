@@ -196,11 +196,16 @@ async function runTemplate(run: TemplateRun): Promise<void> {
   }
 
   function watch(runId: string): RunListener {
+    let distributing = false;
     return {
       phase(index, phases) {
         const phase = phases[index]!;
         if (index === 0) display.line(`run ${runId}`);
-        display.step(`${phase.kind}: ${phase.name}`);
+        // Targets run at once, and are one step on the screen; each says where it has put its image.
+        const targets = phase.lane === undefined ? 1 : phases.filter(({ lane }) => lane !== undefined).length;
+        if (targets === 1) display.step(`${phase.kind}: ${phase.name}`);
+        else if (!distributing) display.step(`${phase.kind}: ${targets} targets`);
+        distributing ||= phase.lane !== undefined;
       },
       line({ stream, text }) {
         if (stream === 'kiln' || global.verbose)

@@ -35,6 +35,7 @@ function target(options: {
     type: 'ManagedImage',
     runOutputName: 'out',
     label: 'label',
+    lane: 'lane',
     place: async (): Promise<Placement> => ({
       id: options.ids[Math.min(next++, options.ids.length - 1)]!,
       name: 'i',

@@ -27,6 +27,8 @@ export interface DistributionTarget {
   readonly runOutputName: string;
   /** For people and plans: `ManagedImage → westus2`. */
   readonly label: string;
+  /** What no two targets may publish at once: the second has to see what the first has made of it. */
+  readonly lane: string;
   place(source: SourceImage): Promise<Placement>;
   /** Whether the place is free as far as it is known before the build: no hour of work for a version that exists. Rejects with Conflict. */
   check?(): Promise<void>;
@@ -54,6 +56,7 @@ export function distributePhase(target: DistributionTarget, home: string, proven
     subState: 'Distributing',
     // Targets have nothing to do with each other: what one of them cannot take, the others can.
     onFailure: 'next',
+    lane: target.lane,
     inputs: { type: target.type, format: FORMATS[target.type] },
     async run(state, context) {
       const artifact = state.artifacts!.find(({ format }) => format === FORMATS[target.type])!;

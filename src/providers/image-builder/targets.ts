@@ -60,6 +60,7 @@ function vhd(distributor: Distributor, origin: Origin): DistributionTarget {
     type: 'VHD',
     runOutputName: distributor.runOutputName,
     label: `VHD "${distributor.runOutputName}" → ${template.location}`,
+    lane: `VHD ${distributor.runOutputName}`,
     place: async () => ({
       id: `${templateId}/runs/${runId}/vhds/${distributor.runOutputName}`,
       name: distributor.runOutputName,
@@ -76,6 +77,7 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
     type: 'ManagedImage',
     runOutputName: distributor.runOutputName,
     label: `ManagedImage "${name}" → ${distributor.location}`,
+    lane: distributor.imageId.toLowerCase(),
     place: async () => ({
       id: distributor.imageId,
       name,
@@ -99,6 +101,7 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
     type: 'SharedImage',
     runOutputName: distributor.runOutputName,
     label: `SharedImage "${definition.names.join('/')}"`,
+    lane: definitionId.toLowerCase(),
     async check() {
       await requireResource(origin.database, definitionId);
       if (version !== undefined && (await getResource(origin.database, `${definitionId}/versions/${version}`)))
