@@ -181,13 +181,14 @@ test('a qcow2 file that ends within its last cluster has zeros there, as QEMU re
       string,
     ];
     await run('qemu-img', ['create', '-q', '-f', 'qcow2', disk, String(2 * MIB)]);
-    await run('qemu-io', ['-f', 'qcow2', '-c', `write -q -P 7 0 ${64 * 1024}`, disk]);
+    // Enough for QEMU not to take it for a file that was given its clusters ahead of time: it looks closer at those.
+    await run('qemu-io', ['-f', 'qcow2', '-c', `write -q -P 7 0 ${2 * MIB}`, disk]);
     const file = await open(disk, 'r+');
     await file.truncate((await file.stat()).size - 60 * 1024);
     await file.close();
     await convertDisk({ path: disk, format: 'qcow2' }, { to: raw, format: 'raw' });
     await writeVhd({ path: disk, format: 'qcow2' }, { to: vhd });
-    assert.equal((await readFile(raw)).lastIndexOf(7), 4095);
+    assert.equal((await readFile(raw)).lastIndexOf(7), 2 * MIB - 60 * 1024 - 1);
     assert.ok((await readFile(vhd)).subarray(0, 2 * MIB).equals(await readFile(raw)));
   });
 });
