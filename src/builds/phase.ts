@@ -55,6 +55,8 @@ export interface LayerContent {
   readonly checksums?: Readonly<Record<string, string | undefined>>;
   /** What is needed to go on from here. JSON; no secrets. */
   readonly facts: Readonly<Record<string, unknown>>;
+  /** Removes what the build itself has no use of: called when the files are stored, or will not be. */
+  readonly release?: () => Promise<void>;
 }
 
 export interface Kept {

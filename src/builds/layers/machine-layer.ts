@@ -60,6 +60,8 @@ export function machineLayer(
         content: {
           files: { [overlayName(depth)]: disk.path, ...(memory !== undefined && { [memoryName(depth)]: memory }) },
           facts: { ...about(state), machine: facts, pausedMs },
+          // Else the store's budget would free nothing before the build ends: memory of every step, as long as it goes on.
+          ...(memory !== undefined && { release: () => rm(memory, { force: true }) }),
         },
       };
     },
@@ -78,6 +80,8 @@ export function machineLayer(
       const checkpoint = { facts: facts.machine as Readonly<Record<string, unknown>>, ...memory };
       const machine = await machines.resume!({ ...request, checkpoint });
       context.own(machine);
+      // QEMU has it all.
+      if (memory) await rm(memory.memory, { force: true });
       return { ...state, disk: request.disk, machine };
     },
   };

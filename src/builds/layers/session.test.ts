@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { KilnError } from '../../arm/errors.ts';
 import { fold } from '../fold.ts';
@@ -46,6 +47,7 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
   const ran: string[] = [];
   const said: string[] = [];
   const cached: string[] = [];
+  const released: string[] = [];
   const directory = join(cache, `run-${++made}`);
   await mkdir(directory);
   const store = await openLayerStore(cache);
@@ -82,7 +84,8 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
           async keep(state: TextState) {
             const path = join(directory, file);
             await writeFile(path, state.text!);
-            return { state, content: { files: { [file]: path }, facts: {} } };
+            const release = async () => void released.push(file);
+            return { state, content: { files: { [file]: path }, facts: {}, release } };
           },
           async restore(layers, state) {
             for (const layer of layers) await layer.take();
@@ -103,9 +106,9 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
   };
   try {
     const { state } = await fold(phases, context, recorder, layers);
-    return { ran, said, cached, store, text: (state as TextState).text, error: undefined };
+    return { ran, said, cached, released, store, text: (state as TextState).text, error: undefined };
   } catch (error) {
-    return { ran, said, cached, store, text: undefined, error: error as KilnError };
+    return { ran, said, cached, released, store, text: undefined, error: error as KilnError };
   } finally {
     await layers.settled();
   }
@@ -274,3 +277,38 @@ const turned = (value: object): Record<string, unknown> =>
       .reverse()
       .map(([name, inner]) => [name, typeof inner === 'object' ? turned(inner) : inner]),
   );
+
+test('what only a layer needs is released when that is stored, and when it cannot be', () =>
+  withCache(async cache => {
+    const files = ['layer-1.txt', 'layer-2.txt', 'layer-3.txt'];
+    assert.deepEqual((await build(cache, steps('boot', 'a', 'b'))).released, files);
+    const store = await openLayerStore(cache);
+    const keep = async () => {
+      throw new Error('no');
+    };
+    const { released, ran } = await build(cache, steps('boot', 'c'), { store: { ...store, keep }, fresh: 'boot' });
+    assert.deepEqual([ran, released], [['boot', 'c'], files.slice(0, released.length)]);
+    assert.ok(released.length > 0);
+  }));
+
+test('steps that are faster than the store wait for it', () =>
+  withCache(async cache => {
+    const store = await openLayerStore(cache);
+    let [begun, stored, most] = [0, 0, 0];
+    const keep: typeof store.keep = async layer => {
+      await sleep(20);
+      await store.keep(layer);
+      stored++;
+    };
+    const step = (name: string): Step => ({
+      name,
+      adds() {
+        most = Math.max(most, begun++ - stored);
+        return name;
+      },
+    });
+    const many = ['boot', ...'abcdefghijkl'].map(step);
+    assert.equal((await build(cache, many, { store: { ...store, keep } })).ran.length, many.length);
+    assert.equal(stored, many.length);
+    assert.ok(most <= 4, `${most} waited`);
+  }));

@@ -44,6 +44,9 @@ export interface LayerSession {
 
 class Damaged extends Error {}
 
+/** So many layers may wait to be stored: many short steps would else fill the disk with memory faster than it is written to the store, and pruned. */
+const WAITING = 3;
+
 export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], context: PhaseContext): LayerSession {
   const { store } = choice;
   const claims = new Map<number, AsyncDisposable>();
@@ -51,6 +54,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   const ids = new Map<number, string>();
   let keys: readonly string[] = [];
   let storing: Promise<void> = Promise.resolve();
+  let waiting = 0;
   let stopped = false;
   let cold = false;
   let unlocked = false;
@@ -180,12 +184,15 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
       // What it stands on is not stored: nobody could use it.
       if (chain.length > 0 && !ids.has(chain.at(-1)!)) return state;
       try {
+        if (waiting >= WAITING) await storing;
+        if (stopped) return state;
         const kept = await layer.keep(state, context);
         if (!kept) return state;
         const id = randomUUID();
         ids.set(index, id);
         const parent = chain.length > 0 ? ids.get(chain.at(-1)!) : undefined;
         Promise.resolve(kept.content).catch(() => {});
+        waiting++;
         storing = storing.then(() => write(index, { id, parent, seconds, content: kept.content }));
         return kept.state;
       } catch (error) {
@@ -215,6 +222,11 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
       await prune(store, { budget: await layerBudget(store.directory) });
     } catch (error) {
       if (!context.signal.aborted) await giveUp(index, error);
+    } finally {
+      waiting--;
+      await Promise.resolve(layer.content)
+        .then(({ release }) => release?.())
+        .catch(() => {});
     }
   }
 
