@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { freeze, thaw } from './checkpoint.ts';
 import { Qmp } from './qmp.ts';
 
@@ -65,6 +66,15 @@ const REFUSALS: readonly (readonly [string, Answers, () => Promise<void>, object
     'the host has no space left',
     { 'query-migrate': () => ({ status: 'failed' }) },
     () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })),
+    { code: 'DiskFull' },
+  ],
+  [
+    'the host has no space left, which QEMU learns of first',
+    { 'query-migrate': () => ({ status: 'failed' }) },
+    async () => {
+      await sleep(50);
+      throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+    },
     { code: 'DiskFull' },
   ],
   [

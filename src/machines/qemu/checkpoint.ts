@@ -9,6 +9,7 @@ import type { Qmp } from './qmp.ts';
 /** QEMU's default would be 128 MiB/s, as if somebody else needed the line: the guest stands still meanwhile. */
 const BYTES_PER_SECOND = 2 ** 36;
 const POLL_MS = 10;
+const CAUSE_MS = 1000;
 
 interface Migration {
   readonly status?: string;
@@ -43,7 +44,7 @@ export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver,
     await qmp.execute('blockdev-snapshot', { node, overlay: overlayNode(index) });
     kept = true;
   } catch (error) {
-    throw signal.aborted ? signal.reason : notKept(error);
+    throw signal.aborted ? signal.reason : notKept(await causeOf(error, receiver));
   } finally {
     if (!kept) await abandon(qmp, index, memoryPath);
     await qmp.execute('cont').catch(standing);
@@ -72,6 +73,15 @@ async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {
       throw new Error(`QEMU did not hand over the memory: ${migration['error-desc'] ?? migration.status}`);
     await sleep(POLL_MS);
   }
+}
+
+/** QEMU may learn that nobody takes the memory any more, before it is known here why. */
+async function causeOf(error: unknown, { received }: MemoryReceiver): Promise<unknown> {
+  const ended = new AbortController();
+  const late = sleep(CAUSE_MS, error, { signal: ended.signal }).catch(() => error);
+  return await Promise.race([received.then(() => error), late])
+    .catch(cause => cause)
+    .finally(() => ended.abort());
 }
 
 function notKept(error: unknown): KilnError {

@@ -134,7 +134,7 @@ export class QemuMachine implements Machine {
     const late = AbortSignal.timeout(deadlines.reconnect);
     const signal = this.#signals(request.signal, late);
     try {
-      await this.#orGone(thaw(this.#qmp, signal));
+      await this.#orGone(aborted(thaw(this.#qmp, signal), signal));
       request.report(`The guest goes on after ${seconds(begun)} s.`);
       const [machineId, entropy] = [newMachineId(), randomBytes(64)];
       await this.#renewal.run(renewalScript({ identity, machineId, entropy }), signal);
@@ -155,9 +155,17 @@ export class QemuMachine implements Machine {
 
   async checkpoint(request: CheckpointRequest): Promise<Checkpoint> {
     if (!this.#checkpoints) throw new KilnError('InternalError', 'The machine was started for no checkpoints.');
-    const late = AbortSignal.timeout(this.#parts.deadlines.reconnect);
+    const { reconnect, giveUp } = this.#parts.deadlines;
+    const late = AbortSignal.timeout(reconnect);
     const signal = this.#signals(request.signal, late);
     signal.throwIfAborted();
+    // QEMU answers nothing while the host's disk keeps it waiting; whoever cancels a build must not wait for that.
+    let stuck: NodeJS.Timeout | undefined;
+    const watch = () => {
+      const hung = new KilnError('MachineLost', 'QEMU does not answer while the virtual machine is frozen.');
+      stuck = setTimeout(() => this.#lose(hung), giveUp);
+    };
+    signal.addEventListener('abort', watch, { once: true });
     try {
       return await this.#checkpoints.take(request, this, { qmp: this.#qmp, port: this.#renewal }, signal);
     } catch (error) {
@@ -165,6 +173,9 @@ export class QemuMachine implements Machine {
       if (error instanceof KilnError && error.code === 'MachineLost') this.#lose(error);
       if (error !== late.reason) throw error;
       throw new KilnError('GuestUnreachable', 'The machine could not be frozen in time: its guest does not answer.');
+    } finally {
+      signal.removeEventListener('abort', watch);
+      clearTimeout(stuck);
     }
   }
 
