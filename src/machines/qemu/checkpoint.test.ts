@@ -1,13 +1,18 @@
 /** The order of what is asked of QEMU, and what is left when it refuses; the real one is in test/boot/resume.test.ts. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, readlink, realpath, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../../processes/process.ts';
 import { freeze, thaw } from './checkpoint.ts';
+import { descriptors, diskChain } from './disk-nodes.ts';
+import { receiveMemory } from './memory-file.ts';
+import { openOverlays } from './overlays.ts';
 import { Qmp } from './qmp.ts';
 
 type Answers = Readonly<Record<string, (args: Record<string, unknown>) => unknown>>;
@@ -33,7 +38,7 @@ function session(answers: Answers): { qmp: Qmp; asked: string[] } {
   return { qmp: new Qmp(stream), asked };
 }
 
-const REQUEST = { index: 1, overlayFd: 9, signal: new AbortController().signal };
+const REQUEST = { index: 1, overlayFd: 9, writtenFd: 7, signal: new AbortController().signal };
 const receiver = (received: Promise<void>) => ({
   uri: 'unix:/nowhere',
   received,
@@ -45,12 +50,13 @@ test('memory first, then the new overlay on the one written so far; the guest st
   const { qmp, asked } = session({
     'query-migrate': () => ({ status: 'completed' }),
     'blockdev-snapshot': args => void snapshots.push(args),
+    'query-fdsets': () => [],
   });
   const ms = await freeze(qmp, { ...REQUEST, memoryPath: '/nowhere', receiver: receiver(Promise.resolve()) });
   assert.ok(ms >= 0);
   assert.deepEqual(asked, [
     ...['migrate-set-parameters', 'blockdev-add'],
-    ...['stop', 'migrate', 'query-migrate', 'blockdev-snapshot', 'cont'],
+    ...['stop', 'migrate', 'query-migrate', 'blockdev-snapshot', 'cont', 'query-fdsets'],
   ]);
   assert.deepEqual(snapshots, [{ node: 'disk-overlay-0', overlay: 'disk-overlay-1' }]);
 });
@@ -122,4 +128,53 @@ test('a machine that comes in runs when it is all there', async () => {
   const { qmp, asked } = session({ 'query-status': () => ({ status: states.shift() }) });
   await thaw(qmp, REQUEST.signal);
   assert.deepEqual(asked, ['query-status', 'query-status', 'query-status', 'cont']);
+});
+
+/** How often a process has a file open for writing. */
+async function writers(pid: number, file: string): Promise<number> {
+  let count = 0;
+  for (const fd of await readdir(`/proc/${pid}/fd`)) {
+    if ((await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')) !== file) continue;
+    const flags = /flags:\s*([0-7]+)/.exec(await readFile(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))![1]!;
+    if ((Number.parseInt(flags, 8) & 3) !== 0) count++;
+  }
+  return count;
+}
+
+test('QEMU itself can no longer write to what is frozen: other builds start from it', async () => {
+  const scratch = await realpath(await mkdtemp(path.join(os.tmpdir(), 'kiln-freeze-')));
+  await using held = new AsyncDisposableStack();
+  held.defer(() => rm(scratch, { recursive: true, force: true }));
+  const disks = ['one', 'two', 'three'].map(name => path.join(scratch, `${name}.qcow2`));
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', disks[0]!, '16M']);
+  const overlays = await openOverlays({ path: disks[0]!, format: 'qcow2' }, disks.slice(1));
+  const first = { handle: await open(disks[0]!, 'r+'), reading: await open(disks[0]!, 'r') };
+  const files = [first, ...overlays].flatMap(({ handle, reading }) => [handle, reading]);
+  held.defer(async () => void (await Promise.all(files.map(file => file.close()))));
+  const [disk, ...above] = [0, 1, 2].map(n => ({ fd: 4 + 2 * n, readFd: 5 + 2 * n }));
+  const written = { ...disk!, format: 'qcow2' as const };
+  const args = [
+    ...['-nodefaults', '-display', 'none', '-machine', 'q35', '-m', '16M', '-accel', 'tcg'],
+    ...[disk!, ...above].flatMap(descriptors),
+    ...['-chardev', 'socket,id=qmp,fd=3,server=off', '-mon', 'chardev=qmp,mode=control'],
+    ...['-blockdev', JSON.stringify(diskChain([written])), '-device', 'virtio-blk-pci,drive=disk'],
+  ];
+  const fds = files.map(file => file.fd);
+  const qemu = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...fds] });
+  const exited = new Promise(resolve => qemu.once('close', resolve));
+  held.defer(async () => {
+    qemu.kill('SIGKILL');
+    await exited;
+  });
+  const qmp = new Qmp(qemu.stdio[3] as Duplex);
+  await qmp.open();
+  assert.ok((await writers(qemu.pid!, disks[0]!)) > 0);
+  for (const index of [0, 1]) {
+    const memoryPath = path.join(scratch, `memory-${index}`);
+    await using receiver = await receiveMemory(path.join(scratch, 'socket'), memoryPath);
+    const [writtenFd, overlayFd] = [4 + 2 * index, 6 + 2 * index];
+    await freeze(qmp, { index, overlayFd, writtenFd, memoryPath, receiver, signal: REQUEST.signal });
+    assert.equal(await writers(qemu.pid!, disks[index]!), 0);
+    assert.ok((await writers(qemu.pid!, disks[index + 1]!)) > 0);
+  }
 });

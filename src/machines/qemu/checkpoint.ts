@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
-import { DISK_NODE, overlay, overlayNode } from './disk-nodes.ts';
+import { DISK_NODE, overlay, overlayNode, WRITABLE } from './disk-nodes.ts';
 import type { MemoryReceiver } from './memory-file.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -21,6 +21,8 @@ export interface Freeze {
   readonly index: number;
   /** QEMU's set of descriptors of the overlay that comes on top. */
   readonly overlayFd: number;
+  /** The set of what is written until then. */
+  readonly writtenFd: number;
   readonly memoryPath: string;
   /** Listening. */
   readonly receiver: MemoryReceiver;
@@ -31,7 +33,10 @@ export interface Freeze {
  * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the file.
  * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
-export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver, signal }: Freeze): Promise<number> {
+export async function freeze(
+  qmp: Qmp,
+  { index, overlayFd, writtenFd, memoryPath, receiver, signal }: Freeze,
+): Promise<number> {
   await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BYTES_PER_SECOND });
   await qmp.execute('blockdev-add', overlay(index, overlayFd));
   let kept = false;
@@ -49,7 +54,24 @@ export async function freeze(qmp: Qmp, { index, overlayFd, memoryPath, receiver,
     if (!kept) await abandon(qmp, index, memoryPath);
     await qmp.execute('cont').catch(standing);
   }
-  return performance.now() - begun;
+  const pausedMs = performance.now() - begun;
+  await letGo(qmp, writtenFd);
+  return pausedMs;
+}
+
+/**
+ * QEMU writes no more to what is frozen, but still has the descriptor; and other builds start from that file. A guest that breaks into its QEMU later on shall not
+ * reach them. Only while the machine runs does QEMU close it.
+ */
+async function letGo(qmp: Qmp, set: number): Promise<void> {
+  const sets = (await qmp.execute('query-fdsets').catch(standing)) as FdSet[];
+  const writable = sets.find(one => one['fdset-id'] === set)?.fds.filter(({ opaque }) => opaque === WRITABLE) ?? [];
+  for (const { fd } of writable) await qmp.execute('remove-fd', { 'fdset-id': set, fd }).catch(standing);
+}
+
+interface FdSet {
+  readonly 'fdset-id': number;
+  readonly fds: readonly { readonly fd: number; readonly opaque?: string }[];
 }
 
 /** What was frozen may be whole; the machine is not. */

@@ -14,6 +14,8 @@ export interface CheckpointParts {
   readonly disks: readonly MachineDisk[];
   /** What QEMU knows those behind the first by. */
   readonly overlayFds: readonly number[];
+  /** The same, of the first. */
+  readonly diskFd: number;
   /** Where QEMU hands over the memory, and who it is. */
   readonly socketPath: string;
   readonly uid?: number;
@@ -38,7 +40,7 @@ export class Checkpoints {
     { qmp, port }: { readonly qmp: Qmp; readonly port: RenewalPort },
     signal: AbortSignal,
   ): Promise<Checkpoint> {
-    const { disks, overlayFds, socketPath, uid, facts } = this.#parts;
+    const { disks, diskFd, overlayFds, socketPath, uid, facts } = this.#parts;
     const index = this.#taken;
     const overlayFd = overlayFds[index];
     if (overlayFd === undefined)
@@ -53,7 +55,10 @@ export class Checkpoints {
     // As a resume that failed may have left it: a link to a layer's.
     await rm(memoryPath, { force: true });
     await using receiver = await receiveMemory(socketPath, memoryPath, uid);
-    const pausedMs = await freeze(qmp, { index, overlayFd, memoryPath, receiver, signal });
+    const pausedMs = await freeze(qmp, {
+      ...{ index, overlayFd, memoryPath, receiver, signal },
+      writtenFd: overlayFds[index - 1] ?? diskFd,
+    });
     this.#taken++;
     return { disk: disks[index]!, memory: memoryPath, facts, pausedMs };
   }

@@ -51,7 +51,9 @@ test('a disk without a backing file says so, instead of following what its heade
 test('what a machine writes behind a checkpoint is known from the start, for writing and for reading', () => {
   const disk = [{ fd: 5, readFd: 6, format: 'qcow2' as const }];
   const args = commandLine({ ...plain, disk, overlays: [{ fd: 8, readFd: 9 }] });
-  assert.deepEqual(values(args, '-add-fd'), ['fd=5,set=5', 'fd=6,set=5', 'fd=8,set=8', 'fd=9,set=8', 'fd=7,set=7']);
+  assert.deepEqual(values(args, '-add-fd'), [
+    ...['fd=5,set=5,opaque=writable', 'fd=6,set=5', 'fd=8,set=8,opaque=writable', 'fd=9,set=8', 'fd=7,set=7'],
+  ]);
   assert.ok(!values(args, '-blockdev').some(node => node.includes('/dev/fdset/8')), 'nothing opens it yet');
 });
 

@@ -15,9 +15,14 @@ export const DISK_NODE = 'disk';
 /** The node of the overlay behind a checkpoint, counted from 0. */
 export const overlayNode = (index: number): string => `disk-overlay-${index}`;
 
+/** What the descriptor of a set is called with which its file can be written. */
+export const WRITABLE = 'writable';
+
 /** Arguments that make a file's descriptors known. */
-export const descriptors = ({ fd, readFd }: Pick<DiskFile, 'fd' | 'readFd'>): string[] =>
-  [fd, readFd].filter(one => one !== undefined).flatMap(one => ['-add-fd', `fd=${one},set=${fd}`]);
+export const descriptors = ({ fd, readFd }: Pick<DiskFile, 'fd' | 'readFd'>): string[] => [
+  ...['-add-fd', `fd=${fd},set=${fd}${readFd === undefined ? '' : `,opaque=${WRITABLE}`}`],
+  ...(readFd === undefined ? [] : ['-add-fd', `fd=${readFd},set=${fd}`]),
+];
 
 /**
  * The chain as one nested definition. The disk is a throw-away overlay: what its caches hold need not survive a power cut, so guest

@@ -214,6 +214,7 @@ async function assemble(
   });
   const parts: CheckpointParts = {
     disks: [request.disk, ...checkpoints.map(path => ({ path, format: 'qcow2' as const }))],
+    diskFd: chain[0]!.fd,
     overlayFds: overlays.map(({ fd }) => fd),
     socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
     ...(slot && { uid: slot.uid }),
