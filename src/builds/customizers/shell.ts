@@ -28,7 +28,8 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
     ...phaseOf(place),
     inputs: {
       type: 'Shell',
-      script: 'file' in script ? script.file.sha256 : sha256(inlineScript(script.inline)),
+      // Line endings are mended in files only: the same bytes need not be the same script.
+      ...('file' in script ? { file: script.file.sha256 } : { script: sha256(inlineScript(script.inline)) }),
     },
     async run(state, context) {
       const last = tail();
