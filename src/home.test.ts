@@ -80,6 +80,18 @@ test('a file in the way is named', async t => {
   });
 });
 
+test('where it is the shared cache that cannot be used, that is said', async t => {
+  const root = await temporary(t);
+  const file = join(root, 'file');
+  await writeFile(file, '');
+  await assert.rejects(openHome({ home: join(root, 'home'), env: { ...env, KILN_CACHE: file } }), {
+    code: 'StateUnwritable',
+    target: file,
+    message: /^The cache cannot/,
+    hint: /KILN_CACHE/,
+  });
+});
+
 test('a long path keeps its sockets in a private directory elsewhere', async t => {
   const root = join(await temporary(t), 'l'.repeat(100));
   const home = await openHome({ home: root, env });

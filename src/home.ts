@@ -51,6 +51,7 @@ export async function openHome(options: HomeOptions = {}): Promise<Home> {
   const env = options.env ?? process.env;
   const root = resolve(options.home || env.KILN_HOME || defaultRoot(env));
   const cache = env.KILN_CACHE ? resolve(env.KILN_CACHE) : join(root, 'cache');
+  const shared = !!env.KILN_CACHE;
   const asRoot = process.getuid?.() === 0;
   const passable = asRoot ? 0o711 : 0o700;
   const readable = asRoot ? 0o755 : 0o700;
@@ -69,8 +70,8 @@ export async function openHome(options: HomeOptions = {}): Promise<Home> {
   });
   await directory(root, passable);
   await checkVersion(root);
-  await directory(home.cache, readable);
-  await directory(home.sources, readable);
+  await directory(home.cache, readable, shared);
+  await directory(home.sources, readable, shared);
   await directory(home.files, 0o700);
   await directory(home.runs, passable);
   await directory(home.logs, 0o700);
@@ -96,14 +97,14 @@ function socketsPath(root: string): string {
 }
 
 /** Makes the directory when it is missing, then proves that it can be entered and written. */
-async function directory(path: string, mode: number): Promise<void> {
+async function directory(path: string, mode: number, shared = false): Promise<void> {
   try {
     const made = await mkdir(path, { recursive: true });
     // mkdir's mode is subject to the umask; an existing directory keeps the modes that its owner gave it.
     if (made !== undefined) await chmod(path, mode);
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw unwritable(path, error);
+    throw unwritable(path, error, shared);
   }
 }
 
@@ -161,7 +162,8 @@ async function checkSockets(home: Home): Promise<void> {
     );
 }
 
-function unwritable(path: string, error: unknown): KilnError {
+/** @param shared it is of the cache that KILN_CACHE names */
+function unwritable(path: string, error: unknown, shared = false): KilnError {
   const { code } = error as NodeJS.ErrnoException;
   const reasons: Record<string, string> = {
     EACCES: 'permission denied',
@@ -172,9 +174,10 @@ function unwritable(path: string, error: unknown): KilnError {
   };
   const reason = reasons[code ?? ''];
   if (reason === undefined) return asKilnError(error);
-  return new KilnError('StateUnwritable', `The state directory cannot be used: ${path}: ${reason}.`, {
+  const [what, how] = shared ? ['cache', 'KILN_CACHE'] : ['state directory', '--home or KILN_HOME'];
+  return new KilnError('StateUnwritable', `The ${what} cannot be used: ${path}: ${reason}.`, {
     target: path,
-    hint: 'Choose another directory with --home or KILN_HOME, or change its permissions.',
+    hint: `Choose another directory with ${how}, or change its permissions.`,
     cause: error,
   });
 }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { asKilnError, ERRORS, EXIT_CODES, errorBody, errorFromBody, KilnError } from '../arm/errors.ts';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
+import { checkStep } from '../builds/layers/choice.ts';
 import type { OperationRow, PhaseRow } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { MachineKind } from '../machines/machine.ts';
@@ -96,6 +97,8 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
   const wish = cacheWish(options);
   const onError = errorWish(options, global);
   const checked = await checkTemplateFile(file, options.set);
+  const step = wish.from ?? wish.fresh;
+  if (step !== undefined) checkStep(checked.template.properties.customize, step);
   await ensureRequirements('build', global);
   const machine = machineFor(checked, options.machine);
   if (machine === 'container') await ensureRequirements('container', global);

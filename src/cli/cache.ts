@@ -89,8 +89,10 @@ function registerPrune(command: Command): void {
     .option('--all', 'all layers and source images')
     .action(async (options: { olderThan?: string; budget?: string; all?: boolean }) => {
       const { json, home } = globalOptions(pruner);
+      if (options.all && (options.olderThan ?? options.budget) !== undefined)
+        throw new KilnError('UsageError', '--all leaves nothing for --older-than or --budget.');
       const usedBefore = options.olderThan === undefined ? undefined : new Date(Date.now() - age(options.olderThan));
-      const asked = options.budget === undefined ? undefined : parseSize(options.budget);
+      const asked = options.budget === undefined ? undefined : parseSize(options.budget, '--budget');
       const { store, sources } = await open(home);
       const budget = options.all ? -1 : (asked ?? (await layerBudget(store.directory)));
       const gone = await prune(store, { budget, ...(usedBefore && { usedBefore }) });
@@ -98,7 +100,7 @@ function registerPrune(command: Command): void {
       for (const source of old) await removeSource(source);
       if (json) return print({ layers: gone.map(layer => shownLayer(layer, store)), sources: old.map(shownSource) });
       process.stderr.write(
-        `Removed ${gone.length} layers (${bytes(sum(gone))}) and ${old.length} source images (${bytes(sum(old))}).\n`,
+        `Removed ${count(gone, 'layer')} (${bytes(sum(gone))}) and ${count(old, 'source image')} (${bytes(sum(old))}).\n`,
       );
     });
 }
@@ -114,6 +116,7 @@ function age(text: string): number {
 
 const sum = (all: readonly { readonly allocated: number }[]) =>
   all.reduce((total, { allocated }) => total + allocated, 0);
+const count = (all: readonly unknown[], what: string) => `${all.length} ${what}${all.length === 1 ? '' : 's'}`;
 const size = ({ allocated }: { readonly allocated: number }) => bytes(allocated);
 const since = ({ usedAt }: { readonly usedAt: Date }) => ago(usedAt.toISOString());
 const shownLayer = ({ key, name, runId, madeAt, usedAt, seconds, allocated }: StoredLayer, store: LayerStore) => ({

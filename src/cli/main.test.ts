@@ -52,6 +52,19 @@ test('with --json an error is JSON on standard output, wherever the option stand
   }
 });
 
+test('a cache is not pruned by words that mean nothing or exclude each other', () => {
+  for (const [args, message] of [
+    [['--budget', 'x'], /^error: --budget takes a size such as 40GiB, not "x"/],
+    [['--older-than', 'soon'], /^error: --older-than takes an age/],
+    [['--all', '--budget', '5GiB'], /^error: --all leaves nothing for/],
+    [['--all', '--older-than', '7d'], /^error: --all leaves nothing for/],
+  ] as const) {
+    const { status, stderr } = kiln('--home', '/nonexistent/kiln', 'cache', 'prune', ...args);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+  }
+});
+
 test('a reader that has gone is no error', () => {
   const { status, stderr } = spawnSync(
     'sh',

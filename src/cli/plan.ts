@@ -70,7 +70,9 @@ async function plan(file: string, options: PlanOptions, global: GlobalOptions): 
     ]);
     process.stdout.write(table([['PHASE', '', 'KEY', '', '', 'EXPECTED'], ...rows], { right: [5] }));
     process.stdout.write(
-      `\nExpected in all: ${known ? '' : 'more than '}${duration(total * 1000)}, by earlier runs.\n`,
+      total === 0 && !known
+        ? '\nHow long it takes is not known: nothing like it was built here yet.\n'
+        : `\nExpected in all: ${known ? '' : 'more than '}${duration(total * 1000)}, by earlier runs.\n`,
     );
   });
 }

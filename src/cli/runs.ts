@@ -3,7 +3,18 @@ import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunOutputRow, RunRow } from '../database/schema.ts';
 import { examples, globalOptions } from './command.ts';
-import { cancel, drop, findRun, keptOf, listRuns, outputsOf, phasesOf, reportOf, type ShownRun } from './run-rows.ts';
+import {
+  cancel,
+  drop,
+  findRun,
+  keptOf,
+  listRuns,
+  outputsOf,
+  phasesOf,
+  reportOf,
+  type ShownRun,
+  savedSeconds,
+} from './run-rows.ts';
 import { withService } from './session.ts';
 import { bytes, duration, paint, printable, renderError, table } from './terminal.ts';
 
@@ -85,12 +96,14 @@ const took = (row: Pick<RunRow, 'started_at' | 'ended_at'>) =>
 /** Everything about a run, as text. */
 export function renderRun(run: ShownRun, phases: readonly PhaseRow[]): string {
   const kept = keptOf(run);
+  const saved = savedSeconds(phases);
   const head = table([
     ['run', run.id],
     ['template', run.display_id ?? run.template_id],
     ['state', stateOf(run)],
     ['started', when(run.started_at ?? run.created_at)],
     ['time', took(run)],
+    ...(saved > 0 ? [['saved', `${duration(saved * 1000)}, by stored layers`]] : []),
     ...(kept
       ? [
           ['machine', `kept until ${when(run.kept_until!)}Z; ${kept.drop} ends it`],

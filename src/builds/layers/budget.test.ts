@@ -51,8 +51,8 @@ test('what stays fits, and stands on what stays', () => {
 });
 
 test('sizes are read as people write them', () => {
-  assert.equal(parseSize('40GiB'), 40 * 1024 ** 3);
-  assert.equal(parseSize('1.5 T'), 1.5 * 1024 ** 4);
-  assert.equal(parseSize('512'), 512);
-  assert.throws(() => parseSize('much'), { code: 'UsageError' });
+  assert.equal(parseSize('40GiB', '--budget'), 40 * 1024 ** 3);
+  assert.equal(parseSize('1.5 T', '--budget'), 1.5 * 1024 ** 4);
+  assert.equal(parseSize('512', '--budget'), 512);
+  assert.throws(() => parseSize('much', '--budget'), { code: 'UsageError' });
 });

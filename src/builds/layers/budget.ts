@@ -8,16 +8,16 @@ const MOST = 20 * GIB;
 const DAY = 24 * 3600 * 1000;
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2, G: GIB, T: 1024 * GIB };
 
-/** `40GiB`, `500M`, `1.5T`, or bytes. Errors: UsageError. */
-export function parseSize(text: string): number {
+/** `40GiB`, `500M`, `1.5T`, or bytes. Errors: UsageError, which begins with `what` takes the size. */
+export function parseSize(text: string, what: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?$/i.exec(text.trim());
   if (match) return Math.floor(Number(match[1]) * UNITS[match[2]!.toUpperCase()]!);
-  throw new KilnError('UsageError', `"${text}" is not a size such as 40GiB.`);
+  throw new KilnError('UsageError', `${what} takes a size such as 40GiB, not "${text}".`);
 }
 
 /** KILN_CACHE_BUDGET, else 20 GiB, or a tenth of the file system where that is less. */
 export async function layerBudget(directory: string, env: NodeJS.ProcessEnv = process.env): Promise<number> {
-  if (env.KILN_CACHE_BUDGET) return parseSize(env.KILN_CACHE_BUDGET);
+  if (env.KILN_CACHE_BUDGET) return parseSize(env.KILN_CACHE_BUDGET, 'KILN_CACHE_BUDGET');
   const { blocks, bsize } = await statfs(directory);
   return Math.min(MOST, Math.floor((blocks * bsize) / 10));
 }

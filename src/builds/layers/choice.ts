@@ -1,6 +1,6 @@
 /** Which stored layers a build takes: what its caller, and the template, say of it. */
 import { KilnError } from '../../arm/errors.ts';
-import type { Phase } from '../phase.ts';
+import type { Phase, PhaseKind } from '../phase.ts';
 import type { LayerRecord } from './record.ts';
 import type { LayerStore } from './store.ts';
 
@@ -30,23 +30,34 @@ export function limitsOf(phases: readonly Phase[], { neverSteps, fresh, from }: 
   };
 }
 
-const KINDS: readonly string[] = ['boot', 'generalize', 'capture', 'prove', 'distribute'];
+const KINDS: readonly PhaseKind[] = ['boot', 'generalize', 'capture', 'prove', 'distribute'];
+
+/** Before there is a run that could fail of it. Errors: UsageError for a step that no build of these customizers has. */
+export function checkStep(customize: readonly { readonly type: string; readonly name?: string }[], word: string): void {
+  const { length } = customize;
+  const steps = customize.map(({ type, name }, index) => ({
+    kind: 'customize' as const,
+    name: `${index + 1}/${length} ${type}${name ? ` "${name}"` : ''}`,
+  }));
+  stepIndex([{ kind: 'source', name: '' }, ...steps, ...KINDS.map(kind => ({ kind, name: '' }))], word);
+}
 
 /** Errors: UsageError. */
-export function stepIndex(phases: readonly Phase[], word: string): number {
+export function stepIndex(phases: readonly Pick<Phase, 'kind' | 'name'>[], word: string): number {
   const steps = [...phases.keys()].filter(index => phases[index]!.kind === 'customize');
   const named = steps.filter(index => nameOf(phases[index]!) === word);
   if (named.length === 1) return named[0]!;
   if (/^\d+$/.test(word) && steps[Number(word) - 1] !== undefined) return steps[Number(word) - 1]!;
-  const kind = KINDS.includes(word) ? phases.findIndex(phase => phase.kind === word) : -1;
+  const kind = KINDS.some(kind => kind === word) ? phases.findIndex(phase => phase.kind === word) : -1;
   if (kind > 0) return kind;
+  const kinds = KINDS.filter(other => phases.some(phase => phase.kind === other));
   const known = steps.map((index, n) => nameOf(phases[index]!) || String(n + 1));
   throw new KilnError(
     'UsageError',
     named.length > 1 ? `Several steps are called "${word}".` : `The template has no step "${word}".`,
-    { target: word, hint: `Steps by number or name: ${[...known, ...KINDS].join(', ')}.` },
+    { hint: `Steps by number or name: ${[...known, ...kinds].join(', ')}.` },
   );
 }
 
 /** The name that the template gives the step, of `2/3 Shell "install"`. */
-const nameOf = ({ name }: Phase): string => /^\d+\/\d+ \S+ "(.*)"$/s.exec(name)?.[1] ?? '';
+const nameOf = ({ name }: Pick<Phase, 'name'>): string => /^\d+\/\d+ \S+ "(.*)"$/s.exec(name)?.[1] ?? '';

@@ -10,7 +10,7 @@ import { fold } from '../fold.ts';
 import { keysOf } from '../layer.ts';
 import type { BuildLog } from '../log.ts';
 import type { BuildState, Phase, PhaseContext, PhaseKind } from '../phase.ts';
-import { limitsOf, type StepCache } from './choice.ts';
+import { checkStep, limitsOf, type StepCache } from './choice.ts';
 import { openLayerSession } from './session.ts';
 import { openLayerStore } from './store.ts';
 
@@ -24,6 +24,8 @@ interface Step {
   /** What it adds: not a function of its inputs, so that one can see which making it is of. */
   readonly adds?: () => string;
   readonly fails?: boolean;
+  /** It has no layer of its own. */
+  readonly bare?: boolean;
 }
 
 interface Options extends Partial<StepCache> {
@@ -79,19 +81,21 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
           if (step.fails) throw new KilnError('StepFailed', 'no');
           return { state: { ...state, text: `${state.text ?? sha256} ${step.adds?.() ?? step.name}` } as TextState };
         },
-        layer: {
-          on: ['boot', 'customize'],
-          async keep(state: TextState) {
-            const path = join(directory, file);
-            await writeFile(path, state.text!);
-            const release = async () => void released.push(file);
-            return { state, content: { files: { [file]: path }, facts: {}, release } };
+        ...(!step.bare && {
+          layer: {
+            on: ['boot', 'customize'],
+            async keep(state: TextState) {
+              const path = join(directory, file);
+              await writeFile(path, state.text!);
+              const release = async () => void released.push(file);
+              return { state, content: { files: { [file]: path }, facts: {}, release } };
+            },
+            async restore(layers, state) {
+              for (const layer of layers) await layer.take();
+              return { ...state, text: await readFile(join(directory, file), 'utf8') } as TextState;
+            },
           },
-          async restore(layers, state) {
-            for (const layer of layers) await layer.take();
-            return { ...state, text: await readFile(join(directory, file), 'utf8') } as TextState;
-          },
-        },
+        }),
       };
     }),
   ];
@@ -201,9 +205,25 @@ test('--fresh, --from, steps that are never kept', () =>
     assert.deepEqual((await build(cache, template, { fresh: 'boot' })).ran, ['boot', 'a', 'b', 'c']);
     const wrong = await build(cache, template, { fresh: 'z' }).catch(error => ({ error }));
     assert.equal(wrong.error?.code, 'UsageError');
+    // Only what the build has is offered.
+    assert.match(wrong.error?.hint ?? '', /: a, b, c, boot\.$/);
+    const customize = [{ type: 'Shell', name: 'a' }, { type: 'File' }];
+    for (const word of ['a', '2', 'capture']) checkStep(customize, word);
+    for (const word of ['0', '3', 'b', 'source'])
+      assert.throws(() => checkStep(customize, word), { code: 'UsageError' });
     for (let n = 0; n < 2; n++) assert.deepEqual((await build(cache, template, { neverSteps: [1] })).ran, ['b', 'c']);
     // What was not to be taken was not taken.
     assert.deepEqual((await build(cache, template, { takes: (_, { kind }) => kind === 'boot' })).ran, ['a', 'b', 'c']);
+  }));
+
+test('a layer saves what phases without one took before it', () =>
+  withCache(async cache => {
+    let phase = 0;
+    const pause = () => new Promise<void>(resolve => setTimeout(resolve, phase++ === 1 ? 100 : 0));
+    const { store } = await build(cache, [{ name: 'boot' }, { name: 'a', bare: true }, { name: 'b' }], { pause });
+    const kept = new Map((await store.list()).map(({ name, seconds }) => [name, seconds]));
+    assert.deepEqual([...kept.keys()].sort(), ['boot boot', 'customize 2/2 Shell "b"']);
+    assert.ok(kept.get('customize 2/2 Shell "b"')! > 0.09);
   }));
 
 test('two builds at once make each layer once', () =>

@@ -58,6 +58,8 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   let stopped = false;
   let cold = false;
   let unlocked = false;
+  /** Of the phases since the last layer that have none of their own: the next one saves them too. */
+  let unkept = 0;
   /** Phases whose layers could not be taken. */
   const barred = new Set<number>();
 
@@ -177,8 +179,10 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         }
       }
     },
-    async keep(index, state, seconds) {
+    async keep(index, state, took) {
       const { layer } = phases[index]!;
+      const seconds = unkept + took;
+      unkept = layer ? 0 : seconds;
       if (!layer || stopped || index >= choice.neverFrom) return state;
       const chain = chainOf(phases, index).slice(0, -1);
       // What it stands on is not stored: nobody could use it.

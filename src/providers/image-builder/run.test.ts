@@ -361,9 +361,11 @@ test('tags say which steps are never kept; other words are refused', async () =>
     ))!.neverSteps;
   assert.deepEqual(await never({}), []);
   assert.deepEqual(await never({ 'kiln.cache.two': 'Never' }), [1]);
+  assert.deepEqual(await never({ 'kiln.cache.1': 'never' }), [0]);
   assert.deepEqual(await never({ 'kiln.cache': 'never' }), [0, 1]);
   await assert.rejects(never({ 'kiln.cache': 'sometimes' }), { code: 'ValidationFailed' });
   await assert.rejects(never({ 'kiln.cache.three': 'never' }), { code: 'ValidationFailed' });
+  await assert.rejects(never({ 'kiln.cache.3': 'never' }), { code: 'ValidationFailed' });
 });
 
 test('an unchanged template is not captured or proven again, and its image is published anew', async () => {

@@ -11,7 +11,7 @@ import type { StoredResource } from '../store.ts';
 import { templateOf } from './image-templates.ts';
 import type { RunEnvironment } from './run.ts';
 
-/** `kiln.cache` = `never`: no step; `kiln.cache.STEPNAME` = `never`: that one and what follows it. */
+/** `kiln.cache` = `never`: no step; `kiln.cache.STEP` = `never`, by name or number: that one and what follows it. */
 export const CACHE_TAG = 'kiln.cache';
 
 export interface CacheWish {
@@ -68,9 +68,9 @@ function neverCached(resource: StoredResource): number[] {
       throw new KilnError('ValidationFailed', `The tag ${tag} is '${value}'; it can only be never.`, {
         target: `tags['${tag}']`,
       });
-    const steps = [...properties.customize.keys()].filter(
-      index => name === undefined || properties.customize[index]!.name === name,
-    );
+    const all = [...properties.customize.keys()];
+    const named = all.filter(index => name === undefined || properties.customize[index]!.name === name);
+    const steps = named.length > 0 ? named : all.filter(index => String(index + 1) === name);
     if (steps.length === 0 && name !== undefined)
       throw new KilnError('ValidationFailed', `The tag ${tag} names a step that the template does not have.`, {
         target: `tags['${tag}']`,
