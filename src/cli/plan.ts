@@ -1,13 +1,14 @@
 /** `kiln plan`: what building a template would do. Scripts and files are fetched, since their content counts; nothing else is. */
 import { randomUUID } from 'node:crypto';
 import { type Command, Option } from 'commander';
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
 import { ago } from '../builds/layers/age.ts';
 import { type PlannedPhase, planOf } from '../builds/layers/plan.ts';
 import { sourceContent } from '../builds/sources/platform-image.ts';
 import type { Schema } from '../database/schema.ts';
 import { download } from '../images/catalogue/download.ts';
+import type { MachineKind } from '../machines/machine.ts';
 import { buildRequest } from '../providers/image-builder/build-request.ts';
 import { prepareTemplate } from '../providers/image-builder/prepare.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
@@ -50,7 +51,7 @@ async function plan(file: string, options: PlanOptions, global: GlobalOptions): 
     const phases = await Promise.all(
       (await planOf(request, image && sourceContent(image))).map(async phase => ({
         ...phase,
-        expectedSeconds: phase.cached ? 0 : await expected(service.database.kysely, phase),
+        expectedSeconds: phase.cached ? 0 : await expected(service.database.kysely, phase, machine),
       })),
     );
     const known = phases.every(({ expectedSeconds }) => expectedSeconds !== null);
@@ -94,15 +95,24 @@ async function unstored(checked: CheckedTemplateFile, { home }: Service): Promis
   } as unknown as StoredResource;
 }
 
-/** Seconds that it took most recently: this very phase, else one of its name, else of its kind; null where there was none. */
-async function expected(database: Kysely<Schema>, { kind, name, key }: PlannedPhase): Promise<number | null> {
+/**
+ * Seconds that it took most recently in such a machine: this very phase, else one of its name, else of its kind; null where there was none. What a
+ * container took says nothing about a virtual machine.
+ */
+async function expected(
+  database: Kysely<Schema>,
+  { kind, name, key }: PlannedPhase,
+  machine: MachineKind,
+): Promise<number | null> {
   const ran = database
     .selectFrom('phase')
-    .select(['started_at', 'ended_at'])
-    .where('state', '=', 'Succeeded')
-    .where('cached', '=', false)
-    .where('ended_at', 'is not', null)
-    .orderBy('ended_at', 'desc')
+    .innerJoin('run', 'run.id', 'phase.run_id')
+    .select(['phase.started_at', 'phase.ended_at'])
+    .where('phase.state', '=', 'Succeeded')
+    .where('phase.cached', '=', false)
+    .where('phase.ended_at', 'is not', null)
+    .where(sql`run.machine ->> 'kind'`, '=', machine)
+    .orderBy('phase.ended_at', 'desc')
     .limit(1);
   const same = key === undefined ? undefined : await ran.where('key', '=', key).executeTakeFirst();
   const alike = ran.where('kind', '=', kind);
