@@ -87,8 +87,6 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
     disk,
     overlays: [request.disk.path, ...(request.checkpoints ?? [])],
     namespace: network.namespace,
-    // Since systemd 250.
-    suppressSync: Number(/\d+$/.exec(shape.model)?.[0]) >= 250,
     resolvConf: resolvConfOf(slot),
     release: close,
   });
