@@ -4,7 +4,7 @@ import type { PhasePlan } from './phase.ts';
 
 /**
  * Part of every key. Raise it when Kiln itself makes something else of the same inputs: all older layers are then
- * passed over, once and on purpose.
+ * passed over, once and on purpose. What it runs in a guest around a step is among the step's inputs, and needs no raise.
  */
 export const HASHING_VERSION = 2;
 

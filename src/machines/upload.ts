@@ -23,12 +23,9 @@ export async function uploadThrough(
   });
   source.once('error', error => count.destroy(error));
   source.pipe(count);
-  // A name that begins with a dash must not be an option.
-  const target = shellQuoted(destination.startsWith('-') ? `./${destination}` : destination);
-  const mode = options.mode === undefined ? '' : ` && chmod ${options.mode.toString(8)} ${target}`;
   let complaint = '';
   try {
-    const { exitCode } = await machine.exec(`cat > ${target}${mode}`, {
+    const { exitCode } = await machine.exec(uploadCommand(destination, options.mode), {
       stdin: count,
       output: chunk => {
         complaint = (complaint + chunk.toString('utf8')).slice(-COMPLAINT_BYTES);
@@ -43,6 +40,13 @@ export async function uploadThrough(
   } finally {
     source.destroy();
   }
+}
+
+/** What the guest runs; the file comes on its standard input. */
+export function uploadCommand(destination: string, mode?: number): string {
+  // A name that begins with a dash must not be an option.
+  const target = shellQuoted(destination.startsWith('-') ? `./${destination}` : destination);
+  return `cat > ${target}${mode === undefined ? '' : ` && chmod ${mode.toString(8)} ${target}`}`;
 }
 
 /** Quotes a word for a POSIX shell. */

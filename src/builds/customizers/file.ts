@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { posix } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
+import { uploadCommand } from '../../machines/upload.ts';
 import type { Phase } from '../phase.ts';
 import { pathOf, phaseOf, type StepPlace, type StoredFile, titleOf } from './step.ts';
 
@@ -9,7 +10,7 @@ import { pathOf, phaseOf, type StepPlace, type StoredFile, titleOf } from './ste
 export function filePhase(place: StepPlace, file: StoredFile, destination: string): Phase {
   return {
     ...phaseOf(place),
-    inputs: { type: 'File', sha256: file.sha256, destination: target(destination, file.uri) },
+    inputs: { type: 'File', sha256: file.sha256, command: uploadCommand(target(destination, file.uri)) },
     async run(state, context) {
       const path = target(destination, file.uri);
       context.log.mark('[INFO] (telemetry) Starting provisioner file');

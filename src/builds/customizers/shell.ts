@@ -28,6 +28,7 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
     ...phaseOf(place),
     inputs: {
       type: 'Shell',
+      wrapper: sha256(RUN),
       // Line endings are mended in files only: the same bytes need not be the same script.
       ...('file' in script ? { file: script.file.sha256 } : { script: sha256(inlineScript(script.inline)) }),
     },
