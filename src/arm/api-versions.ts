@@ -11,7 +11,7 @@ export function isSince(apiVersion: string, since: string): boolean {
 }
 
 /** The listed spelling of an api-version. Errors: InvalidApiVersionParameter, NoRegisteredProviderFound, both with the list of those that work. */
-export function checkApiVersion(apiVersion: string, known: readonly string[], type: string, location = ''): string {
+export function checkApiVersion(apiVersion: string, known: readonly string[], type: string, location?: string): string {
   const found = known.find(one => one.toLowerCase() === apiVersion.toLowerCase());
   if (found) return found;
   if (!FORM.test(apiVersion))
@@ -20,9 +20,10 @@ export function checkApiVersion(apiVersion: string, known: readonly string[], ty
       `The api-version '${apiVersion}' is invalid. The supported versions are '${known.join(',')}'.`,
       { target: 'apiVersion' },
     );
+  const where = location === undefined ? '' : `location '${location}' and `;
   throw new KilnError(
     'NoRegisteredProviderFound',
-    `No registered resource provider found for location '${location}' and API version '${apiVersion}' for type '${type.slice(type.indexOf('/') + 1)}'. The supported api-versions are '${known.join(', ')}'.`,
+    `No registered resource provider found for ${where}API version '${apiVersion}' for type '${type.slice(type.indexOf('/') + 1)}'. The supported api-versions are '${known.join(', ')}'.`,
     { target: 'apiVersion' },
   );
 }

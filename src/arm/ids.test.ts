@@ -112,4 +112,7 @@ test('api-versions: order, spelling, the two errors', () => {
     message:
       "No registered resource provider found for location 'eastus' and API version '2021-01-01' for type 't'. The supported api-versions are '2020-02-14, 2019-05-01-preview'.",
   });
+  assert.throws(() => checkApiVersion('2021-01-01', known, 'N/t'), {
+    message: /^No registered resource provider found for API version '2021-01-01' for type 't'\./,
+  });
 });
