@@ -30,6 +30,18 @@ test('what comes through the socket is in the file, for its owner alone; the soc
   assert.deepEqual(await readdir(scratch), ['memory']);
 });
 
+test('a socket below a path that is too long for one', async () => {
+  const deep = path.join(scratch, ...Array.from({ length: 5 }, () => 'd'.repeat(30)));
+  await mkdir(deep, { recursive: true });
+  const file = path.join(deep, 'memory');
+  await using receiver = await receiveMemory(path.join(deep, 'memory.sock'), file);
+  // As QEMU does: another process of the same user, which has the address and nothing else.
+  const script = 'net.connect({ path: process.argv[1] }).end("all of it")';
+  await run(process.execPath, ['-e', `import net from 'node:net'; ${script}`, receiver.uri.slice('unix:'.length)]);
+  await receiver.received;
+  assert.equal(await readFile(file, 'utf8'), 'all of it');
+});
+
 test('a file that cannot be made is told, and a file that is there is not overwritten', async () => {
   const file = path.join(scratch, 'memory');
   const there = await readFile(file);

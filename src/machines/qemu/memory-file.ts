@@ -1,6 +1,6 @@
 /** A machine's memory on its way into a file: QEMU can only hand it over through a socket, and may open nothing itself. */
 import { spawn } from 'node:child_process';
-import { chmod, chown, open, rm } from 'node:fs/promises';
+import { chmod, chown, type FileHandle, open, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 
@@ -17,6 +17,7 @@ export interface MemoryReceiver extends AsyncDisposable {
  */
 export async function receiveMemory(socketPath: string, file: string, uid?: number): Promise<MemoryReceiver> {
   await rm(socketPath, { force: true });
+  const address = await addressOf(socketPath);
   const server = net.createServer({ pauseOnConnect: true });
   const received = new Promise<void>((resolve, reject) => {
     let connected = false;
@@ -29,10 +30,15 @@ export async function receiveMemory(socketPath: string, file: string, uid?: numb
     server.once('close', () => connected || reject(new Error('QEMU did not hand over the memory')));
   });
   received.catch(() => {});
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(socketPath, resolve);
-  });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(address.path, resolve);
+    });
+  } catch (error) {
+    await address.directory?.close();
+    throw error;
+  }
   // The slot's user may pass through the directory, not look into it.
   if (uid !== undefined) {
     await chmod(path.dirname(socketPath), 0o711);
@@ -40,13 +46,24 @@ export async function receiveMemory(socketPath: string, file: string, uid?: numb
   }
   await chmod(socketPath, 0o600);
   return {
-    uri: `unix:${socketPath}`,
+    uri: `unix:${address.path}`,
     received,
     async [Symbol.asyncDispose]() {
       server.close();
       await rm(socketPath, { force: true });
+      await address.directory?.close();
     },
   };
+}
+
+/** sun_path holds 108 bytes with the final NUL. */
+const LONGEST_PATH = 107;
+
+/** A path that the system takes for a socket's: a longer one goes by way of the directory's descriptor, which QEMU may pass through as it is of the same user. */
+async function addressOf(socketPath: string): Promise<{ readonly path: string; readonly directory?: FileHandle }> {
+  if (Buffer.byteLength(socketPath) <= LONGEST_PATH) return { path: socketPath };
+  const directory = await open(path.dirname(socketPath), 'r');
+  return { path: `/proc/${process.pid}/fd/${directory.fd}/${path.basename(socketPath)}`, directory };
 }
 
 /** By cat(1), which ends with the stream: half the time of what Node needs, while the guest stands still, and Kiln's own work goes on. */
