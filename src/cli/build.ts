@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { asKilnError, ERRORS, EXIT_CODES, errorBody, errorFromBody, KilnError } from '../arm/errors.ts';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
+import { parseAge } from '../builds/layers/age.ts';
 import { checkStep } from '../builds/layers/choice.ts';
 import type { OperationRow, PhaseRow } from '../database/schema.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -16,6 +17,7 @@ import { sourceOf } from '../providers/image-builder/source-image.ts';
 import type { CacheWish } from '../providers/image-builder/step-cache.ts';
 import { TEMPLATE_TYPE } from '../providers/image-builder/validate.ts';
 import type { Service } from '../service.ts';
+import { again } from './again.ts';
 import { type CheckedTemplateFile, checkTemplateFile, MACHINE_WORDS, machineFor } from './checked-template.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
 import { type Display, openDisplay } from './display.ts';
@@ -38,6 +40,7 @@ interface BuildOptions extends ErrorOptions {
   readonly cache: boolean;
   readonly fresh?: string;
   readonly from?: string;
+  readonly maxAge?: string;
 }
 
 export function register(command: Command): void {
@@ -60,6 +63,7 @@ export function register(command: Command): void {
       'run this step (number, name, or such as `generalize`) and what follows, whatever is stored',
     )
     .option('--from <step>', 'the same, but only if everything before it is stored')
+    .option('--max-age <age>', 'run steps again that ran longer ago, such as 1d, 12h (default: none is too old)')
     .addOption(
       new Option(
         '--on-error <what>',
@@ -85,12 +89,17 @@ export function collect(pair: string, all: Record<string, string>): Record<strin
   return { ...all, [pair.slice(0, at)]: pair.slice(at + 1) };
 }
 
-function cacheWish({ cache: use, fresh, from }: BuildOptions): CacheWish {
+function cacheWish({ cache: use, fresh, from, maxAge }: BuildOptions): CacheWish {
   if (fresh !== undefined && from !== undefined)
     throw new KilnError('UsageError', '--fresh and --from exclude each other.');
-  if (!use && (fresh !== undefined || from !== undefined))
-    throw new KilnError('UsageError', `--no-cache leaves nothing for --${fresh === undefined ? 'from' : 'fresh'}.`);
-  return { use, ...(fresh !== undefined && { fresh }), ...(from !== undefined && { from }) };
+  const [without] = Object.entries({ fresh, from, 'max-age': maxAge }).find(([, value]) => value !== undefined) ?? [];
+  if (!use && without !== undefined) throw new KilnError('UsageError', `--no-cache leaves nothing for --${without}.`);
+  return {
+    use,
+    ...(fresh !== undefined && { fresh }),
+    ...(from !== undefined && { from }),
+    ...(maxAge !== undefined && { maxAge: parseAge(maxAge, '--max-age') }),
+  };
 }
 
 async function build(file: string, options: BuildOptions, global: GlobalOptions): Promise<void> {
@@ -188,7 +197,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       await lament(
         service,
         runId,
-        failed(error, { runId, resumable: isResumable(steps, wish), onError }),
+        failed(error, { runId, stepFailed: hasFailedStep(steps), wish, onError }),
         global,
         signal,
       );
@@ -215,7 +224,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
           display.line(stream === 'kiln' ? paint('dim', text, process.stderr) : `  ${text}`);
       },
       progress: progress => display.progress(progress),
-      failed: failure => askAbout(failure, { display, minutes: onError.minutes }),
+      failed: failure => askAbout(failure, { display, wish, minutes: onError.minutes }),
     };
   }
 }
@@ -288,27 +297,24 @@ async function wholeReport(service: Service, runId: string) {
   return reportOf(await findRun(kysely, runId), await phasesOf(kysely, runId), await outputsOf(kysely, runId));
 }
 
-/** Whether the failure was a step's, and what went well before it is stored. */
-function isResumable(phases: readonly PhaseRow[], { use }: CacheWish): boolean {
-  return (
-    use !== false &&
-    phases.some(({ kind, state }) => state === 'Failed' && /^(customize|generalize|validate)$/.test(kind))
-  );
-}
+/** Whether it is the template that has to be mended, and built again. */
+const hasFailedStep = (phases: readonly PhaseRow[]): boolean =>
+  phases.some(({ kind, state }) => state === 'Failed' && /^(customize|generalize|validate)$/.test(kind));
 
 interface FailedRun {
   readonly runId: string;
-  readonly resumable: boolean;
+  readonly stepFailed: boolean;
+  readonly wish: CacheWish;
   readonly onError: ErrorWish;
 }
 
 /** What can be done about a run that failed, and where to read more. */
-function failed(error: KilnError, { runId, resumable, onError }: FailedRun): KilnError {
+function failed(error: KilnError, { runId, stepFailed, wish, onError }: FailedRun): KilnError {
   const { code, message, target, details, cause } = error;
   const hint = [
     error.hint ?? ERRORS[code].remedy,
-    ...(resumable ? ['The same command again goes on after the last good step.'] : []),
-    ...(resumable && onError.action === 'clean' ? ['With --on-error keep the machine stays, to be looked into.'] : []),
+    ...(stepFailed ? [again(wish)] : []),
+    ...(stepFailed && onError.action === 'clean' ? ['With --on-error keep the machine stays, to be looked into.'] : []),
     `The whole log: kiln logs ${runId.slice(0, 8)}`,
   ].join('\n        ');
   return new KilnError(code, message, { ...(target !== undefined && { target }), details, cause, hint });

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
-import { ago } from '../builds/layers/age.ts';
+import { ago, parseAge } from '../builds/layers/age.ts';
 import { layerBudget, parseSize, prune } from '../builds/layers/budget.ts';
 import { type LayerStore, openLayerStore, type StoredLayer } from '../builds/layers/store.ts';
 import { openHome } from '../home.ts';
@@ -91,7 +91,10 @@ function registerPrune(command: Command): void {
       const { json, home } = globalOptions(pruner);
       if (options.all && (options.olderThan ?? options.budget) !== undefined)
         throw new KilnError('UsageError', '--all leaves nothing for --older-than or --budget.');
-      const usedBefore = options.olderThan === undefined ? undefined : new Date(Date.now() - age(options.olderThan));
+      const usedBefore =
+        options.olderThan === undefined
+          ? undefined
+          : new Date(Date.now() - parseAge(options.olderThan, '--older-than') * 1000);
       const asked = options.budget === undefined ? undefined : parseSize(options.budget, '--budget');
       const { store, sources } = await open(home);
       const budget = options.all ? -1 : (asked ?? (await layerBudget(store.directory)));
@@ -103,15 +106,6 @@ function registerPrune(command: Command): void {
         `Removed ${count(gone, 'layer')} (${bytes(sum(gone))}) and ${count(old, 'source image')} (${bytes(sum(old))}).\n`,
       );
     });
-}
-
-const AGES: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
-
-/** Milliseconds. */
-function age(text: string): number {
-  const match = /^(\d+)([smhdw])$/.exec(text);
-  if (match) return Number(match[1]) * AGES[match[2]!]! * 1000;
-  throw new KilnError('UsageError', `--older-than takes an age such as 7d or 12h, not "${text}".`);
 }
 
 const sum = (all: readonly { readonly allocated: number }[]) =>

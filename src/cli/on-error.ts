@@ -5,6 +5,8 @@ import type { Failure } from '../builds/keep.ts';
 import type { KeptEnd } from '../providers/image-builder/kept-machines.ts';
 import { KEPT_MINUTES } from '../providers/image-builder/kept-machines.ts';
 import { type ErrorWish, ON_ERROR } from '../providers/image-builder/on-error.ts';
+import type { CacheWish } from '../providers/image-builder/step-cache.ts';
+import { again } from './again.ts';
 import type { GlobalOptions } from './command.ts';
 import type { Display } from './display.ts';
 import { paint, printable } from './terminal.ts';
@@ -50,12 +52,16 @@ function minutesOf(text: string): number {
 /** Asks what becomes of the machine. No answer, the end of the input or of the build: it is ended. */
 export async function askAbout(
   { phase, error, command, signal }: Failure,
-  { display, minutes = KEPT_MINUTES }: { readonly display: Display; readonly minutes?: number | undefined },
+  {
+    display,
+    wish,
+    minutes = KEPT_MINUTES,
+  }: { readonly display: Display; readonly wish: CacheWish; readonly minutes?: number | undefined },
 ): Promise<'keep' | 'clean'> {
   display.done('failed');
   display.line(`\n${paint('red', `${phase.kind} ${printable(phase.name)} failed:`, process.stderr)} ${error.message}`);
   display.line(`\nIts machine still runs. In another terminal:\n  ${command}`);
-  display.line('To try the step again, end the machine and build again: that goes on after the last good step.');
+  display.line(`To try the step again, end the machine and build again. ${again(wish)}`);
   for (;;) {
     process.stderr.write(`[c]lean up, or [k]eep the machine for ${spoken(minutes)}? `);
     const answer = (await lineOf(signal))?.trim().toLowerCase();

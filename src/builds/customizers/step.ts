@@ -125,7 +125,7 @@ const NEEDS_MACHINE =
 
 function hintFor(status: number | string, text: string, machine: MachineKind): string | undefined {
   if (machine === 'container' && NEEDS_MACHINE.test(text))
-    return 'The step ran in a container, where no kernel and no services of the image run. What needs them is built in a virtual machine: --machine vm; a service starts at the next boot if it is enabled (systemctl enable).';
+    return 'The step ran in a container, where no kernel and no services of the image run. What needs them is built in a virtual machine (--machine vm, or the tag kiln.machine = vm); a service starts at the next boot if it is enabled (systemctl enable).';
   const found = HINTS.find(([pattern]) => pattern.test(text))?.[1];
   if (found !== undefined) return found;
   if (status === 127) return 'A command was not found: is its package installed by an earlier step?';

@@ -1,4 +1,5 @@
 /** How long ago something was, as people say it. */
+import { KilnError } from '../../arm/errors.ts';
 
 const UNITS: readonly (readonly [seconds: number, word: string])[] = [
   [86_400, 'day'],
@@ -13,4 +14,13 @@ export function ago(when: string, now: number = Date.now()): string {
   const [size, word] = UNITS.find(([size]) => seconds >= size) ?? UNITS.at(-1)!;
   const count = Math.floor(seconds / size);
   return `${count} ${word}${count === 1 ? '' : 's'} ago`;
+}
+
+const LENGTHS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
+
+/** `7d`, `12h`, `30m`: seconds. Errors: UsageError, which begins with `what` takes the age. */
+export function parseAge(text: string, what: string): number {
+  const match = /^(\d{1,6})([smhdw])$/.exec(text);
+  if (match) return Number(match[1]) * LENGTHS[match[2]!]!;
+  throw new KilnError('UsageError', `${what} takes an age such as 7d or 12h, not "${text}".`);
 }

@@ -27,6 +27,8 @@ const LayerRecord = Type.Object({
   runId: Type.String(),
   /** ISO 8601, UTC. */
   madeAt: Type.String(),
+  /** When the first of the steps ran whose work is in it, ISO 8601, where that was in another build than the one that made it. */
+  ranAt: Type.Optional(Type.String()),
   /** What the phase took: what taking the layer saves. */
   seconds: Type.Number({ minimum: 0 }),
   files: Type.Array(LayerFile),

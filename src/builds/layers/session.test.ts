@@ -164,6 +164,16 @@ test('a build that failed goes on after its last good step', () =>
     assert.deepEqual((await build(cache, steps('boot', 'a', 'b', 'c'))).ran, ['b', 'c']);
   }));
 
+test('a layer knows when the first step in it ran, in whichever build', () =>
+  withCache(async cache => {
+    for (const names of [['boot'], ['boot', 'a'], ['boot', 'a', 'b'], ['boot', 'a', 'b', 'c']])
+      await build(cache, steps(...names));
+    const layers = await (await openLayerStore(cache)).list();
+    const of = (name: string) => layers.find(layer => layer.name.endsWith(name))!;
+    assert.deepEqual([of('boot').ranAt, of('"a"').ranAt], [undefined, undefined]);
+    assert.deepEqual([of('"b"').ranAt, of('"c"').ranAt], [of('"a"').madeAt, of('"a"').madeAt]);
+  }));
+
 test('a damaged layer is found, said, and made again', () =>
   withCache(async cache => {
     const { store } = await build(cache, steps('boot', 'a', 'b'));

@@ -60,6 +60,8 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   let unlocked = false;
   /** Of the phases since the last layer that have none of their own: the next one saves them too. */
   let unkept = 0;
+  /** When the first of the steps ran that this build has taken instead of running them. */
+  let ranAt: string | undefined;
   /** Phases whose layers could not be taken. */
   const barred = new Set<number>();
 
@@ -158,6 +160,9 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         try {
           const restored = await restore(found, state);
           for (const [n, at] of chainOf(phases, found.index).entries()) ids.set(at, found.records[n]!.id);
+          const last = found.records.at(-1)!;
+          // Of a machine that has only booted, everything is as old as the source.
+          if (phases[found.index]!.kind !== 'boot') ranAt = last.ranAt ?? last.madeAt;
           const seen = new Map<number, CachedPhase>();
           for (let at = index; at <= found.index; at++) {
             const record = phases[at]!.layer && (await store.look(keys[at]!));
@@ -221,7 +226,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
       const { id, parent, seconds } = layer;
       const name = titleOf(phases[index]!);
       const { runId, signal } = context;
-      const known = checksums && { checksums };
+      const known = { ...(checksums && { checksums }), ...(ranAt !== undefined && { ranAt }) };
       await store.keep({ key: keys[index]!, id, parent, name, runId, seconds, files, ...known, facts }, signal);
       await prune(store, { budget: await layerBudget(store.directory) });
     } catch (error) {

@@ -25,7 +25,7 @@ import { lastRun, lastRunStatus } from './last-run.ts';
 import { normaliseTemplate } from './normalise.ts';
 import { cancelRun, runHandler, startRun } from './run.ts';
 import { sourceOf } from './source-image.ts';
-import { stepCache } from './step-cache.ts';
+import { type CacheWish, stepCache } from './step-cache.ts';
 import { TRIGGER_TYPE } from './triggers-type.ts';
 import { validateTemplate } from './validate.ts';
 
@@ -322,12 +322,12 @@ test('a retry of a failed run of the API takes what that run kept; after one tha
   };
   const failed = await begin(id);
   assert.equal((await ended(failed)).status, 'Failed');
-  const choice = async (local: boolean) =>
+  const choice = async (local: boolean, wish?: CacheWish) =>
     (await stepCache(
       (await getResource(store(), id))!,
       '00000000-0000-4000-8000-000000000000',
       { database: store(), home: service.home },
-      { local },
+      { local, wish },
     ))!;
   const { store: layers, takes, shared } = await choice(false);
   const records = (await layers.list()).filter(({ runId }) => runId === failed);
@@ -339,6 +339,17 @@ test('a retry of a failed run of the API takes what that run kept; after one tha
   assert.deepEqual([takes(records[0]!, capture), shared], [true, false]);
   assert.equal(takes({ ...records[0]!, runId: 'others' }, capture), false);
   assert.equal(takes({ ...records[0]!, runId: 'others' }, { kind: 'boot' } as Phase), true);
+  const hoursAgo = (hours: number) => new Date(Date.now() - hours * 3_600_000).toISOString();
+  const ran = (hours: number, kind: string) => [{ ...records[0]!, ranAt: hoursAgo(hours) }, { kind } as Phase] as const;
+  // Callers of the API want what is new; whoever builds at this host says what is old.
+  assert.deepEqual(
+    [takes(...ran(23, 'capture')), takes(...ran(25, 'capture')), takes(...ran(25, 'boot'))],
+    [true, false, true],
+  );
+  assert.equal(takes({ ...records[0]!, madeAt: hoursAgo(25) }, capture), false);
+  assert.equal((await choice(true)).takes(...ran(10_000, 'capture')), true);
+  const hour = (await choice(true, { maxAge: 3600 })).takes;
+  assert.deepEqual([hour(...ran(0, 'capture')), hour(...ran(2, 'capture'))], [true, false]);
   fails = false;
   seen = [];
   const retried = await begin(id);
@@ -347,6 +358,37 @@ test('a retry of a failed run of the API takes what that run kept; after one tha
   assert.ok(!seen.includes('start build settled') && seen.includes('start proof settled'), seen.join(', '));
   assert.equal((await choice(false)).takes(records[0]!, capture), false);
   assert.equal((await choice(true)).takes(records[0]!, capture), true);
+});
+
+test('a caller of the API whose step failed is told what another run does, unless its steps are never kept', async () => {
+  const step = { customize: [{ type: 'Shell', name: 'step', inline: ['exit 1'] }] };
+  const id = await made('hinted', step);
+  meddle = async (_machine, _command, { stdin }) => (/exit 1/.test(String(stdin)) ? { exitCode: 127 } : undefined);
+  const hintOf = async (authorize: boolean) => {
+    const run = await begin(id);
+    await ended(run);
+    await store().updateTable('run').set({ state: 'Running' }).where('id', '=', run).execute();
+    const { signal } = new AbortController();
+    const handler = runHandler({ ...service.environment, listener: () => undefined });
+    const again = async () => handler.run({ id: run, attempt: 1, signal }, { templateId: id, authorize });
+    const { error } = await assert
+      .rejects(again, { code: 'StepFailed' })
+      .then(() => store().selectFrom('run').select('error').where('id', '=', run).executeTakeFirstOrThrow());
+    return error!.hint;
+  };
+  const about = 'A command was not found: is its package installed by an earlier step?';
+  assert.equal(
+    await hintOf(true),
+    `${about} Run the template again: within a day it goes on after the last step that went well.`,
+  );
+  assert.equal(await hintOf(false), about);
+  const { tags } = (await getResource(store(), id))!;
+  await store()
+    .updateTable('resource')
+    .set({ tags: json({ ...tags, 'kiln.cache': 'never' }) })
+    .where('id', '=', id.toLowerCase())
+    .execute();
+  assert.equal(await hintOf(true), about);
 });
 
 test('tags say which steps are never kept; other words are refused', async () => {

@@ -207,6 +207,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
       let outcome: BuildOutcome;
+      let resumes = false;
       try {
         const resource = await requireResource(database, templateId);
         if (authorize) {
@@ -219,6 +220,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine, cache }),
           image => noteExactVersion(database, resource, image),
         );
+        resumes = authorize === true && request.cache?.neverSteps.length === 0;
         await database
           .updateTable('run')
           .set({ machine: json(request.shape) })
@@ -267,6 +269,10 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         error = asKilnError(thrown);
         outcome = endedBy(errorBody(error));
       }
+      if (resumes && error?.code === 'StepFailed' && outcome.state !== 'Succeeded') {
+        error = tellingOfRetry(error);
+        outcome = { ...outcome, error: errorBody(error) };
+      }
       // Another worker has the run now, and settles it.
       if (error?.code === 'WorkerLost') throw error;
       // The file has every line; a build that is published does not fail because some rows of its log could not be written.
@@ -292,6 +298,13 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       return { status: outcome.state === 'Canceled' ? 'Canceled' : 'Failed', error: outcome.error };
     },
   };
+}
+
+/** For a caller of the API; `kiln build` has options of its own, and says what they mean. */
+function tellingOfRetry({ code, message, target, details, hint, cause }: KilnError): KilnError {
+  const retry = 'Run the template again: within a day it goes on after the last step that went well.';
+  const all = { ...(target !== undefined && { target }), details, cause };
+  return new KilnError(code, message, { ...all, hint: hint === undefined ? retry : `${hint} ${retry}` });
 }
 
 /** Tells of the source's image as soon as the build has it. */

@@ -1,10 +1,11 @@
 /**
- * Which stored layers a run takes. Whoever builds at this host gets all that fit. Runs of the API run every customizer again, as Azure does, except that a run
- * after failed ones goes on after the last step that went well in them.
+ * Which stored layers a run takes. Whoever builds at this host gets all that fit, however old, unless they say how old a step may be. Runs of the API run every
+ * customizer again, as Azure does, except that a run after failed ones goes on after the last step that went well in them, if none of it ran longer ago than a day.
  */
 import type { Kysely } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import type { StepCache } from '../../builds/layers/choice.ts';
+import type { LayerRecord } from '../../builds/layers/record.ts';
 import { type LayerStore, openLayerStore } from '../../builds/layers/store.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
@@ -19,7 +20,12 @@ export interface CacheWish {
   readonly use?: boolean;
   readonly fresh?: string;
   readonly from?: string;
+  /** Seconds since a step ran, beyond which it runs again. */
+  readonly maxAge?: number;
 }
+
+/** Callers of the API run templates again to get what is new: what failed is tried again soon, or is no retry. Seconds. */
+const RETRY_AGE = 24 * 3600;
 
 export interface CacheChoices {
   readonly wish?: CacheWish | undefined;
@@ -38,17 +44,21 @@ export async function stepCache(
 ): Promise<StepCache | undefined> {
   const neverSteps = neverCached(resource);
   if (wish.use === false) return undefined;
-  const { fresh, from } = wish;
+  const { fresh, from, maxAge = local ? Number.POSITIVE_INFINITY : RETRY_AGE } = wish;
+  const isYoung = ({ madeAt, ranAt = madeAt }: LayerRecord) => Date.now() - Date.parse(ranAt) <= maxAge * 1000;
   const store = await openStore(home.cache).catch(error => {
     if (from !== undefined) throw error;
     report?.(`Nothing is kept or taken between builds: ${asKilnError(error).message}`);
   });
   if (!store) return undefined;
   const common = { store, neverSteps, fresh, from };
-  if (local) return { ...common, shared: true, takes: () => true };
-  const failed = await failedBefore(database, resource.id, runId);
-  // A machine that has only booted is not a step of anybody's.
-  return { ...common, shared: false, takes: (record, { kind }) => kind === 'boot' || failed.has(record.runId) };
+  const failed = local ? undefined : await failedBefore(database, resource.id, runId);
+  return {
+    ...common,
+    shared: local,
+    // A machine that has only booted is not a step of anybody's, and as old as its source.
+    takes: (record, { kind }) => kind === 'boot' || (isYoung(record) && (failed?.has(record.runId) ?? true)),
+  };
 }
 
 async function openStore(cache: string): Promise<LayerStore> {
