@@ -4,6 +4,7 @@
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { askedBudget } from './builds/layers/budget.ts';
 import type { Database } from './database/connection.ts';
 import { openDatabase } from './database/connection.ts';
 import type { ServiceLog } from './database/service-log.ts';
@@ -59,8 +60,9 @@ export interface ServiceOptions {
 
 const AS_AZURE: ProviderOptions = Object.freeze({ reviseTemplates: false, localDownloads: false });
 
-/** Errors: those of openHome and openDatabase. */
+/** Errors: those of openHome and openDatabase; UsageError for a KILN_CACHE_BUDGET that is no size. */
 export async function openService(options: ServiceOptions): Promise<Service> {
+  askedBudget();
   const home = await openHome({ home: options.home });
   const database = await openDatabase({ home, log: options.log });
   try {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import { ago, parseAge } from '../builds/layers/age.ts';
-import { layerBudget, parseSize, prune } from '../builds/layers/budget.ts';
+import { askedBudget, layerBudget, parseSize, prune } from '../builds/layers/budget.ts';
 import { type LayerStore, openLayerStore, type StoredLayer } from '../builds/layers/store.ts';
 import { openHome } from '../home.ts';
 import { type KeptSource, keptSources, removeSource } from '../images/catalogue/cached-sources.ts';
@@ -18,6 +18,7 @@ interface Cache {
 }
 
 async function open(home: string | undefined): Promise<Cache> {
+  askedBudget();
   const { cache, sources } = await openHome({ home });
   const store = await openLayerStore(cache);
   const layers = (await store.list()).sort((a, b) => b.usedAt.getTime() - a.usedAt.getTime());

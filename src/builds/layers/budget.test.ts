@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { chosenToGo, parseSize } from './budget.ts';
+import { openService } from '../../service.ts';
+import { askedBudget, chosenToGo, parseSize } from './budget.ts';
 import type { StoredLayer } from './store.ts';
 
 const layer = (id: string, parent: string | undefined, used: number, allocated: number): StoredLayer =>
@@ -55,4 +56,19 @@ test('sizes are read as people write them', () => {
   assert.equal(parseSize('1.5 T', '--budget'), 1.5 * 1024 ** 4);
   assert.equal(parseSize('512', '--budget'), 512);
   assert.throws(() => parseSize('much', '--budget'), { code: 'UsageError' });
+});
+
+test('a KILN_CACHE_BUDGET that is no size is refused before anything is opened', async t => {
+  assert.equal(askedBudget({ KILN_CACHE_BUDGET: '2GiB' }), 2 * 1024 ** 3);
+  assert.equal(askedBudget({}), undefined);
+  const { KILN_CACHE_BUDGET: before } = process.env;
+  t.after(() => {
+    if (before === undefined) delete process.env.KILN_CACHE_BUDGET;
+    else process.env.KILN_CACHE_BUDGET = before;
+  });
+  process.env.KILN_CACHE_BUDGET = 'plenty';
+  await assert.rejects(openService({ home: '/dev/null/none', log: () => undefined }), {
+    code: 'UsageError',
+    message: 'KILN_CACHE_BUDGET takes a size such as 40GiB, not "plenty".',
+  });
 });

@@ -15,9 +15,15 @@ export function parseSize(text: string, what: string): number {
   throw new KilnError('UsageError', `${what} takes a size such as 40GiB, not "${text}".`);
 }
 
+/** What KILN_CACHE_BUDGET says. Errors: UsageError; whoever starts anything asks first, since a build that comes to it later could do without layers only. */
+export function askedBudget(env: NodeJS.ProcessEnv = process.env): number | undefined {
+  return env.KILN_CACHE_BUDGET ? parseSize(env.KILN_CACHE_BUDGET, 'KILN_CACHE_BUDGET') : undefined;
+}
+
 /** KILN_CACHE_BUDGET, else 20 GiB, or a tenth of the file system where that is less. */
 export async function layerBudget(directory: string, env: NodeJS.ProcessEnv = process.env): Promise<number> {
-  if (env.KILN_CACHE_BUDGET) return parseSize(env.KILN_CACHE_BUDGET, 'KILN_CACHE_BUDGET');
+  const asked = askedBudget(env);
+  if (asked !== undefined) return asked;
   const { blocks, bsize } = await statfs(directory);
   return Math.min(MOST, Math.floor((blocks * bsize) / 10));
 }
