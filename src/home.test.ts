@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -129,6 +129,25 @@ test('a directory of somebody else is unwritable', {
   assert.equal(error.code, 'StateUnwritable');
   assert.match(error.message, /permission denied/);
   assert.match(error.hint, /--home/);
+});
+
+test('a shared cache that can only be read is used, if source images can be in it', {
+  skip: !isRoot && 'needs root to mount',
+}, async t => {
+  const root = await temporary(t);
+  const cache = join(root, 'cache');
+  await mkdir(join(cache, 'sources'), { recursive: true });
+  const open = async () => {
+    const mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
+    const wanted = script(join(root, 'home')).map(text => text.replace('env: {}', `env: { KILN_CACHE: '${cache}' }`));
+    const { stdout } = await execute('unshare', ['-m', 'sh', '-c', mount, cache, process.execPath, ...wanted]);
+    return JSON.parse(stdout);
+  };
+  assert.deepEqual(await open(), { code: 'none' });
+  await rm(join(cache, 'sources'), { recursive: true });
+  const { code, hint } = await open();
+  assert.equal(code, 'StateUnwritable');
+  assert.match(hint, /KILN_CACHE/);
 });
 
 test('a read-only file system is unwritable', { skip: !isRoot && 'needs root to mount' }, async t => {

@@ -20,7 +20,7 @@ export interface Home {
   readonly root: string;
   /** The embedded PostgreSQL's data; belongs to another user when Kiln runs as root. */
   readonly postgres: string;
-  /** May lie elsewhere (KILN_CACHE), shared by several homes: nothing in it is precious. */
+  /** May lie elsewhere (KILN_CACHE), shared by several homes, where it may be that it can only be read: nothing in it is precious. */
   readonly cache: string;
   readonly sources: string;
   readonly files: string;
@@ -70,8 +70,8 @@ export async function openHome(options: HomeOptions = {}): Promise<Home> {
   });
   await directory(root, passable);
   await checkVersion(root);
-  await directory(home.cache, readable, shared);
-  await directory(home.sources, readable, shared);
+  await readableDirectory(home.cache, readable, shared);
+  await readableDirectory(home.sources, readable, shared);
   await directory(home.files, 0o700);
   await directory(home.runs, passable);
   await directory(home.logs, 0o700);
@@ -105,6 +105,21 @@ async function directory(path: string, mode: number, shared = false): Promise<vo
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw unwritable(path, error, shared);
+  }
+}
+
+/** One that can only be read will do: builds make nothing in it then. */
+async function readableDirectory(path: string, mode: number, shared: boolean): Promise<void> {
+  try {
+    await directory(path, mode, shared);
+  } catch (error) {
+    const { code } = ((error as KilnError).cause ?? {}) as NodeJS.ErrnoException;
+    if (!['EROFS', 'EACCES', 'EPERM'].includes(code ?? '')) throw error;
+    const canRead = await access(`${path}/.`, constants.R_OK | constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!canRead) throw error;
   }
 }
 
@@ -169,6 +184,8 @@ function unwritable(path: string, error: unknown, shared = false): KilnError {
     EACCES: 'permission denied',
     EPERM: 'permission denied',
     EROFS: 'the file system is read-only',
+    // What Node says of a directory that it shall make with its parents, on a read-only file system.
+    ENOENT: 'it cannot be made, as on a read-only file system',
     ENOTDIR: 'a part of the path is not a directory',
     EEXIST: 'it is not a directory',
   };

@@ -4,7 +4,8 @@
  * Who takes a layer gets names of its own for the files (hard links): what is taken out of the store meanwhile stays with those who have it.
  */
 import { randomUUID } from 'node:crypto';
-import { chmod, link, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, chmod, link, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import { checksumFile } from '../../disks/checksum.ts';
@@ -37,6 +38,8 @@ export interface TakeOptions {
 
 export interface LayerStore {
   readonly directory: string;
+  /** False where it can only be read: `list` and `look` work, and find nothing where there is no store. */
+  readonly writable: boolean;
   /** What is known of a layer; undefined where there is none. Its files are not looked at. */
   look(key: string): Promise<LayerRecord | undefined>;
   /**
@@ -65,11 +68,12 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
   const directory = join(cache, 'layers');
   const locks = join(directory, '.locks');
   // Disks that steps made may hold what is nobody else's business.
-  await mkdir(locks, { recursive: true, mode: 0o700 });
-  await requireOwn(directory);
+  const writable = await canWrite(locks);
+  await requireOwn(directory, writable);
   const place = (key: string) => join(directory, key);
   const store: LayerStore = {
     directory,
+    writable,
     look: key => readRecord(place(key), key),
     async take(record, into, { names, signal } = {}) {
       const files = record.files.filter(({ name }) => names?.includes(name) ?? true);
@@ -141,7 +145,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
     },
     async list() {
       const found: StoredLayer[] = [];
-      for (const name of await readdir(directory)) {
+      for (const name of await readdir(directory).catch(nothing)) {
         const record = await readRecord(place(name), name);
         if (!record) continue;
         const sizes = await Promise.all(record.files.map(file => allocated(join(place(name), file.name))));
@@ -177,15 +181,35 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
 
 class Damage extends Error {}
 
+/** Makes the directory where it is missing. */
+async function canWrite(directory: string): Promise<boolean> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await access(directory, constants.W_OK);
+    return true;
+  } catch (error) {
+    // ENOENT is what Node says of one that it shall make with its parents on a read-only file system.
+    if (!['EROFS', 'EACCES', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    return false;
+  }
+}
+
+function nothing(error: NodeJS.ErrnoException): string[] {
+  if (error.code === 'ENOENT') return [];
+  throw error;
+}
+
 /** Who can write there decides what is in the images. Errors: StateUnwritable. */
-async function requireOwn(directory: string): Promise<void> {
-  const { uid, mode } = await stat(directory);
+async function requireOwn(directory: string, writable: boolean): Promise<void> {
+  const found = await stat(directory).catch(() => undefined);
+  if (!found) return;
+  const { uid, mode } = found;
   if (process.getuid && uid !== process.getuid())
     throw new KilnError('StateUnwritable', `${directory} belongs to another user, who could put anything into it.`, {
       target: directory,
       hint: 'Choose a KILN_CACHE of your own, or remove that directory: it holds nothing that cannot be made again.',
     });
-  if ((mode & 0o077) !== 0) await chmod(directory, 0o700);
+  if (writable && (mode & 0o077) !== 0) await chmod(directory, 0o700);
 }
 
 async function allocated(path: string): Promise<number> {

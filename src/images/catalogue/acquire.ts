@@ -1,5 +1,6 @@
 /** From publisher:offer:sku:version to a disk on this host: found in the cache, downloaded, copied or bootstrapped. */
-import { stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import { cloneOrCopy } from '../../disks/copy.ts';
@@ -114,6 +115,16 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
   if (cached && (version !== 'latest' || origin.kind === 'bootstrap')) return cached;
   if (origin.kind === 'sibling') throw new Error(`${formatName(entry)} is the sibling of a sibling`);
 
+  if (origin.kind === 'file' && version === 'latest') {
+    const copied = await copyOf(entry, origin, there, options);
+    if ('disk' in copied) return copied;
+  } else if (cached && !(await canWrite(options.cacheDirectory))) {
+    options.report?.(
+      `${options.cacheDirectory} can only be read. Using version ${cached.manifest.version}, which is here already.`,
+    );
+    return cached;
+  }
+
   let publication: Publication | undefined;
   if (origin.kind === 'published') {
     try {
@@ -142,6 +153,12 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
     return { version: taken ? laterVersion(publication!, now) : (offered ?? nextVersion(series, now)), from, fill };
   });
 }
+
+const canWrite = (directory: string): Promise<boolean> =>
+  access(directory, constants.W_OK).then(
+    () => true,
+    error => !['EROFS', 'EACCES'].includes(error.code),
+  );
 
 /** The one version that an origin has, where it says so. */
 function offeredVersion(origin: Origin, publication: Publication | undefined): string | undefined {

@@ -63,6 +63,8 @@ export async function stepCache(
 
 async function openStore(cache: string): Promise<LayerStore> {
   const store = await openLayerStore(cache);
+  if (!store.writable)
+    throw new KilnError('StateUnwritable', `${store.directory} can only be read.`, { target: store.directory });
   await store.sweep();
   return store;
 }

@@ -65,7 +65,7 @@ export function startWarming({ environment, everyMs = EVERY_MS, watchMs = WATCH_
     await pause(everyMs);
     if (signal.aborted || (await isBusy(environment))) return;
     const store = await openLayerStore(environment.home.cache);
-    const next = await nextToMake(environment, store, failed);
+    const next = store.writable && (await nextToMake(environment, store, failed));
     if (!next) return;
     if (!(await hasRoom(store))) {
       if (!full)
