@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { KilnError } from '../arm/errors.ts';
 import { fold } from './fold.ts';
-import { layerKey } from './layer.ts';
+import { keysOf, layerKey, sourceKey } from './layer.ts';
 import type { BuildLog } from './log.ts';
 import type { Phase, PhaseContext, PhaseKind, PhaseResult } from './phase.ts';
 
@@ -203,6 +203,15 @@ test('a failure may skip its own kind only; what it would have made is not in la
   assert.deepEqual(failed.log.seen.slice(2), ['start 1', 'failed 1 DistributionFailed', 'skip 2', 'start 3', 'done 3']);
   assert.equal(failed.last, (await keysOf([])).last);
   assert.notEqual(failed.last, (await keysOf([check('good')])).last);
+});
+
+test('a source is recorded under the key of what it turned out to be, which the plan shows', async () => {
+  const recorded: string[] = [];
+  const log = { ...recorder(), succeeded: async (...[, , , key]: unknown[]) => void recorded.push(key as string) };
+  const content = { sha256: '1' };
+  const phases = [phase('a:latest', async state => ({ state, content }), 'source'), phase('step')];
+  await fold(phases, context(), log);
+  assert.deepEqual(recorded, keysOf(phases, sourceKey(phases[0]!, content)));
 });
 
 test('keys depend on what a source turned out to be, not on what it was called', async () => {

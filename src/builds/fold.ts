@@ -9,7 +9,8 @@ import type { BuildState, Phase, PhaseContext, PhaseResult } from './phase.ts';
 /** Told of every phase; awaited, so that what it keeps is true before the build goes on. */
 export interface Recorder {
   started(index: number, phase: Phase, key: string): Promise<void>;
-  succeeded(index: number, phase: Phase, result: PhaseResult): Promise<void>;
+  /** @param key what later keys build on: of a source, that of what it turned out to be */
+  succeeded(index: number, phase: Phase, result: PhaseResult, key: string): Promise<void>;
   /** @param skipped the indexes of the phases that will not run because of it */
   failed(index: number, phase: Phase, error: KilnError, skipped: readonly number[]): Promise<void>;
 }
@@ -52,7 +53,7 @@ export async function fold(
           if (index > first) await recorder.started(index, cached, parent);
           const seen = jump.seen(index);
           context.log.say(sentence(cached, seen));
-          await recorder.succeeded(index, cached, { state, cached: true, detail: { ...seen } });
+          await recorder.succeeded(index, cached, { state, cached: true, detail: { ...seen } }, parent);
           ends[index] = end(cached, 'Succeeded');
           if (index === jump.index) break;
         }
@@ -64,7 +65,7 @@ export async function fold(
       state = result.state;
       if (index === 0) layers?.begin(keysOf(phases, parent));
       else state = (await layers?.keep(index, state, (performance.now() - begun) / 1000)) ?? state;
-      await recorder.succeeded(index, phase, { ...result, state });
+      await recorder.succeeded(index, phase, { ...result, state }, parent);
       ends[index] = end(phase, 'Succeeded');
     } catch (thrown) {
       const { aborted, reason } = context.signal;
@@ -107,7 +108,7 @@ async function foldLanes(phases: readonly Phase[], first: number, fold: LaneFold
       try {
         signal.throwIfAborted();
         const context = { ...fold.context, log: { ...log, ...log.of(index) } };
-        await recorder.succeeded(index, phase, await phase.run(state, context));
+        await recorder.succeeded(index, phase, await phase.run(state, context), keys[index - first]!);
         ends[index - first] = end(phase, 'Succeeded');
       } catch (thrown) {
         const error = located(signal.aborted ? signal.reason : thrown, phase);

@@ -1,14 +1,11 @@
 /** `kiln plan`: what building a template would do. Scripts and files are fetched, since their content counts; nothing else is. */
 import { randomUUID } from 'node:crypto';
 import { type Command, Option } from 'commander';
-import { type Kysely, sql } from 'kysely';
 import { formatId, LOCAL_SUBSCRIPTION } from '../arm/ids.ts';
 import { ago } from '../builds/layers/age.ts';
-import { type PlannedPhase, planOf } from '../builds/layers/plan.ts';
+import { planOf } from '../builds/layers/plan.ts';
 import { sourceContent } from '../builds/sources/platform-image.ts';
-import type { Schema } from '../database/schema.ts';
 import { download } from '../images/catalogue/download.ts';
-import type { MachineKind } from '../machines/machine.ts';
 import { buildRequest } from '../providers/image-builder/build-request.ts';
 import { prepareTemplate } from '../providers/image-builder/prepare.ts';
 import { sourceOf } from '../providers/image-builder/source-image.ts';
@@ -18,6 +15,7 @@ import type { Service } from '../service.ts';
 import { collect } from './build.ts';
 import { type CheckedTemplateFile, checkTemplateFile, MACHINE_WORDS, machineFor } from './checked-template.ts';
 import { examples, type GlobalOptions, globalOptions } from './command.ts';
+import { expectedTimes } from './expected-times.ts';
 import { withService } from './session.ts';
 import { duration, paint, printable, table } from './terminal.ts';
 
@@ -48,12 +46,9 @@ async function plan(file: string, options: PlanOptions, global: GlobalOptions): 
       ...{ catalogue: undefined, local: true, machine, planned: true },
     });
     const image = await (await sourceOf(checked.template, environment)).known();
-    const phases = await Promise.all(
-      (await planOf(request, image && sourceContent(image))).map(async phase => ({
-        ...phase,
-        expectedSeconds: phase.cached ? 0 : await expected(service.database.kysely, phase, machine),
-      })),
-    );
+    const planned = await planOf(request, image && sourceContent(image));
+    const times = await expectedTimes(service.database.kysely, planned, machine);
+    const phases = planned.map((phase, index) => ({ ...phase, expectedSeconds: times[index]! }));
     const known = phases.every(({ expectedSeconds }) => expectedSeconds !== null);
     const total = phases.reduce((sum, { expectedSeconds }) => sum + (expectedSeconds ?? 0), 0);
     if (global.json) {
@@ -67,7 +62,7 @@ async function plan(file: string, options: PlanOptions, global: GlobalOptions): 
       key?.slice(0, 12) ?? '',
       cached ? paint('cyan', 'CACHED') : 'runs',
       madeAt === undefined ? '' : `made ${ago(madeAt)}`,
-      cached ? '' : expectedSeconds === null ? 'unknown' : duration(expectedSeconds * 1000),
+      expectedSeconds === null ? 'unknown' : expectedSeconds === 0 ? '' : duration(expectedSeconds * 1000),
     ]);
     process.stdout.write(table([['PHASE', '', 'KEY', '', '', 'EXPECTED'], ...rows], { right: [5] }));
     process.stdout.write(
@@ -93,29 +88,4 @@ async function unstored(checked: CheckedTemplateFile, { home }: Service): Promis
     ...{ id, type: TEMPLATE_TYPE, name: checked.name, apiVersion, location, tags, etag: '' },
     ...{ properties: { ...properties }, createdAt: now, changedAt: now },
   } as unknown as StoredResource;
-}
-
-/**
- * Seconds that it took most recently in such a machine: this very phase, else one of its name, else of its kind; null where there was none. What a
- * container took says nothing about a virtual machine.
- */
-async function expected(
-  database: Kysely<Schema>,
-  { kind, name, key }: PlannedPhase,
-  machine: MachineKind,
-): Promise<number | null> {
-  const ran = database
-    .selectFrom('phase')
-    .innerJoin('run', 'run.id', 'phase.run_id')
-    .select(['phase.started_at', 'phase.ended_at'])
-    .where('phase.state', '=', 'Succeeded')
-    .where('phase.cached', '=', false)
-    .where('phase.ended_at', 'is not', null)
-    .where(sql`run.machine ->> 'kind'`, '=', machine)
-    .orderBy('phase.ended_at', 'desc')
-    .limit(1);
-  const same = key === undefined ? undefined : await ran.where('key', '=', key).executeTakeFirst();
-  const alike = ran.where('kind', '=', kind);
-  const found = same ?? (await alike.where('name', '=', name).executeTakeFirst()) ?? (await alike.executeTakeFirst());
-  return found ? (found.ended_at!.getTime() - found.started_at!.getTime()) / 1000 : null;
 }

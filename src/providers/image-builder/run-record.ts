@@ -66,9 +66,10 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
           .execute(),
       );
     },
-    async succeeded(index, _phase, result: PhaseResult) {
+    async succeeded(index, _phase, result: PhaseResult, key) {
       const ended = {
         state: 'Succeeded' as const,
+        key,
         ended_at: new Date(),
         cached: result.cached ?? false,
         bytes: result.bytes ?? null,
