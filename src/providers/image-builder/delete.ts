@@ -11,6 +11,7 @@ import { removeImages } from '../resources/group-images.ts';
 import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
 import { lastRun } from './last-run.ts';
 import { lockTemplate } from './lock.ts';
+import { dropOrphansIn } from './orphan-layers.ts';
 import { removeTemplate, requireIdleStaging, requireUnlockedStaging } from './remove.ts';
 import { ACTIVE } from './run.ts';
 import { stagingOf } from './staging.ts';
@@ -92,6 +93,7 @@ export function deleteHandler({
       // A worker may have died between the two.
       for (const group of new Set([...(groups ?? []), ...(staging === undefined ? [] : [staging])]))
         if (!(await getResource(database, group))) await removeImages(home, group);
+      await dropOrphansIn(home.cache, database);
       return null;
     },
     async abandoned(trx, operation) {

@@ -1,6 +1,6 @@
 /** How runs end, as rows and clients have it: on a real database, engine and region store; machines without guests. Real guests are in test/boot. */
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -8,6 +8,7 @@ import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.t
 import { errorBody, KilnError } from '../../arm/errors.ts';
 import { LOCAL_SUBSCRIPTION, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
+import { openLayerStore } from '../../builds/layers/store.ts';
 import type { Phase } from '../../builds/phase.ts';
 import { json } from '../../database/json.ts';
 import type { PhaseState } from '../../database/schema.ts';
@@ -18,8 +19,9 @@ import { openService, type Service } from '../../service.ts';
 import { galleryImageVersions } from '../compute/gallery-image-versions.ts';
 import { ensureNeighbours } from '../ensure.ts';
 import { putValidated } from '../life.ts';
-import { getResource } from '../store.ts';
+import { getResource, patchProperties } from '../store.ts';
 import { putTemplate } from './create.ts';
+import { deleteHandler } from './delete.ts';
 import { imageTemplates } from './image-templates.ts';
 import { lastRun, lastRunStatus } from './last-run.ts';
 import { normaliseTemplate } from './normalise.ts';
@@ -408,6 +410,42 @@ test('tags say which steps are never kept; other words are refused', async () =>
   await assert.rejects(never({ 'kiln.cache': 'sometimes' }), { code: 'ValidationFailed' });
   await assert.rejects(never({ 'kiln.cache.three': 'never' }), { code: 'ValidationFailed' });
   await assert.rejects(never({ 'kiln.cache.3': 'never' }), { code: 'ValidationFailed' });
+});
+
+test('the layers of a template go with it, but for those that others stand on and warm starts', async () => {
+  const layers = await openLayerStore(service.home.cache);
+  const file = join(service.home.root, 'layer');
+  await writeFile(file, 'layer');
+  const ids = ['gone', 'stays'] as const;
+  const runOf: Record<string, string> = { other: 'of another state directory' };
+  for (const name of ids) {
+    const id = await made(name, { customize: [{ type: 'Shell', name: 'step', inline: [`echo ${name}`] }] });
+    runOf[name] = await begin(id);
+    assert.equal((await ended(runOf[name]!)).status, 'Succeeded');
+  }
+  for (const { key } of await layers.list()) await layers.remove(key);
+  const keep = (key: string, owner: string, parent?: string, facts = {}) =>
+    layers.keep({
+      ...{ key: key.repeat(64), id: key, parent, name: `customize ${key}`, runId: runOf[owner]!, seconds: 1, facts },
+      files: { layer: file },
+    });
+  const shape = { kind: 'qemu', processors: 1, memoryMiB: 1, firmware: 'bios', accelerator: 'tcg', model: 'm' };
+  const warmStart = { source: { name: 's', sha256: 'a' }, shape, osDiskSizeGB: 0 };
+  await keep('0', 'gone', undefined, { warmStart });
+  await keep('1', 'gone', '0');
+  await keep('2', 'gone', '1');
+  await keep('3', 'stays', '1');
+  await keep('4', 'other', '0');
+  await keep('5', 'gone');
+  const deletion = deleteHandler(service.environment);
+  const templateOfRun = templateId('gone');
+  const operation = '00000000-0000-4000-8000-000000000001';
+  await patchProperties(store(), templateOfRun, { provisioningState: 'Deleting', operation });
+  const input = { templateId: templateOfRun, before: 'Succeeded' };
+  await deletion.run({ id: operation, attempt: 1, signal: new AbortController().signal }, input);
+  assert.equal(await getResource(store(), templateOfRun), undefined);
+  assert.deepEqual((await layers.list()).map(({ id }) => id).sort(), ['0', '1', '3', '4']);
+  for (const { key } of await layers.list()) await layers.remove(key);
 });
 
 test('an unchanged template is not captured or proven again, and its image is published anew', async () => {

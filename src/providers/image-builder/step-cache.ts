@@ -10,6 +10,7 @@ import { type LayerStore, openLayerStore } from '../../builds/layers/store.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
 import { templateOf } from './image-templates.ts';
+import { dropOrphans } from './orphan-layers.ts';
 import type { RunEnvironment } from './run.ts';
 
 /** `kiln.cache` = `never`: no step; `kiln.cache.STEP` = `never`, by name or number: that one and what follows it. */
@@ -46,7 +47,7 @@ export async function stepCache(
   if (wish.use === false) return undefined;
   const { fresh, from, maxAge = local ? Number.POSITIVE_INFINITY : RETRY_AGE } = wish;
   const isYoung = ({ madeAt, ranAt = madeAt }: LayerRecord) => Date.now() - Date.parse(ranAt) <= maxAge * 1000;
-  const store = await openStore(home.cache).catch(error => {
+  const store = await openStore(home.cache, database).catch(error => {
     if (from !== undefined) throw error;
     report?.(`Nothing is kept or taken between builds: ${asKilnError(error).message}`);
   });
@@ -61,11 +62,12 @@ export async function stepCache(
   };
 }
 
-async function openStore(cache: string): Promise<LayerStore> {
+async function openStore(cache: string, database: Kysely<Schema>): Promise<LayerStore> {
   const store = await openLayerStore(cache);
   if (!store.writable)
     throw new KilnError('StateUnwritable', `${store.directory} can only be read.`, { target: store.directory });
   await store.sweep();
+  await dropOrphans(store, database);
   return store;
 }
 

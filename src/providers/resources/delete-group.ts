@@ -12,6 +12,7 @@ import { OPEN, type OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import { requireUnlocked } from '../authorization/locked-scopes.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
+import { dropOrphansIn } from '../image-builder/orphan-layers.ts';
 import { removeTemplate, requireUnlockedStaging } from '../image-builder/remove.ts';
 import { ACTIVE } from '../image-builder/run.ts';
 import { forgetStaging } from '../image-builder/staging.ts';
@@ -108,6 +109,7 @@ export function deleteGroupHandler(environment: DeleteGroupEnvironment): Operati
           await removeImages(environment.home, groupId);
           signal.throwIfAborted();
         } while (!(await removeEmpty(database, groupId, id)));
+        await dropOrphansIn(environment.home.cache, database);
         return null;
       } catch (error) {
         // It may be tried again then. When this process is closing, another one goes on.
