@@ -130,7 +130,7 @@ export const SUBJECTS: readonly Subject[] = [
         const lines = await preparePacker({
           directory,
           baseDisk: lab.source.disk.path,
-          sha256: lab.source.sha256,
+          sha256: lab.source.sha256!,
           inline: script(),
           accelerator: machine.accelerator,
           cpu: machine.model.split('/')[2],

@@ -1,7 +1,6 @@
 /** The files that distributors publish, each made once however many targets want it, in one pass over the machine's disk. */
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { passOver } from '../disks/pass.ts';
+import { passOverFile } from '../disks/pass.ts';
 import { convertDisk, type DiskFile } from '../disks/qemu-img.ts';
 import { writeVhd } from '../disks/write-vhd.ts';
 
@@ -16,8 +15,8 @@ export const ARTIFACT_FILES: Readonly<Record<ArtifactFormat, string>> = Object.f
 export interface Artifact {
   readonly path: string;
   readonly format: ArtifactFormat;
-  /** Of the file as it is, holes included: what a downloader compares. */
-  readonly sha256: string;
+  /** Of the file: what it is published under. */
+  readonly fsverity: string;
   /** What the layer store knows it by; missing when that is where it comes from. */
   readonly checksum?: string;
   readonly virtualSize: number;
@@ -40,10 +39,7 @@ export async function makeArtifact(
   const path = join(directory, ARTIFACT_FILES[format]);
   if (format === 'vhd') return { path, format, ...(await writeVhd(disk, { to: path, signal, onProgress })) };
   const { virtualSize, allocatedSize } = await convertDisk(disk, { to: path, format, signal, onProgress });
-  const { size } = await stat(path);
-  // Its file has no holes worth knowing.
-  const whole = { files: [path], extents: [{ start: 0, length: size, at: { file: 0, offset: 0 } }] };
-  return { path, format, ...(await passOver(whole, { signal })), virtualSize, allocatedSize };
+  return { path, format, ...(await passOverFile(path, { signal })), virtualSize, allocatedSize };
 }
 
 /** What boots. */

@@ -1,5 +1,6 @@
 /** The boot phase: an overlay of the source's disk, grown to the template's size, in a running machine that has settled. */
 import { rm } from 'node:fs/promises';
+import { contentOf } from '../disks/content.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
 import { guestScripts } from '../machines/guest-scripts.ts';
 import type { MachineShape } from '../machines/machine.ts';
@@ -25,7 +26,7 @@ export interface BootOptions {
 
 function warmLayer(inputs: BootInputs, layers: number): PhaseLayer {
   const warmStart = ({ source }: BuildState): WarmStart => ({
-    source: { name: source!.name, sha256: source!.sha256 },
+    source: { name: source!.name, ...contentOf(source!) },
     ...inputs,
   });
   return {

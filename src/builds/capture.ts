@@ -19,7 +19,8 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
     kind: 'capture',
     name: 'power off, flatten',
     subState: 'Building',
-    inputs: { formats: wanted },
+    // A Kiln of another version knows what it publishes by another digest, and may share the cache.
+    inputs: { formats: wanted, digest: 'fsverity' },
     ...(kept && { layer: imageLayer(booted) }),
     async run(state, context) {
       const { machine, disk, source, ...rest } = state;

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
+import { contentText } from '../disks/content.ts';
 import { openHome } from '../home.ts';
 import { refreshPlatformImage, resolvePlatformImage } from '../images/catalogue/acquire.ts';
 import { type CatalogueEntry, formatName, imageName } from '../images/catalogue/entries.ts';
@@ -79,7 +80,7 @@ export function register(command: Command): void {
         );
         display.done();
         if (global.json) process.stdout.write(`${JSON.stringify(image, null, 2)}\n`);
-        else process.stdout.write(`${image.name}\n  ${image.disk.path}\n  sha256 ${image.sha256}\n`);
+        else process.stdout.write(`${image.name}\n  ${image.disk.path}\n  ${contentText(image)}\n`);
       } catch (error) {
         display.done('failed');
         throw error;

@@ -102,6 +102,7 @@ export function reportOf(run: ShownRun, phases?: readonly PhaseRow[], outputs?: 
         artifactUri: output.artifact_uri,
         location: output.location,
         path: output.path,
+        fsverity: output.fsverity,
         sha256: output.sha256,
         bytes: output.bytes,
         virtualSize: output.virtual_size,

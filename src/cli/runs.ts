@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { PhaseRow, RunOutputRow, RunRow } from '../database/schema.ts';
+import { contentText } from '../disks/content.ts';
 import { examples, globalOptions } from './command.ts';
 import {
   cancel,
@@ -134,7 +135,7 @@ export function renderOutputs(outputs: readonly RunOutputRow[]): string {
       [
         `\n  ${paint('bold', output.name)}  ${output.artifact_id ?? output.artifact_uri}`,
         `    ${output.path}  (${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
-        `    sha256 ${output.sha256}`,
+        `    ${contentText(output)}`,
         '',
       ].join('\n'),
     )

@@ -12,6 +12,7 @@ import * as locks from './migrations/0007-locks.ts';
 import * as unmodelled from './migrations/0008-unmodelled.ts';
 import * as certificates from './migrations/0009-certificates.ts';
 import * as keptMachines from './migrations/0010-kept-machines.ts';
+import * as fsverity from './migrations/0011-fsverity.ts';
 import type { Schema } from './schema.ts';
 
 export const SCHEMA_NAME = 'kiln';
@@ -27,6 +28,7 @@ const MIGRATIONS: Readonly<Record<string, Migration>> = Object.freeze({
   '0008-unmodelled': unmodelled,
   '0009-certificates': certificates,
   '0010-kept-machines': keptMachines,
+  '0011-fsverity': fsverity,
 });
 
 const LOCK_DEADLINE = 60_000;

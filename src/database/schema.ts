@@ -119,6 +119,8 @@ export interface RunOutputTable {
   artifact_uri: string | null;
   location: string;
   path: string | null;
+  /** Of the file: one of the two, see `ContentDigest`. */
+  fsverity: string | null;
   sha256: string | null;
   bytes: number | null;
   virtual_size: number | null;

@@ -1,8 +1,9 @@
 /** A VHD from outside becomes a disk of Kiln's own: sparse qcow2, which QEMU takes as a backing file. */
 import { rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { ContentDigest } from './content.ts';
 import { type FilePart, joinParts, wholeFile } from './file-parts.ts';
-import { sha256File } from './hash.ts';
+import { passOverFile } from './pass.ts';
 import { convertDisk } from './qemu-img.ts';
 import { requireRoom } from './room.ts';
 
@@ -14,13 +15,11 @@ export interface ImportOptions {
   readonly onProgress?: (fraction: number) => void;
 }
 
-export interface ImportedDisk {
+export interface ImportedDisk extends ContentDigest {
   readonly path: string;
   readonly format: 'qcow2';
   readonly virtualSize: number;
   readonly allocatedSize: number;
-  /** Of the file. */
-  readonly sha256: string;
 }
 
 /** For what `readForeignVhd` found to be one. Complete under `to`, or not there. Errors: DiskFull; those of qemu-img and the file system; the signal's reason. */
@@ -36,7 +35,8 @@ export async function importVhd(parts: readonly FilePart[], options: ImportOptio
       { path, format: 'vhd' },
       { to, format: 'qcow2', signal, ...(onProgress && { onProgress }) },
     );
-    return { path: to, format: 'qcow2', virtualSize, allocatedSize, sha256: await sha256File(to, { signal }) };
+    const { fsverity } = await passOverFile(to, { signal });
+    return { path: to, format: 'qcow2', virtualSize, allocatedSize, fsverity };
   } finally {
     await rm(joined, { force: true });
   }

@@ -1,13 +1,14 @@
 /**
- * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. SHA-256 takes one core its time, also
- * for holes; reading and writing go on beside it. What is written goes past the page cache where the file system lets it: nobody waits for it to be flushed, and
+ * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. Hashing takes one core its time, but
+ * not for holes; reading and writing go on beside it. What is written goes past the page cache where the file system lets it: nobody waits for it to be flushed, and
  * other files keep their place in there.
  */
-import { createHash } from 'node:crypto';
-import { constants, type FileHandle, open } from 'node:fs/promises';
+import { constants, type FileHandle, open, stat } from 'node:fs/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { DiskExtent } from './chain.ts';
 import { BlockChecksum, CHECKSUM_BLOCK } from './checksum.ts';
+import { extentsOfFile } from './holes.ts';
+import { VerityDigest } from './verity.ts';
 
 export interface PassSource {
   readonly files: readonly string[];
@@ -24,8 +25,8 @@ export interface PassOptions {
 }
 
 export interface Digests {
-  /** Of all bytes, in lower-case hex. */
-  readonly sha256: string;
+  /** As `VerityDigest` gives. */
+  readonly fsverity: string;
   /** As `checksumFile` gives. */
   readonly checksum: string;
 }
@@ -36,8 +37,11 @@ interface Job extends PassSource {
 }
 
 const CHUNK = 4 * 1024 * 1024;
+/** Chunks that are read, hashed or written at once. */
+const SLOTS = 4;
 /** What is left out when it is zero. */
 const PIECE = 64 * 1024;
+const ZEROS = Buffer.alloc(PIECE);
 const WASM_PAGE = 64 * 1024;
 
 /** TypeScript knows it from browsers alone. */
@@ -68,6 +72,16 @@ export async function passOver({ files, extents }: PassSource, options: PassOpti
   }
 }
 
+/** Over a file as it is, but for its holes. */
+export async function passOverFile(path: string, options: Omit<PassOptions, 'to'> = {}): Promise<Digests> {
+  const { size } = await stat(path);
+  const extents = (await extentsOfFile(path, size, options.signal)).map(({ start, length, zero }) => ({
+    ...{ start, length },
+    ...(!zero && { at: { file: 0, offset: start } }),
+  }));
+  return await passOver({ files: [path], extents }, options);
+}
+
 /** The worker's side: posts the fraction done now and then, and the digests at last. */
 async function passInWorker({ files, extents, to }: Job): Promise<void> {
   const sources = await Promise.all(
@@ -78,39 +92,37 @@ async function passInWorker({ files, extents, to }: Job): Promise<void> {
   );
   const target = to && (await openDirect(to.path));
   const end = extents.reduce((sum, { length }) => sum + length, 0);
-  // Page-aligned, as O_DIRECT demands: the only such memory that JavaScript can ask for.
-  const memory = Buffer.from(new WebAssembly.Memory({ initial: (2 * CHUNK) / WASM_PAGE }).buffer);
-  const buffers = [memory.subarray(0, CHUNK), memory.subarray(CHUNK)];
-  const zeros = Buffer.alloc(CHUNK);
-  const sha256 = createHash('sha256');
+  const verity = new VerityDigest();
   const checksum = new BlockChecksum();
   let first = 0;
 
-  /** Reads a chunk; undefined when nothing but zeros is there. */
-  async function read(start: number, buffer: Buffer): Promise<Buffer | undefined> {
-    const stop = Math.min(start + CHUNK, end);
-    const parts: DiskExtent[] = [];
+  /** The extents that a chunk has bytes in; none when nothing but zeros is there. To be asked in the order of chunks. */
+  function dataIn(start: number): DiskExtent[] {
+    const data: DiskExtent[] = [];
     while (first < extents.length && extents[first]!.start + extents[first]!.length <= start) first++;
-    for (let index = first; index < extents.length && extents[index]!.start < stop; index++)
-      if (extents[index]!.at) parts.push(extents[index]!);
-    if (parts.length === 0) return undefined;
-    buffer.fill(0);
+    for (let index = first; index < extents.length && extents[index]!.start < start + CHUNK; index++)
+      if (extents[index]!.at) data.push(extents[index]!);
+    return data;
+  }
+
+  async function read(start: number, data: readonly DiskExtent[], buffer: Buffer): Promise<Buffer> {
+    const chunk = buffer.subarray(0, Math.min(CHUNK, end - start)).fill(0);
     await Promise.all(
-      parts.map(async ({ start: begin, length, at }) => {
+      data.map(async ({ start: begin, length, at }) => {
         const from = Math.max(begin, start);
-        const to = Math.min(begin + length, stop);
+        const to = Math.min(begin + length, start + chunk.length);
         const { file, size } = sources[at!.file]!;
         const offset = at!.offset + from - begin;
         // Clusters that reach beyond the end of their file are zeros there, for QEMU and so for the guest.
         const there = Math.min(to - from, size - offset);
-        if (there > 0) await readAll(file, buffer.subarray(from - start, from - start + there), offset);
+        if (there > 0) await readAll(file, chunk.subarray(from - start, from - start + there), offset);
       }),
     );
-    return buffer;
+    return chunk;
   }
 
   async function write(start: number, chunk: Buffer): Promise<void> {
-    const size = Math.min(CHUNK, to!.end - start);
+    const size = Math.min(chunk.length, to!.end - start);
     const writes: Promise<void>[] = [];
     for (let at = 0; at < size; ) {
       let next = at;
@@ -121,28 +133,45 @@ async function passInWorker({ files, extents, to }: Job): Promise<void> {
     await Promise.all(writes);
   }
 
-  const isZero = (chunk: Buffer, at: number) => chunk.compare(zeros, 0, PIECE, at, at + PIECE) === 0;
+  /** The chunk at `start`, when what was in its buffer is written; undefined for zeros. */
+  function bring(start: number, buffer: Buffer, written?: Promise<void>): Promise<Buffer | undefined> {
+    const data = start < end ? dataIn(start) : [];
+    const coming = (async () => {
+      await written;
+      return data.length > 0 ? await read(start, data, buffer) : undefined;
+    })();
+    // An error is seen by who awaits it; until then it is nobody's.
+    coming.catch(() => {});
+    return coming;
+  }
 
-  let chunk = await read(0, buffers[0]!);
-  for (let start = 0, turn = 1; start < end; start += CHUNK, turn = 1 - turn) {
-    const size = Math.min(CHUNK, end - start);
-    const reading = start + CHUNK < end ? read(start + CHUNK, buffers[turn]!) : undefined;
-    const writing = chunk && target ? write(start, chunk) : undefined;
-    // An error is seen below; until then it is nobody's.
-    for (const going of [reading, writing]) going?.catch(() => {});
-    sha256.update((chunk ?? zeros).subarray(0, size));
-    if (chunk)
-      for (let at = 0; at < size; at += CHECKSUM_BLOCK)
-        checksum.add((start + at) / CHECKSUM_BLOCK, chunk.subarray(at, Math.min(at + CHECKSUM_BLOCK, size)));
-    await writing;
-    chunk = await reading;
+  // Page-aligned, as O_DIRECT demands: the only such memory that JavaScript can ask for.
+  const memory = Buffer.from(new WebAssembly.Memory({ initial: (SLOTS * CHUNK) / WASM_PAGE }).buffer);
+  const slots = Array.from({ length: SLOTS }, (_, slot) => {
+    const buffer = memory.subarray(slot * CHUNK, (slot + 1) * CHUNK);
+    return { buffer, coming: bring(slot * CHUNK, buffer) };
+  });
+  for (let start = 0; start < end; start += CHUNK) {
+    const slot = slots[(start / CHUNK) % SLOTS]!;
+    const chunk = await slot.coming;
+    const written = chunk && target ? write(start, chunk) : undefined;
+    if (chunk) {
+      verity.add(chunk);
+      for (let at = 0; at < chunk.length; at += CHECKSUM_BLOCK)
+        checksum.add((start + at) / CHECKSUM_BLOCK, chunk.subarray(at, at + CHECKSUM_BLOCK));
+    } else verity.addZeros(Math.min(CHUNK, end - start));
+    slot.coming = bring(start + SLOTS * CHUNK, slot.buffer, written);
     if ((start / CHUNK) % 16 === 15) parentPort!.postMessage(start / end);
   }
+  // The last writes.
+  await Promise.all(slots.map(({ coming }) => coming));
   await target?.datasync();
   await Promise.all([...sources.map(({ file }) => file), ...(target ? [target] : [])].map(file => file.close()));
-  const digests: Digests = { sha256: sha256.digest('hex'), checksum: checksum.digest() };
+  const digests: Digests = { fsverity: verity.digest(), checksum: checksum.digest() };
   parentPort!.postMessage(digests);
 }
+
+const isZero = (chunk: Buffer, at: number) => chunk.compare(ZEROS, 0, PIECE, at, at + PIECE) === 0;
 
 async function openDirect(path: string): Promise<FileHandle> {
   try {

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,8 +7,9 @@ import fc from 'fast-check';
 import { run } from '../processes/process.ts';
 import { chainOf } from './chain.ts';
 import { checksumFile } from './checksum.ts';
-import { passOver } from './pass.ts';
+import { passOverFile } from './pass.ts';
 import { convertDisk, createOverlay, MIB } from './qemu-img.ts';
+import { VerityDigest } from './verity.ts';
 import { FOOTER_SIZE, readFooter } from './vhd.ts';
 import { writeVhd } from './write-vhd.ts';
 
@@ -48,7 +48,11 @@ const sectors = fc.oneof(
   fc.nat({ max: 18_000 }).map(n => n + 1),
 );
 
-const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+function fsverity(bytes: Buffer): string {
+  const digest = new VerityDigest();
+  digest.add(bytes);
+  return digest.digest();
+}
 
 async function sparse(path: string, size: number, disk: Buffer, parts: readonly Piece[]): Promise<void> {
   const file = await open(path, 'w');
@@ -87,7 +91,7 @@ test('a chain of overlays becomes a VHD with the same bytes, and digests of that
         assert.ok(bytes.subarray(0, size).equals(disk));
         assert.ok(bytes.subarray(size, -FOOTER_SIZE).every(byte => byte === 0));
         assert.deepEqual((await readFooter(vhd)).violations, []);
-        assert.equal(written.sha256, sha256(bytes));
+        assert.equal(written.fsverity, fsverity(bytes));
         assert.equal(written.checksum, await checksumFile(vhd));
         assert.equal(written.allocatedSize, (await stat(vhd)).blocks * 512);
         await Promise.all([raw, top, changed, vhd].map(path => rm(path, { force: true })));
@@ -104,12 +108,9 @@ test('a pass over any file gives its digests', async () => {
         const path = join(directory, 'file');
         const bytes = Buffer.alloc(size);
         for (const part of parts) fill(bytes, part);
-        await writeFile(path, bytes);
-        const digests = await passOver({
-          files: [path],
-          extents: [{ start: 0, length: size, at: { file: 0, offset: 0 } }],
-        });
-        assert.deepEqual(digests, { sha256: sha256(bytes), checksum: await checksumFile(path) });
+        await sparse(path, size, bytes, parts);
+        const digests = await passOverFile(path);
+        assert.deepEqual(digests, { fsverity: fsverity(bytes), checksum: await checksumFile(path) });
       }),
       { numRuns: 25 },
     );
@@ -135,10 +136,10 @@ test('compressed clusters are read through QEMU', async () => {
     await writeFile(raw!, disk);
     await run('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw!, packed!]);
     assert.equal(await chainOf({ path: packed!, format: 'qcow2' }), undefined);
-    const { sha256: digest } = await writeVhd({ path: packed!, format: 'qcow2' }, { to: vhd! });
+    const { fsverity: digest } = await writeVhd({ path: packed!, format: 'qcow2' }, { to: vhd! });
     const bytes = await readFile(vhd!);
     assert.ok(bytes.subarray(0, disk.length).equals(disk));
-    assert.equal(digest, sha256(bytes));
+    assert.equal(digest, fsverity(bytes));
     assert.deepEqual((await readdir(directory)).sort(), ['disk.raw', 'image.vhd', 'packed.qcow2']);
   });
 });

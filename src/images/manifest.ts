@@ -3,6 +3,9 @@ import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 
 const SHA256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
+/** As `fsverity digest` prints it. */
+const FSVERITY = Type.String({ pattern: '^sha256:[0-9a-f]{64}$' });
+const Digest = { fsverity: Type.Optional(FSVERITY), sha256: Type.Optional(SHA256) };
 const Size = Type.Integer({ minimum: 0 });
 
 export const ImageManifest = Type.Object({
@@ -18,8 +21,8 @@ export const ImageManifest = Type.Object({
   /** Bytes. */
   virtualSize: Size,
   allocatedSize: Size,
-  /** Of the file. */
-  sha256: SHA256,
+  /** Of the file: one of the two, see `ContentDigest`. */
+  ...Digest,
   /** ISO 8601, UTC. */
   createdAt: Type.String(),
   /** Of an image that was built: by which run, of which template, under which name. */
@@ -28,10 +31,10 @@ export const ImageManifest = Type.Object({
   templateId: Type.Optional(Type.String()),
   /** Of an image that was imported or copied: the operation that did it. */
   operationId: Type.Optional(Type.String()),
-  /** What it was made from: an image, or the URL of a VHD. The checksum is that of the source's file, the version one of an image. */
+  /** What it was made from: an image, or the URL of a VHD. The digest is that of the source's file, the version one of an image. */
   source: Type.Object({
     name: Type.String(),
-    sha256: Type.Optional(SHA256),
+    ...Digest,
     exactVersion: Type.Optional(Type.String()),
   }),
   osType: Type.Union([Type.Literal('Linux'), Type.Literal('Windows')]),
@@ -47,7 +50,9 @@ export type ImageKind = ImageManifest['kind'];
 export function parseManifest(text: string): ImageManifest | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return Value.Check(ImageManifest, value) && (value.runId ?? value.operationId) !== undefined ? value : undefined;
+    if (!Value.Check(ImageManifest, value)) return undefined;
+    const known = (value.runId ?? value.operationId) !== undefined && (value.fsverity ?? value.sha256) !== undefined;
+    return known ? value : undefined;
   } catch {
     return undefined;
   }

@@ -2,6 +2,7 @@
 import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sameId } from '../arm/ids.ts';
+import { type ContentDigest, contentOf } from '../disks/content.ts';
 import { cloneOrCopy } from '../disks/copy.ts';
 import type { ImageManifest } from './manifest.ts';
 import { list, publish, regionsDirectory, remove, type StoredImage, stage, unstage } from './store.ts';
@@ -9,7 +10,7 @@ import { list, publish, regionsDirectory, remove, type StoredImage, stage, unsta
 /** Makes the disk file, whole, in a private directory; returns what the manifest is to say of it. */
 export type MakeDisk = (
   to: string,
-) => Promise<Pick<ImageManifest, 'virtualSize' | 'allocatedSize' | 'sha256'> & { readonly path: string }>;
+) => Promise<Pick<ImageManifest, 'virtualSize' | 'allocatedSize'> & ContentDigest & { readonly path: string }>;
 
 /**
  * Publishes a disk of one's own in a region. `make` may answer with another's file: that one is copied.
@@ -17,18 +18,20 @@ export type MakeDisk = (
  */
 export async function placeImage(
   home: string,
-  manifest: Omit<ImageManifest, 'virtualSize' | 'allocatedSize' | 'sha256'> & { readonly operationId: string },
+  manifest: Omit<ImageManifest, 'virtualSize' | 'allocatedSize' | keyof ContentDigest> & {
+    readonly operationId: string;
+  },
   make: MakeDisk,
   options: { readonly signal: AbortSignal; readonly onProgress?: (fraction: number) => void },
 ): Promise<StoredImage> {
   const staged = await stage(home, manifest.location, manifest.operationId);
   try {
     const to = join(staged.directory, manifest.file);
-    const { path, virtualSize, allocatedSize, sha256 } = await make(to);
+    const { path, virtualSize, allocatedSize, ...disk } = await make(to);
     if (path !== to) await cloneOrCopy(path, to, options);
     options.signal.throwIfAborted();
     await chmod(to, 0o444);
-    return await publish(home, staged, { ...manifest, virtualSize, allocatedSize, sha256 });
+    return await publish(home, staged, { ...manifest, virtualSize, allocatedSize, ...contentOf(disk) });
   } catch (error) {
     await unstage(staged);
     throw error;

@@ -1,4 +1,5 @@
 /** What a build starts from: a disk that was inspected and verified, and what one needs to know to boot it. */
+import type { ContentDigest } from '../disks/content.ts';
 import type { Provisioning } from '../machines/machine.ts';
 
 export interface PlatformImageReference {
@@ -17,15 +18,14 @@ export interface Progress {
   readonly unit: 'bytes' | 'steps';
 }
 
-export interface SourceImage {
+/** Its digest is the identity of its content: part of every layer's key. */
+export interface SourceImage extends ContentDigest {
   /** Where it comes from, for people: `Debian:debian-12:12-gen2:0.20261122.0`. */
   readonly name: string;
   /** The version that `latest` stood for. */
   readonly exactVersion: string;
   /** Absolute path; read-only, shared by builds as a backing file. */
   readonly disk: { readonly path: string; readonly format: 'qcow2' | 'raw' };
-  /** Identity of the content: part of every layer's key. Lower-case hex. */
-  readonly sha256: string;
   readonly virtualSize: number;
   readonly osType: 'Linux' | 'Windows';
   readonly hyperVGeneration: 'V1' | 'V2';

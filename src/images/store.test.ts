@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import fc from 'fast-check';
+import { contentOf, contentOfFile } from '../disks/content.ts';
 import { readFooter } from '../disks/vhd.ts';
 import { run } from '../processes/process.ts';
 import { type ImageManifest, parseManifest } from './manifest.ts';
@@ -27,13 +28,15 @@ beforeEach(async () => {
 });
 afterEach(() => rm(home, { recursive: true, force: true }));
 
+const digest = (text: string) => createHash('sha256').update(text).digest('hex');
+
 const GROUP = '/subscriptions/0/resourceGroups/rg/providers/Microsoft.Compute';
 
 function manifest(name: string, change: Partial<ImageManifest> = {}): ImageManifest {
   return {
     ...{ schema: 1, id: `${GROUP}/images/${name}`, kind: 'ManagedImage', name, location: 'westeurope' },
     ...{ format: 'qcow2', file: 'disk.qcow2', virtualSize: 1, allocatedSize: 1, createdAt: '2026-03-01T00:00:00Z' },
-    sha256: createHash('sha256').update(name).digest('hex'),
+    fsverity: `sha256:${digest(name)}`,
     ...{ runId: 'run1', runOutputName: `output-${name}`, templateId: '/t', tags: {} },
     source: { name: 'Debian:debian-12:12-gen2:0.1.0', sha256: 'a'.repeat(64), exactVersion: '0.1.0' },
     ...{ osType: 'Linux', hyperVGeneration: 'V2', firmware: 'bios' },
@@ -80,7 +83,7 @@ test('an image that cannot be published is not there', async () => {
   const staged = await stage(home, 'westeurope', 'run1');
   await assert.rejects(publish(home, staged, manifest('nodisk')), { code: 'ENOENT' });
   await writeFile(join(staged.directory, 'disk.qcow2'), 'x');
-  await assert.rejects(publish(home, staged, manifest('bad', { sha256: 'no' })), /not valid/);
+  await assert.rejects(publish(home, staged, manifest('bad', { fsverity: 'no' })), /not valid/);
   await assert.rejects(publish(home, staged, manifest('other', { location: 'eastus' })), /was staged in westeurope/);
   assert.deepEqual(await list(home), []);
   await unstage(staged);
@@ -95,7 +98,8 @@ test('people find images by id, name, output and the beginning of these', async 
     'web-server',
     'WEB-S',
     'output-web-server',
-    one.manifest.sha256.slice(0, 12),
+    one.manifest.fsverity!.slice(0, 20),
+    one.manifest.fsverity!.slice('sha256:'.length, 20),
   ])
     assert.deepEqual(await find(home, text), one);
   const web = await put('web');
@@ -137,6 +141,18 @@ test('a directory without a valid manifest or without its disk is no image', asy
   const other = await put('headless');
   await rm(other.path);
   assert.deepEqual(await list(home), []);
+});
+
+test('an image of an older Kiln is known by the SHA-256 of its file, one without any digest is none', async () => {
+  const { fsverity: _, ...bare } = manifest('old');
+  const old = { ...bare, sha256: digest('old') };
+  const staged = await stage(home, old.location, 'run1');
+  await writeFile(join(staged.directory, old.file), 'old');
+  const image = await publish(home, staged, old);
+  assert.deepEqual(image.manifest, old);
+  assert.deepEqual(await find(home, digest('old').slice(0, 12)), image);
+  assert.deepEqual(await contentOfFile(image.path, contentOf(old)), contentOf(image.manifest));
+  assert.equal(parseManifest(JSON.stringify(bare)), undefined);
 });
 
 test('a manifest is read back as it was, and nothing else is', () => {

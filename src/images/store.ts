@@ -155,7 +155,7 @@ export async function list(home: string, filter: { readonly location?: string } 
 
 /**
  * Finds one image by what a person types: a resource id, a name, a run output's name, or the beginning of one of them or of the
- * SHA-256, if only one image fits. Rejects with NotFound, which lists the candidates.
+ * digest, if only one image fits. Rejects with NotFound, which lists the candidates.
  */
 export async function find(
   home: string,
@@ -174,7 +174,7 @@ export async function find(
     all.filter(
       image =>
         wanted !== '' &&
-        [...labels(image), image.manifest.sha256].some(label => label.toLowerCase().startsWith(wanted)),
+        (labels(image).some(label => label.toLowerCase().startsWith(wanted)) || digestBegins(image.manifest, wanted)),
     ),
   ].find(found => found.length > 0);
   const [newest, ...others] = (matches ?? []).toSorted((a, b) =>
@@ -191,6 +191,11 @@ export async function find(
     },
   );
 }
+
+const digestBegins = ({ fsverity, sha256 }: ImageManifest, wanted: string): boolean => {
+  const begins = wanted.replace(/^sha256:/, '');
+  return begins !== '' && [fsverity?.replace('sha256:', ''), sha256].some(digest => digest?.startsWith(begins));
+};
 
 const sameImage = (a: ImageManifest, b: ImageManifest): boolean =>
   a.kind === b.kind && a.id.toLowerCase() === b.id.toLowerCase();

@@ -3,11 +3,11 @@
  * stranger would: with qemu-img, with debugfs while they are off, and from inside of machines that boot from them.
  */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { VerityDigest } from '../../src/disks/verity.ts';
 import { run } from '../../src/processes/process.ts';
 import { cacheDirectory, kiln, leftovers, type Outcome, temporaryHome } from '../kiln.ts';
 import {
@@ -47,7 +47,7 @@ interface Report {
     artifactUri: string | null;
     location: string;
     path: string;
-    sha256: string;
+    fsverity: string;
     bytes: number;
     virtualSize: number;
   }[];
@@ -140,7 +140,7 @@ describe('a build of everything', () => {
       const names = ['everything-image', 'everything-version', 'everything-vhd'];
       assert.deepEqual(report.outputs.map(one => one.name).sort(), names);
       for (const one of report.outputs) {
-        assert.match(one.sha256, /^[0-9a-f]{64}$/);
+        assert.match(one.fsverity, /^sha256:[0-9a-f]{64}$/);
         assert.equal(one.virtualSize, DISK_GIB * GIB);
         assert.equal(one.location, REGIONS[0]);
         assert.ok(one.bytes > 100 * MIB && one.bytes < one.virtualSize);
@@ -192,13 +192,13 @@ describe('a build of everything', () => {
         ['everything-image', 'ManagedImage', 'qcow2'],
         ['everything-version', 'SharedImage', 'qcow2'],
       ] as const) {
-        const { path, sha256, artifactId } = output(name);
+        const { path, fsverity, artifactId } = output(name);
         const manifest = JSON.parse(await readFile(join(path, '../manifest.json'), 'utf8'));
         assert.deepEqual(
           { ...manifest, createdAt: '', source: '', tags: '', name: '', allocatedSize: 0, file: '' },
           {
             ...{ schema: 1, id: artifactId, kind, name: '', location: REGIONS[0], format, file: '' },
-            ...{ virtualSize: DISK_GIB * GIB, allocatedSize: 0, sha256, createdAt: '', runId: report.id },
+            ...{ virtualSize: DISK_GIB * GIB, allocatedSize: 0, fsverity, createdAt: '', runId: report.id },
             runOutputName: name,
             templateId: manifest.templateId,
             ...{ source: '', osType: 'Linux', hyperVGeneration: 'V2', firmware: 'bios', tags: '' },
@@ -213,10 +213,10 @@ describe('a build of everything', () => {
 
     test('has the checksum of each file right', async () => {
       for (const name of ['everything-vhd', 'everything-image']) {
-        const { path, sha256 } = output(name);
-        const hash = createHash('sha256');
-        for await (const chunk of createReadStream(path, { highWaterMark: 4 * MIB })) hash.update(chunk);
-        assert.equal(hash.digest('hex'), sha256, name);
+        const { path, fsverity } = output(name);
+        const digest = new VerityDigest();
+        for await (const chunk of createReadStream(path, { highWaterMark: 4 * MIB })) digest.add(chunk);
+        assert.equal(digest.digest(), fsverity, name);
       }
     });
 
@@ -230,7 +230,7 @@ describe('a build of everything', () => {
         if (manifest.kind === 'SharedImage') versions.push(manifest);
       }
       assert.deepEqual(versions.map(one => one.location).sort(), [...REGIONS].sort());
-      assert.equal(new Set(versions.map(one => one.sha256)).size, 1);
+      assert.equal(new Set(versions.map(one => one.fsverity)).size, 1);
     });
   });
 
@@ -432,7 +432,7 @@ describe('a build of everything', () => {
     assert.equal(second.exitCode, 0, `${second.stdout}\n${second.stderr}`);
     const next: Report = JSON.parse(second.stdout).run;
     assert.ok(!next.phases.some(phase => phase.kind === 'prove'));
-    assert.equal(next.phases[0]?.detail?.sha256, output('everything-version').sha256);
+    assert.equal(next.phases[0]?.detail?.fsverity, output('everything-version').fsverity);
     const seen = await factsOf(next.id);
     assert.equal(seen.get('notes')?.[0], 'relative to the home of the login user');
     assert.ok(!machineIds.has(seen.get('machine-id')![0]!));

@@ -110,7 +110,7 @@ test('validators see the finished image and leave nothing in it; a target that c
   assert.equal(report.state, 'PartiallySucceeded');
   assert.deepEqual(outputs, ['checked-image']);
   assert.equal(outcome.exitCode, 4);
-  assert.match(outcome.stdout, /Published all the same:.*checked-image.*sha256/s);
+  assert.match(outcome.stdout, /Published all the same:.*checked-image.*fsverity sha256:/s);
   const sentence =
     /^Failed in distributing 1 images out of total 2: \{\[Error 0\] \[Distribute 0\] VHD "checked-vhd" .*could not be published: .*\}$/;
   assert.match(report.error?.message ?? '', sentence);

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LOCAL_SUBSCRIPTION } from '../../src/arm/ids.ts';
-import { sha256File } from '../../src/disks/hash.ts';
+import { passOverFile } from '../../src/disks/pass.ts';
 import { MIB } from '../../src/disks/qemu-img.ts';
 import { list } from '../../src/images/store.ts';
 import { putValidated } from '../../src/providers/life.ts';
@@ -158,7 +158,7 @@ async function requireFiles(id: string, regions: readonly string[]): Promise<voi
     found.map(({ manifest }) => manifest.location),
     [...regions].sort(),
   );
-  for (const { path, manifest } of found) assert.equal(await sha256File(path), manifest.sha256, path);
+  for (const { path, manifest } of found) assert.equal((await passOverFile(path)).fsverity, manifest.fsverity, path);
   assert.deepEqual(await leftovers(home), []);
 }
 

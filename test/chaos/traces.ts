@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openDatabase } from '../../src/database/connection.ts';
-import { sha256File } from '../../src/disks/hash.ts';
+import { passOverFile } from '../../src/disks/pass.ts';
 import { openHome } from '../../src/home.ts';
 import { list } from '../../src/images/store.ts';
 import { slotOf, slotsOf } from '../../src/machines/qemu/slot.ts';
@@ -59,7 +59,7 @@ export interface Output {
   /** Resource id; an image in several regions is one artifact. */
   readonly artifact: string | null;
   readonly path: string | null;
-  readonly sha256: string | null;
+  readonly fsverity: string | null;
 }
 
 /** The outputs that a run has recorded. */
@@ -68,7 +68,7 @@ export async function outputsOf(home: string, runId: string): Promise<Output[]> 
   try {
     return await database.kysely
       .selectFrom('run_output')
-      .select(['name', 'artifact_id as artifact', 'path', 'sha256'])
+      .select(['name', 'artifact_id as artifact', 'path', 'fsverity'])
       .where('run_id', '=', runId)
       .orderBy('name')
       .execute();
@@ -84,10 +84,10 @@ async function unrecorded(home: string, runId: string): Promise<string[]> {
   const found = images
     .filter(image => !outputs.some(output => output.artifact === image.manifest.id))
     .map(image => `unrecorded image ${image.path}`);
-  for (const { name, path, sha256 } of outputs) {
+  for (const { name, path, fsverity } of outputs) {
     const image = images.find(one => one.path === path);
     if (!image) found.push(`output ${name} without its image ${path}`);
-    else if ((await sha256File(image.path)) !== sha256 || image.manifest.sha256 !== sha256)
+    else if ((await passOverFile(image.path)).fsverity !== fsverity || image.manifest.fsverity !== fsverity)
       found.push(`damaged image ${path}`);
   }
   return found;

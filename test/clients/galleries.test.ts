@@ -143,7 +143,7 @@ describe('galleries by unmodified clients', () => {
     await run('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, replica!.path]);
     await az.json(...create, ...version('1.2.0'), '--image-version', versionId('1.1.0'));
     const [copy] = await replicas(versionId('1.2.0'));
-    assert.equal(copy!.manifest.sha256, replica!.manifest.sha256);
+    assert.equal(copy!.manifest.fsverity, replica!.manifest.fsverity);
     await az.fails(
       3,
       /is not found\. Please check source exists/,

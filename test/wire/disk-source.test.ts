@@ -56,7 +56,7 @@ test('a managed image is its own disk in its own region', async () => {
   });
   const signal = new AbortController().signal;
   const taken = await takeDisk(source.disk, { to: '/nowhere', signal });
-  assert.deepEqual([taken.path, taken.sha256], [stored.path, stored.manifest.sha256]);
+  assert.deepEqual([taken.path, taken.fsverity], [stored.path, stored.manifest.fsverity]);
   const sentence =
     /is not found\. Please check source exists, and is in the same region as gallery image version being created\.$/;
   await assert.rejects(open({ id, path }, 'westus'), { code: 'NotFound', target: path, message: sentence });

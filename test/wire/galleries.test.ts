@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
-import { sha256File } from '../../src/disks/hash.ts';
+import { passOverFile } from '../../src/disks/pass.ts';
 import { list, type StoredImage } from '../../src/images/store.ts';
 import { dataDiskId } from '../../src/providers/compute/disk-source.ts';
 import { type Answer, type RequestOptions, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
@@ -220,12 +220,12 @@ test('a version is copied from a managed image into every region that it names',
   const [image] = await files(IMAGE);
   const replicas = await files(path);
   assert.deepEqual(
-    replicas.map(({ manifest }) => [manifest.location, manifest.kind, manifest.sha256, manifest.tags]),
-    ['eastus2', 'westus2'].map(region => [region, 'SharedImage', image!.manifest.sha256, { a: 'b' }]),
+    replicas.map(({ manifest }) => [manifest.location, manifest.kind, manifest.fsverity, manifest.tags]),
+    ['eastus2', 'westus2'].map(region => [region, 'SharedImage', image!.manifest.fsverity, { a: 'b' }]),
   );
   const inodes = new Set(await Promise.all([image!, ...replicas].map(async one => (await stat(one.path)).ino)));
   assert.equal(inodes.size, 3, 'each region has a file of its own');
-  for (const { path: file, manifest } of replicas) assert.equal(await sha256File(file), manifest.sha256);
+  for (const { path: file, manifest } of replicas) assert.equal((await passOverFile(file)).fsverity, manifest.fsverity);
   const complete = (region: string) => ({ region, state: 'Completed', details: '', progress: 100 });
   assert.deepEqual(await status(path), {
     aggregatedState: 'Completed',
@@ -247,8 +247,8 @@ test('data disks are copied with their disk, and go with it', async () => {
     [dataDiskId(path, 3), data],
   ] as const)
     assert.deepEqual(
-      (await files(id)).map(one => [one.manifest.location, one.manifest.sha256]),
-      ['eastus2', 'westus2'].map(region => [region, manifest.sha256]),
+      (await files(id)).map(one => [one.manifest.location, one.manifest.fsverity]),
+      ['eastus2', 'westus2'].map(region => [region, manifest.fsverity]),
     );
   await change('DELETE', path);
   assert.deepEqual([await files(path), await files(dataDiskId(path, 3))], [[], []]);

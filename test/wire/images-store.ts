@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sha256File } from '../../src/disks/hash.ts';
+import { passOverFile } from '../../src/disks/pass.ts';
 import { inspect, MIB } from '../../src/disks/qemu-img.ts';
 import { addImage, type StoredImage } from '../../src/images/store.ts';
 import { run } from '../../src/processes/process.ts';
@@ -35,11 +35,11 @@ export async function storeDisk(
     await run('truncate', ['--size', String(Math.max(64 * MIB, bytes)), raw]);
     await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk]);
     const { virtualSize, allocatedSize } = await inspect(disk, 'qcow2');
-    const sha256 = await sha256File(disk);
+    const { fsverity } = await passOverFile(disk);
     const name = id.split('/').at(-1)!;
     return await addImage(home.root, disk, {
       ...{ schema: 1, id, kind: 'ManagedImage', name, location, format: 'qcow2', file: 'disk.qcow2' },
-      ...{ virtualSize, allocatedSize, sha256, createdAt: new Date().toISOString(), operationId: 'test' },
+      ...{ virtualSize, allocatedSize, fsverity, createdAt: new Date().toISOString(), operationId: 'test' },
       ...{ source: { name: 'random' }, osType, hyperVGeneration, firmware: 'bios', tags: {} },
     });
   } finally {

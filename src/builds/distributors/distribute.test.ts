@@ -11,13 +11,14 @@ import type { BuildState, PhaseContext } from '../phase.ts';
 import { type DistributionTarget, distributePhase, type Placement } from './distribute.ts';
 
 const ID = '/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/i';
-const sha256 = createHash('sha256').update('disk').digest('hex');
+const sha256 = createHash('sha256').update('source').digest('hex');
+const fsverity = `sha256:${createHash('sha256').update('disk').digest('hex')}`;
 
 async function withHome(use: (home: string, artifacts: readonly Artifact[]) => Promise<void>): Promise<void> {
   const home = await mkdtemp(join(tmpdir(), 'kiln-distribute-'));
   const path = join(home, 'image.qcow2');
   await writeFile(path, 'disk');
-  const artifact: Artifact = { path, format: 'qcow2', sha256, virtualSize: 4, allocatedSize: 4 };
+  const artifact: Artifact = { path, format: 'qcow2', fsverity, virtualSize: 4, allocatedSize: 4 };
   try {
     await use(home, [artifact]);
   } finally {

@@ -1,5 +1,6 @@
 /** The distribute phases: finished files go into the store of each region, then become known, all or nothing for one target. */
 import { asKilnError, KilnError } from '../../arm/errors.ts';
+import { contentOf } from '../../disks/content.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
 import { addImage, IMAGE_FILES, remove, type StoredImage, supersede } from '../../images/store.ts';
@@ -67,7 +68,7 @@ export function distributePhase(target: DistributionTarget, home: string, proven
           return {
             state,
             bytes: artifact.allocatedSize * placement.locations.length,
-            detail: { id: placement.id, sha256: artifact.sha256, locations: placement.locations },
+            detail: { id: placement.id, fsverity: artifact.fsverity, locations: placement.locations },
           };
         }
         if (tries === TRIES)
@@ -124,11 +125,11 @@ export function distributePhase(target: DistributionTarget, home: string, proven
       file: IMAGE_FILES[artifact.format],
       virtualSize: artifact.virtualSize,
       allocatedSize: artifact.allocatedSize,
-      sha256: artifact.sha256,
+      fsverity: artifact.fsverity,
       createdAt: new Date().toISOString(),
       ...provenance,
       runOutputName: target.runOutputName,
-      source: { name: source.name, sha256: source.sha256, exactVersion: source.exactVersion },
+      source: { name: source.name, ...contentOf(source), exactVersion: source.exactVersion },
       osType: image.osType,
       hyperVGeneration: image.hyperVGeneration,
       firmware: image.firmware,

@@ -10,7 +10,7 @@ test('an image that is taken is of the generation that its own template names: o
     source: { ...common, hyperVGeneration: 'V2' },
     image: { ...common, ...disk, hyperVGeneration: 'V2', path: '/first/image.qcow2' },
     identity: { machineId: 'id', hostKeys: [] },
-    artifacts: [{ ...disk, path: '/first/image.qcow2', sha256: 'digest' }],
+    artifacts: [{ ...disk, path: '/first/image.qcow2', fsverity: 'digest' }],
   } as unknown as BuildState;
   const context = { directory: '/second' } as PhaseContext;
   const layer = imageLayer(true);
@@ -23,6 +23,6 @@ test('an image that is taken is of the generation that its own template names: o
   ]) {
     assert.equal(restored.image!.hyperVGeneration, 'V1');
     assert.equal(restored.image!.path, '/second/image.qcow2');
-    assert.equal(restored.artifacts![0]!.sha256, 'digest');
+    assert.equal(restored.artifacts![0]!.fsverity, 'digest');
   }
 });

@@ -42,6 +42,7 @@ test('of several, the one that comes nearest is spoken of', () => {
 test('nothing is said of other sources, other kinds of machines, other layers, or one that fits', () => {
   const strangers = [
     other({ memoryMiB: 1024 }, { source: { ...here.source, sha256: 'b' } }),
+    other({ memoryMiB: 1024 }, { source: { name: here.source.name, fsverity: 'a' } }),
     other({ kind: 'container', model: 'x' }),
     { facts: { machine: { qemu: '7.2.21' } } },
     { facts: { warmStart: 'of something' } },

@@ -1,12 +1,17 @@
 /** Warm starts: layers of the boot phase. What one is of is kept with it, so that a build which cannot take it can say why. */
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
+import { contentText } from '../../disks/content.ts';
 import { MACHINE_KINDS, type MachineShape } from '../../machines/machine.ts';
 import { shapeDifferences } from '../../machines/shape.ts';
 import type { LayerRecord } from './record.ts';
 
 const WarmStart = Type.Object({
-  source: Type.Object({ name: Type.String(), sha256: Type.String() }),
+  source: Type.Object({
+    name: Type.String(),
+    fsverity: Type.Optional(Type.String()),
+    sha256: Type.Optional(Type.String()),
+  }),
   shape: Type.Object({
     kind: Type.Union(MACHINE_KINDS.map(kind => Type.Literal(kind))),
     processors: Type.Integer(),
@@ -29,7 +34,9 @@ export function warmStartOf({ facts }: Pick<LayerRecord, 'facts'>): WarmStart | 
 export function whyCold(stored: readonly Pick<LayerRecord, 'facts'>[], here: WarmStart): string | undefined {
   const misfits = stored
     .map(warmStartOf)
-    .filter(warm => warm?.source.sha256 === here.source.sha256 && warm.shape.kind === here.shape.kind)
+    .filter(
+      warm => warm && contentText(warm.source) === contentText(here.source) && warm.shape.kind === here.shape.kind,
+    )
     .map(warm => differences(warm!, here))
     .filter(pairs => pairs.length > 0)
     .sort((a, b) => a.length - b.length);

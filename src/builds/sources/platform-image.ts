@@ -1,10 +1,14 @@
 /** The source phase: the disk that a build starts from, downloaded or made once and kept for all builds. */
+import { contentOf, contentText } from '../../disks/content.ts';
 import type { AcquireOptions, SourceImage } from '../../images/source.ts';
 import { pinSource } from '../layers/overlays.ts';
 import type { Phase } from '../phase.ts';
 
 /** What of the source can change what is made of it. */
-export const sourceContent = ({ sha256, provisioning }: SourceImage) => ({ sha256, provisioning });
+export const sourceContent = (source: SourceImage) => ({
+  ...contentOf(source),
+  provisioning: source.provisioning,
+});
 
 /** Gets the disk; says whether it was there already. */
 export type Acquire = (options: AcquireOptions) => Promise<{ readonly image: SourceImage; readonly cached: boolean }>;
@@ -24,13 +28,13 @@ export function sourcePhase(reference: string, acquire: Acquire): Phase {
         report: line => context.log.say(line),
         onProgress: context.progress,
       });
-      context.log.say(`Source image ${image.name}, ${image.disk.format}, SHA-256 ${image.sha256}.`);
+      context.log.say(`Source image ${image.name}, ${image.disk.format}, ${contentText(image)}.`);
       return {
         // From here on it may be removed from the cache, or made anew, while the build waits for another one.
         state: { ...state, source: { ...image, disk: await pinSource(image.disk, context.directory) } },
         cached,
         content: sourceContent(image),
-        detail: { name: image.name, exactVersion: image.exactVersion, sha256: image.sha256 },
+        detail: { name: image.name, exactVersion: image.exactVersion, ...contentOf(image) },
       };
     },
   };

@@ -42,6 +42,7 @@ function outputView(output: RunOutputRow) {
     artifactId: output.artifact_id,
     artifactUri: output.artifact_uri,
     location: output.location,
+    fsverity: output.fsverity,
     sha256: output.sha256,
     bytes: output.bytes,
     virtualSize: output.virtual_size,

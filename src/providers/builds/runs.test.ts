@@ -190,7 +190,7 @@ test('a run is shown with its phases, outputs and error, without paths of the ho
         artifact_id: 'a',
         location: 'eastus',
         path: '/var/secret',
-        sha256: 'f',
+        fsverity: 'f',
       },
       ...{ bytes: 10, virtual_size: 20 },
     })
@@ -221,7 +221,16 @@ test('a run is shown with its phases, outputs and error, without paths of the ho
   assert.equal(properties.phases[1].error.target, 'customize[0]');
   assert.equal(properties.phases[1].seconds, null);
   assert.deepEqual(properties.outputs, [
-    { name: 'vhd', artifactId: 'a', artifactUri: null, location: 'eastus', sha256: 'f', bytes: 10, virtualSize: 20 },
+    {
+      name: 'vhd',
+      artifactId: 'a',
+      artifactUri: null,
+      location: 'eastus',
+      fsverity: 'f',
+      sha256: null,
+      bytes: 10,
+      virtualSize: 20,
+    },
   ]);
   assert.doesNotMatch(JSON.stringify(shown), /secret/);
 });

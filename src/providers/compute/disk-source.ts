@@ -7,6 +7,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { idKey, parentId, parseId, type ResourceId, sameId, sameText, tryParseId } from '../../arm/ids.ts';
 import { findRegion } from '../../arm/locations.ts';
 import { isObject, type JsonObject } from '../../arm/shape.ts';
+import { contentOf } from '../../disks/content.ts';
 import { type ImportedDisk, type ImportOptions, importVhd } from '../../disks/import-vhd.ts';
 import { DEFAULT_LIMITS, type DiskLimits } from '../../disks/untrusted.ts';
 import { list, type StoredImage } from '../../images/store.ts';
@@ -108,9 +109,9 @@ export async function openDiskSource(
 export async function takeDisk(disk: SourceDisk, options: ImportOptions): Promise<ImportedDisk> {
   if ('stored' in disk) {
     const { path, manifest } = disk.stored;
-    const { virtualSize, allocatedSize, sha256, format } = manifest;
+    const { virtualSize, allocatedSize, format } = manifest;
     if (format !== 'qcow2') throw new Error(`${path} is ${format}`);
-    return { path, format, virtualSize, allocatedSize, sha256 };
+    return { path, format, virtualSize, allocatedSize, ...contentOf(manifest) };
   }
   try {
     const imported = await importVhd(disk.vhd, options);

@@ -5,6 +5,7 @@
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { idKey } from '../../arm/ids.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
+import { contentOf } from '../../disks/content.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import {
@@ -155,7 +156,7 @@ async function copyDisk(
       name: lun === undefined ? image.name : `${image.name} (data disk ${lun})`,
       location,
       ...{ format: 'qcow2', file: IMAGE_FILES.qcow2 },
-      ...{ virtualSize: disk.virtualSize, allocatedSize: disk.allocatedSize, sha256: disk.sha256 },
+      ...{ virtualSize: disk.virtualSize, allocatedSize: disk.allocatedSize, ...contentOf(disk) },
       createdAt: new Date().toISOString(),
       operationId: id,
       source: { name: opened.id },

@@ -9,6 +9,7 @@ import { isObject } from '../../arm/shape.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { ServiceLog } from '../../database/service-log.ts';
+import { contentOf } from '../../disks/content.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
@@ -150,10 +151,10 @@ async function disksOf(environment: ReplicateEnvironment, version: StoredResourc
   return { os: disk, data: opened.dataDisks, source };
 }
 
-const sourceOf = ({ id, sha256, name }: ImageManifest): ImageManifest['source'] => ({
-  name: id,
-  sha256,
-  exactVersion: name.slice(name.lastIndexOf('/') + 1),
+const sourceOf = (image: ImageManifest): ImageManifest['source'] => ({
+  name: image.id,
+  ...contentOf(image),
+  exactVersion: image.name.slice(image.name.lastIndexOf('/') + 1),
 });
 
 async function ownDisks(

@@ -4,6 +4,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parseId } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
+import { contentOf } from '../../disks/content.ts';
 import type { Home } from '../../home.ts';
 import { acquirePlatformImage, cachedPlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
@@ -198,7 +199,7 @@ function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage
     name: image.id,
     exactVersion: parseId(image.id).name,
     disk: { path, format: 'qcow2' as const },
-    sha256: image.sha256,
+    ...contentOf(image),
     virtualSize: image.virtualSize,
     osType: image.osType,
     hyperVGeneration: image.hyperVGeneration,

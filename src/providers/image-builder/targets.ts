@@ -222,7 +222,9 @@ async function write(
       artifact_uri: distributor.type === 'VHD' ? pathToFileURL(path).href : null,
       location: manifest.location,
       path,
-      sha256: artifact.sha256,
+      fsverity: artifact.fsverity,
+      // That of an older Kiln, whose row this may be.
+      sha256: null,
       bytes: artifact.allocatedSize,
       virtual_size: artifact.virtualSize,
       created_at: new Date(),
