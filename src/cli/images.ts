@@ -1,4 +1,4 @@
-/** `kiln images`: what was built here; copied out, booted, removed. */
+/** `kiln images`: what was built here; copied out, checked, booted, removed. */
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -9,6 +9,7 @@ import { exportImage, find, list, remove, type StoredImage } from '../images/sto
 import { capped, sizeOf } from '../machines/sizes.ts';
 import { examples, globalOptions } from './command.ts';
 import { openDisplay } from './display.ts';
+import { registerVerify } from './images-verify.ts';
 import { interruptible } from './interrupt.ts';
 import { ensureRequirements } from './requirements.ts';
 import { bytes, table } from './terminal.ts';
@@ -42,6 +43,7 @@ export function register(command: Command): void {
       else process.stdout.write(table(Object.entries({ ...manifest, path }).map(([key, value]) => [key, text(value)])));
     });
   registerExport(command);
+  registerVerify(command);
   const remover = command
     .command('remove')
     .description('Remove an image: this replica only, and its files only; the record of its run stays.')

@@ -22,7 +22,7 @@ export interface Requirement {
 }
 
 const BUILDS = ['build', 'serve', 'test'];
-const DISKS = [...BUILDS, 'images export', 'images run'];
+const DISKS = [...BUILDS, 'images export', 'images verify', 'images run'];
 const MACHINES = [...BUILDS, 'images run'];
 
 export const REQUIREMENTS: readonly Requirement[] = [
