@@ -524,7 +524,12 @@ export const ERRORS = Object.freeze({
 
   // The host
   ToolMissing: entry('host', 500, 'A program that Kiln needs is not installed.', '`./kiln doctor` says what to type.'),
-  DiskFull: entry('host', 507, 'The file system has no space left.', 'Free space, or choose another --home.'),
+  DiskFull: entry(
+    'host',
+    507,
+    'The file system has no space left.',
+    'Free space (`kiln cache prune --all` removes what is kept between builds), or choose another --home.',
+  ),
   StateUnwritable: entry(
     'host',
     500,

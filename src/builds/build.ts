@@ -12,7 +12,9 @@ import { type Keeper, type Kept, keeping } from './keep.ts';
 import { limitsOf, type StepCache } from './layers/choice.ts';
 import { proofLayer } from './layers/image-layer.ts';
 import { machineLayer } from './layers/machine-layer.ts';
+import { keepRoom } from './layers/room.ts';
 import { type LayerSession, openLayerSession } from './layers/session.ts';
+import type { LayerStore } from './layers/store.ts';
 import { type LogLine, openBuildLog } from './log.ts';
 import { type BuildOutcome, outcomeOf } from './outcome.ts';
 import type { Phase, PhaseContext, PhasePlan } from './phase.ts';
@@ -56,6 +58,8 @@ export interface BuildEnvironment {
   readonly onLine: (line: LogLine) => void;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
+  /** The layers that make room where the disk runs full, whether this build uses any or not. Missing: none do. */
+  readonly store?: LayerStore;
   /** Who may keep the machine of a step that failed. Missing: nobody. */
   readonly keeper?: Keeper;
 }
@@ -142,9 +146,11 @@ export async function build(
     if (!validating) machines = new AsyncDisposableStack();
   };
   let layers: LayerSession | undefined;
+  let room: AsyncDisposable | undefined;
   try {
     await planned(phases);
     for (const note of request.notes) log.say(note);
+    if (environment.store) room = await keepRoom(environment.store, environment.directory, line => log.say(line));
     const context: PhaseContext = {
       runId: request.runId,
       directory: environment.directory,
@@ -185,6 +191,7 @@ export async function build(
     try {
       // Steps that went well stay stored when a later one has failed.
       await layers?.settled();
+      await room?.[Symbol.asyncDispose]();
       failed.abort();
       await validation.end();
       await machines.disposeAsync();

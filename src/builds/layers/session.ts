@@ -244,9 +244,6 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     const error = asKilnError(thrown);
     context.log.say(`${titleOf(phases[index]!)} cannot be kept as a layer, nor what follows: ${error.message}`);
     await release(index);
-    if (error.code !== 'DiskFull') return;
-    // The build needs the room more than later ones need its layers.
-    await prune(store, { budget: 0 }).catch(() => {});
   }
 }
 

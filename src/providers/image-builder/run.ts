@@ -8,6 +8,7 @@ import { parseId } from '../../arm/ids.ts';
 import { publicError } from '../../arm/public-error.ts';
 import { type BuildRequest, build } from '../../builds/build.ts';
 import type { Failure } from '../../builds/keep.ts';
+import { openLayerStore } from '../../builds/layers/store.ts';
 import type { LogLine } from '../../builds/log.ts';
 import { type BuildOutcome, endedBy, isDistributionError, outcomeOf, type PhaseEnd } from '../../builds/outcome.ts';
 import type { Phase, PhaseKind } from '../../builds/phase.ts';
@@ -227,6 +228,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           .where('id', '=', context.id)
           .execute();
         let phases: readonly Phase[] = [];
+        const store = await openLayerStore(home.cache).catch(() => undefined);
         outcome = await build(
           request,
           {
@@ -247,6 +249,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
             },
             onProgress: progress => listener()?.progress(progress),
             signal: context.signal,
+            ...(store?.writable && { store }),
             ...(environment.kept && {
               keeper: keeperOf({
                 runId: context.id,
