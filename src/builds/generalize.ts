@@ -6,21 +6,29 @@
 import { KilnError } from '../arm/errors.ts';
 import type { ExecResult } from '../machines/machine.ts';
 import { SUDOERS_FILE } from '../machines/qemu/credentials.ts';
-import { ask } from './ask.ts';
 import { tail } from './customizers/step.ts';
+import { linesBefore } from './lines-before.ts';
 import type { Phase } from './phase.ts';
+
+/** What the script prints behind what identified the machine: what follows is for the log. */
+const IDENTIFIED = '--';
 
 /** With this the script says that deprovisioning itself failed. */
 const DEPROVISION_FAILED = 90;
 
 /**
- * Runs as root, from standard input, in one go: deprovisioning changes the host's name, and every further sudo would wait for a name server that
+ * Runs as root, from standard input, in one go, and says first who the machine is: deprovisioning changes the host's name, and every further sudo would wait for a name server that
  * no longer answers. Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`; a template overrides it by
  * writing /tmp/DeprovisioningScript.sh. Then what virt-sysprep's default operations remove, for the traces that a build leaves; the build user goes last,
  * while its own session is still open (userdel -f).
  */
 const script = (user: string) => `
 set -u
+cat /etc/machine-id
+cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d ' ' -f 1,2
+echo ${IDENTIFIED}
+# It may take seconds over ending, when it waits for a name server.
+systemctl -q --no-block stop systemd-timesyncd.service 2>/dev/null
 waagent=$(command -v waagent || ls /usr/sbin/waagent 2>/dev/null)
 if [ -e /tmp/DeprovisioningScript.sh ]; then
   echo "Running the template's /tmp/DeprovisioningScript.sh."
@@ -70,11 +78,6 @@ sync
 fstrim / 2>/dev/null || true
 `;
 
-/** With sudo: older cloud-inits write even public keys for root alone. */
-export const HOST_KEYS = 'sudo -n cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2';
-
-const IDENTIFY = `cat /etc/machine-id; ${HOST_KEYS}; true`;
-
 export function generalizePhase(): Phase {
   return {
     kind: 'generalize',
@@ -83,18 +86,20 @@ export function generalizePhase(): Phase {
     inputs: { script: script('user') },
     async run(state, context) {
       const machine = state.machine!;
-      const [machineId = '', ...hostKeys] = await ask(machine, IDENTIFY, context.signal);
+      const identity = linesBefore(IDENTIFIED);
       const last = tail();
       const result = await machine.exec('sudo sh -s', {
         stdin: script(machine.user),
         signal: context.signal,
         output(chunk, stream) {
-          last.push(chunk);
-          context.log.guest(chunk, stream);
+          const rest = stream === 'stdout' ? identity.take(chunk) : chunk;
+          last.push(rest);
+          context.log.guest(rest, stream);
         },
       });
       context.log.flush();
       if (result.exitCode !== 0) throw failed(result, last.lines());
+      const [machineId = '', ...hostKeys] = identity.lines();
       return { state: { ...state, identity: { machineId, hostKeys } } };
     },
   };

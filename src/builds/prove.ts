@@ -10,8 +10,10 @@ import { asKilnError, KilnError } from '../arm/errors.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
 import type { Machine } from '../machines/machine.ts';
 import { ask } from './ask.ts';
-import { HOST_KEYS } from './generalize.ts';
 import type { GuestIdentity, Phase, PhaseContext, PhaseLayer } from './phase.ts';
+
+/** With sudo: older cloud-inits write even public keys for root alone. */
+const HOST_KEYS = 'sudo -n cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2';
 
 const FACTS = ['cat /etc/machine-id', 'wc -l < ~/.ssh/authorized_keys', HOST_KEYS].join('; ');
 

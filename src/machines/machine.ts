@@ -92,17 +92,25 @@ export interface Machine extends AsyncDisposable {
 }
 
 export interface CheckpointRequest {
-  /** Where the memory may be written to, by kinds of machines that keep it. Does not exist yet. */
-  readonly memoryPath: string;
+  /** Where the memory may be written to, by kinds of machines that keep it. Neither exists yet. */
+  readonly memory: MachineMemory;
   readonly signal?: AbortSignal;
+}
+
+/** The files of a machine's memory. */
+export interface MachineMemory {
+  /** The guest's, byte for byte; sparse. */
+  readonly ram: string;
+  /** What its processors and devices know. */
+  readonly devices: string;
 }
 
 /** What a machine was at one moment: enough to go on from there, any number of times. */
 export interface Checkpoint {
   /** The frozen overlay. It names what it stands on relatively (`layer-1.qcow2`), so a chain that is linked elsewhere under its names is whole. */
   readonly disk: MachineDisk;
-  /** The memory's file; missing where only the disk is kept, which is then clean as after an unmount. */
-  readonly memory?: string;
+  /** Missing where only the disk is kept, which is then clean as after an unmount. */
+  readonly memory?: MachineMemory;
   /** What resuming needs to know besides. JSON, kept with the layer: no secrets. */
   readonly facts: Readonly<Record<string, unknown>>;
   /** How long the guest stood still (ms). */

@@ -20,6 +20,7 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { memoryOf } from '../../src/builds/layers/overlays.ts';
 import { acquirePlatformImage } from '../../src/images/catalogue/acquire.ts';
 import { hostMirrors } from '../../src/images/catalogue/debian/mirrors.ts';
 import type { SourceImage } from '../../src/images/source.ts';
@@ -76,8 +77,8 @@ async function resumed(name: string, layers: readonly Checkpoint[], checkpoints 
 
 async function frozen(machine: Machine, directory: string, number: number): Promise<Checkpoint> {
   const begun = performance.now();
-  const made = await machine.checkpoint!({ memoryPath: path.join(directory, `memory-${number}`) });
-  const { size } = await stat(made.memory!);
+  const made = await machine.checkpoint!({ memory: memoryOf(directory, number) });
+  const size = (await stat(made.memory!.ram)).blocks * 512;
   const [all, still] = [since(begun), (made.pausedMs / 1000).toFixed(2)];
   console.log(`  checkpoint ${number}: ${all}, of which ${still} s still; memory ${(size / 1e6).toFixed(0)} MB`);
   return made;
@@ -151,13 +152,16 @@ describe('a machine that is frozen while it goes on', () => {
       [1, 2, 3].map(number => layer(directory, number)),
     );
     for (const number of [1, 2, 3, 4]) await run('qemu-img', ['check', '-q', layer(directory, number)]);
-    for (const { memory } of layers) assert.equal((await stat(memory!)).mode & 0o777, 0o600);
+    for (const { memory } of layers)
+      for (const file of Object.values(memory!)) assert.equal((await stat(file)).mode & 0o777, 0o600);
     assert.doesNotMatch(JSON.stringify(layers.map(({ facts }) => facts)), /PRIVATE|ssh-/);
   });
 
   test('goes on in it: a process ticks, a file is kept, the disk is whole, nothing is left', async () => {
     assert.ok(ticks > 5, `${ticks} ticks`);
-    const left = (await readdir(directory)).filter(name => !/^(source|layer-\d)\.qcow2$|^memory-\d$/.test(name));
+    const left = (await readdir(directory)).filter(
+      name => !/^(source|layer-\d)\.qcow2$|^(memory|devices)-\d$/.test(name),
+    );
     assert.deepEqual(left, ['console.log']);
     if (process.getuid?.() === 0) assert.deepEqual(await slotsOf(directory), []);
   });
@@ -287,11 +291,13 @@ describe('a machine that is frozen while it goes on', () => {
     test('because its memory is cut off or something else: told, and nothing is left', async () => {
       const { memory, facts } = layers[0]!;
       const cut = path.join(scratch, 'cut');
-      await copyFile(memory!, cut);
-      await truncate(cut, 50_000_000);
-      await refused('cut-off', { memory: cut, facts }, { code: 'MachineLost' });
+      const { ram, devices } = memory!;
+      await copyFile(devices, cut);
+      await truncate(cut, 50_000);
+      await refused('cut-off', { memory: { ram, devices: cut }, facts }, { code: 'MachineLost' });
       await writeFile(cut, 'not a memory');
-      await refused('no-memory', { memory: cut, facts }, { code: 'MachineLost' });
+      await refused('no-devices', { memory: { ram, devices: cut }, facts }, { code: 'MachineLost' });
+      await refused('no-memory', { memory: { ram: cut, devices }, facts }, { code: 'MachineLost' });
     });
   });
 });

@@ -3,9 +3,9 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createOverlay } from '../../disks/qemu-img.ts';
 import type { SourceImage } from '../../images/source.ts';
-import type { MachineRequest, MachineShape } from '../../machines/machine.ts';
+import type { MachineMemory, MachineRequest, MachineShape } from '../../machines/machine.ts';
 import type { BuildState, LayerContent, PhaseContext, PhaseLayer } from '../phase.ts';
-import { memoryName, overlayName, overlayOf, pinSource } from './overlays.ts';
+import { memoryNames, memoryOf, overlayName, overlayOf, pinSource } from './overlays.ts';
 
 /**
  * The build machine on the overlay of the given depth.
@@ -46,22 +46,26 @@ export function machineLayer(
   layers: number,
   about: (state: BuildState) => LayerContent['facts'] = () => ({}),
 ): PhaseLayer {
+  const kept = memoryNames(depth);
   return {
     on: ['boot', 'customize'],
     async keep(state, { directory, signal }) {
       const { machine } = state;
       if (!machine?.checkpoint) return undefined;
       const { disk, memory, facts, pausedMs } = await machine.checkpoint({
-        memoryPath: join(directory, memoryName(depth)),
+        memory: memoryOf(directory, depth),
         signal,
       });
       return {
         state: { ...state, disk: { path: overlayOf(directory, depth + 1), format: 'qcow2' } },
         content: {
-          files: { [overlayName(depth)]: disk.path, ...(memory !== undefined && { [memoryName(depth)]: memory }) },
+          files: {
+            [overlayName(depth)]: disk.path,
+            ...(memory && { [kept.ram]: memory.ram, [kept.devices]: memory.devices }),
+          },
           facts: { ...about(state), machine: facts, pausedMs },
           // Else the store's budget would free nothing before the build ends: memory of every step, as long as it goes on.
-          ...(memory !== undefined && { release: () => rm(memory, { force: true }) }),
+          ...(memory && { release: () => forget(memory) }),
         },
       };
     },
@@ -76,13 +80,17 @@ export function machineLayer(
       await rm(request.disk.path, { force: true });
       await createOverlay({ backing, path: request.disk.path, beside: true });
       const { facts, names } = taken.at(-1)!;
-      const memory = names.includes(memoryName(depth)) && { memory: join(directory, memoryName(depth)) };
-      const checkpoint = { facts: facts.machine as Readonly<Record<string, unknown>>, ...memory };
+      const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
+      const checkpoint = { facts: facts.machine as Readonly<Record<string, unknown>>, ...(memory && { memory }) };
       const machine = await machines.resume!({ ...request, checkpoint });
       context.own(machine);
       // QEMU has it all.
-      if (memory) await rm(memory.memory, { force: true });
+      if (memory) await forget(memory);
       return { ...state, disk: request.disk, machine };
     },
   };
+}
+
+async function forget({ ram, devices }: MachineMemory): Promise<void> {
+  for (const file of [ram, devices]) await rm(file, { force: true });
 }

@@ -1,13 +1,20 @@
 /** The files of a run's disk: overlays on overlays on the source, each of which names the one below it by its file name. */
 import { link, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { MachineMemory } from '../../machines/machine.ts';
 
 /** @param depth 1: what boot writes; 2: what the first customizer writes, when boot's was kept; … */
 export const overlayName = (depth: number): string => `layer-${depth}.qcow2`;
 
 export const overlayOf = (directory: string, depth: number): string => join(directory, overlayName(depth));
 
-export const memoryName = (depth: number): string => `memory-${depth}`;
+/** The names of what a machine remembers, behind the step that the overlay of this depth is of. */
+export const memoryNames = (depth: number): MachineMemory => ({ ram: `memory-${depth}`, devices: `devices-${depth}` });
+
+export function memoryOf(directory: string, depth: number): MachineMemory {
+  const { ram, devices } = memoryNames(depth);
+  return { ram: join(directory, ram), devices: join(directory, devices) };
+}
 
 const SOURCE = 'source.qcow2';
 

@@ -59,7 +59,7 @@ export interface LayerStore {
 }
 
 const REMOVED = '.removed-';
-const MACHINE = /^(layer|memory)-/;
+const MACHINE = /^(layer|memory|devices)-/;
 /** A lock that was last taken so long ago (ms) is for a layer that nobody makes. */
 const FORGOTTEN = 7 * 24 * 3600 * 1000;
 

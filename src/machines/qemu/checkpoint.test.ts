@@ -2,16 +2,17 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, open, readdir, readFile, readlink, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../processes/process.ts';
 import { freeze, thaw } from './checkpoint.ts';
+import { receiveDevices } from './devices-file.ts';
 import { descriptors, diskChain } from './disk-nodes.ts';
-import { receiveMemory } from './memory-file.ts';
+import { openGuestMemory } from './guest-memory.ts';
 import { openOverlays } from './overlays.ts';
 import { Qmp } from './qmp.ts';
 
@@ -38,7 +39,19 @@ function session(answers: Answers): { qmp: Qmp; asked: string[] } {
   return { qmp: new Qmp(stream), asked };
 }
 
-const REQUEST = { index: 1, overlayFd: 9, writtenFd: 7, signal: new AbortController().signal };
+const signal = new AbortController().signal;
+const scratch = await realpath(await mkdtemp(path.join(os.tmpdir(), 'kiln-freeze-')));
+const ram = await openGuestMemory(16, scratch);
+after(async () => {
+  await ram.close();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+const memoryOf = (name: string) => ({
+  ram: path.join(scratch, `${name}.ram`),
+  devices: path.join(scratch, `${name}.devices`),
+});
+const requestOf = (name: string) => ({ index: 1, overlayFd: 9, writtenFd: 7, ram, memory: memoryOf(name), signal });
 const receiver = (received: Promise<void>) => ({
   uri: 'unix:/nowhere',
   received,
@@ -52,13 +65,15 @@ test('memory first, then the new overlay on the one written so far; the guest st
     'blockdev-snapshot': args => void snapshots.push(args),
     'query-fdsets': () => [],
   });
-  const ms = await freeze(qmp, { ...REQUEST, memoryPath: '/nowhere', receiver: receiver(Promise.resolve()) });
+  const ms = await freeze(qmp, { ...requestOf('whole'), receiver: receiver(Promise.resolve()) });
   assert.ok(ms >= 0);
   assert.deepEqual(asked, [
-    ...['migrate-set-parameters', 'blockdev-add'],
+    ...['migrate-set-capabilities', 'blockdev-add'],
     ...['stop', 'migrate', 'query-migrate', 'blockdev-snapshot', 'cont', 'query-fdsets'],
   ]);
   assert.deepEqual(snapshots, [{ node: 'disk-overlay-0', overlay: 'disk-overlay-1' }]);
+  const { size, mode } = await stat(memoryOf('whole').ram);
+  assert.deepEqual([size, mode & 0o777], [16 * 1024 * 1024, 0o600]);
 });
 
 const REFUSALS: readonly (readonly [string, Answers, () => Promise<void>, object])[] = [
@@ -98,18 +113,13 @@ const REFUSALS: readonly (readonly [string, Answers, () => Promise<void>, object
 
 for (const [what, answers, received, expected] of REFUSALS)
   test(`${what}: said, nothing left, and the guest goes on as before`, async () => {
-    const scratch = await mkdtemp(path.join(os.tmpdir(), 'kiln-freeze-'));
-    try {
-      const memoryPath = path.join(scratch, 'memory');
-      await writeFile(memoryPath, 'half of it');
-      const { qmp, asked } = session(answers);
-      await assert.rejects(freeze(qmp, { ...REQUEST, memoryPath, receiver: receiver(received()) }), expected);
-      assert.equal(existsSync(memoryPath), false);
-      assert.ok(asked.includes('blockdev-del'));
-      assert.equal(asked.at(-1), 'cont');
-    } finally {
-      await rm(scratch, { recursive: true, force: true });
-    }
+    const { memory, ...request } = requestOf('half');
+    await writeFile(memory.devices, 'half of it');
+    const { qmp, asked } = session(answers);
+    await assert.rejects(freeze(qmp, { ...request, memory, receiver: receiver(received()) }), expected);
+    for (const file of Object.values(memory)) assert.equal(existsSync(file), false);
+    assert.ok(asked.includes('blockdev-del'));
+    assert.equal(asked.at(-1), 'cont');
   });
 
 test('a machine that does not go on is lost, though what was frozen is whole', async () => {
@@ -119,15 +129,16 @@ test('a machine that does not go on is lost, though what was frozen is whole', a
       throw new Error('no');
     },
   });
-  const request = { ...REQUEST, memoryPath: '/nowhere', receiver: receiver(Promise.resolve()) };
+  const request = { ...requestOf('lost'), receiver: receiver(Promise.resolve()) };
   await assert.rejects(freeze(qmp, request), { code: 'MachineLost' });
 });
 
 test('a machine that comes in runs when it is all there', async () => {
   const states = ['inmigrate', 'inmigrate', 'paused'];
   const { qmp, asked } = session({ 'query-status': () => ({ status: states.shift() }) });
-  await thaw(qmp, REQUEST.signal);
-  assert.deepEqual(asked, ['query-status', 'query-status', 'query-status', 'cont']);
+  await thaw(qmp, 7, signal);
+  const coming = ['query-status', 'query-status', 'query-status'];
+  assert.deepEqual(asked, ['migrate-set-capabilities', 'migrate-incoming', ...coming, 'cont']);
 });
 
 /** How often a process has a file open for writing. */
@@ -142,9 +153,7 @@ async function writers(pid: number, file: string): Promise<number> {
 }
 
 test('QEMU itself can no longer write to what is frozen: other builds start from it', async () => {
-  const scratch = await realpath(await mkdtemp(path.join(os.tmpdir(), 'kiln-freeze-')));
   await using held = new AsyncDisposableStack();
-  held.defer(() => rm(scratch, { recursive: true, force: true }));
   const disks = ['one', 'two', 'three'].map(name => path.join(scratch, `${name}.qcow2`));
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', disks[0]!, '16M']);
   const overlays = await openOverlays({ path: disks[0]!, format: 'qcow2' }, disks.slice(1));
@@ -170,10 +179,10 @@ test('QEMU itself can no longer write to what is frozen: other builds start from
   await qmp.open();
   assert.ok((await writers(qemu.pid!, disks[0]!)) > 0);
   for (const index of [0, 1]) {
-    const memoryPath = path.join(scratch, `memory-${index}`);
-    await using receiver = await receiveMemory(path.join(scratch, 'socket'), memoryPath);
+    const memory = memoryOf(`memory-${index}`);
+    await using receiver = await receiveDevices(path.join(scratch, 'socket'), memory.devices);
     const [writtenFd, overlayFd] = [4 + 2 * index, 6 + 2 * index];
-    await freeze(qmp, { index, overlayFd, writtenFd, memoryPath, receiver, signal: REQUEST.signal });
+    await freeze(qmp, { index, overlayFd, writtenFd, ram, memory, receiver, signal });
     assert.equal(await writers(qemu.pid!, disks[index]!), 0);
     assert.ok((await writers(qemu.pid!, disks[index + 1]!)) > 0);
   }

@@ -1,13 +1,16 @@
-/** Freezing a machine without ending it: its memory goes into a file, the overlay it wrote becomes what a new one stands on, and it goes on. */
-import { rm } from 'node:fs/promises';
+/** Freezing a machine without ending it: its memory goes into files, the overlay it wrote becomes what a new one stands on, and it goes on. */
+import { type FileHandle, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
+import type { MachineMemory } from '../machine.ts';
+import type { DevicesReceiver } from './devices-file.ts';
 import { DISK_NODE, overlay, overlayNode, WRITABLE } from './disk-nodes.ts';
-import type { MemoryReceiver } from './memory-file.ts';
+import { saveMemory } from './guest-memory.ts';
 import type { Qmp } from './qmp.ts';
 
-/** QEMU's default would be 128 MiB/s, as if somebody else needed the line: the guest stands still meanwhile. */
-const BYTES_PER_SECOND = 2 ** 36;
+/** Memory in a file stays where it is: QEMU calls that ignoring what is shared. */
+const KEEP_RAM = { capabilities: [{ capability: 'x-ignore-shared', state: true }] };
+
 const POLL_MS = 10;
 const CAUSE_MS = 1000;
 
@@ -23,21 +26,23 @@ export interface Freeze {
   readonly overlayFd: number;
   /** The set of what is written until then. */
   readonly writtenFd: number;
-  readonly memoryPath: string;
-  /** Listening. */
-  readonly receiver: MemoryReceiver;
+  readonly memory: MachineMemory;
+  /** What the guest has its memory in. */
+  readonly ram: FileHandle;
+  /** Listening, for what goes into `memory.devices`. */
+  readonly receiver: DevicesReceiver;
   readonly signal: AbortSignal;
 }
 
 /**
- * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the file.
+ * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the files.
  * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
 export async function freeze(
   qmp: Qmp,
-  { index, overlayFd, writtenFd, memoryPath, receiver, signal }: Freeze,
+  { index, overlayFd, writtenFd, memory, ram, receiver, signal }: Freeze,
 ): Promise<number> {
-  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BYTES_PER_SECOND });
+  await qmp.execute('migrate-set-capabilities', KEEP_RAM);
   await qmp.execute('blockdev-add', overlay(index, overlayFd));
   let kept = false;
   const begun = performance.now();
@@ -45,13 +50,14 @@ export async function freeze(
   try {
     await qmp.execute('migrate', { uri: receiver.uri });
     await Promise.all([migrated(qmp, signal), receiver.received]);
+    await saveMemory(ram, memory.ram, signal);
     const node = index === 0 ? DISK_NODE : overlayNode(index - 1);
     await qmp.execute('blockdev-snapshot', { node, overlay: overlayNode(index) });
     kept = true;
   } catch (error) {
     throw signal.aborted ? signal.reason : notKept(await causeOf(error, receiver));
   } finally {
-    if (!kept) await abandon(qmp, index, memoryPath);
+    if (!kept) await abandon(qmp, index, memory);
     await qmp.execute('cont').catch(standing);
   }
   const pausedMs = performance.now() - begun;
@@ -79,11 +85,11 @@ function standing(error: Error): never {
   throw new KilnError('MachineLost', `The virtual machine does not go on after it was frozen. ${error.message}`);
 }
 
-async function abandon(qmp: Qmp, index: number, memoryPath: string): Promise<void> {
+async function abandon(qmp: Qmp, index: number, { ram, devices }: MachineMemory): Promise<void> {
   await qmp.execute('migrate_cancel').catch(() => {});
   await migrated(qmp, AbortSignal.timeout(5000)).catch(() => {});
   await qmp.execute('blockdev-del', { 'node-name': overlayNode(index) }).catch(() => {});
-  await rm(memoryPath, { force: true });
+  for (const file of [ram, devices]) await rm(file, { force: true });
 }
 
 async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {
@@ -98,7 +104,7 @@ async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {
 }
 
 /** QEMU may learn that nobody takes the memory any more, before it is known here why. */
-async function causeOf(error: unknown, { received }: MemoryReceiver): Promise<unknown> {
+async function causeOf(error: unknown, { received }: DevicesReceiver): Promise<unknown> {
   const ended = new AbortController();
   const late = sleep(CAUSE_MS, error, { signal: ended.signal }).catch(() => error);
   return await Promise.race([received.then(() => error), late])
@@ -107,16 +113,18 @@ async function causeOf(error: unknown, { received }: MemoryReceiver): Promise<un
 }
 
 function notKept(error: unknown): KilnError {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT')
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  if (['ENOSPC', 'EDQUOT', 'DiskFull'].includes(code))
     return new KilnError('DiskFull', `No space left on the host's file system for the memory of the virtual machine.`, {
       cause: error,
     });
   return new KilnError('InternalError', `The machine cannot be frozen: ${message}`, { cause: error });
 }
 
-/** Waits until an incoming machine is there, stopped as it was frozen, and lets it run. Rejects when QEMU does not run it. */
-export async function thaw(qmp: Qmp, signal: AbortSignal): Promise<void> {
+/** Hands an incoming machine what its devices knew, waits until it is there, stopped as it was frozen, and lets it run. Rejects when QEMU does not run it. */
+export async function thaw(qmp: Qmp, devicesFd: number, signal: AbortSignal): Promise<void> {
+  await qmp.execute('migrate-set-capabilities', KEEP_RAM);
+  await qmp.execute('migrate-incoming', { uri: `fd:${devicesFd}` });
   for (;;) {
     signal.throwIfAborted();
     const { status } = (await qmp.execute('query-status')) as { status: string };

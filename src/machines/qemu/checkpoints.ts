@@ -1,13 +1,16 @@
 /** The checkpoints of one machine, one after the other: what they are made with, and how many there were. */
-import { rm } from 'node:fs/promises';
+import { type FileHandle, rm } from 'node:fs/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { Checkpoint, CheckpointRequest, MachineDisk } from '../machine.ts';
 import { freeze } from './checkpoint.ts';
+import { receiveDevices } from './devices-file.ts';
 import { oneLine } from './loss.ts';
 import type { QemuMachine } from './machine.ts';
-import { receiveMemory } from './memory-file.ts';
 import type { Qmp } from './qmp.ts';
 import { type RenewalPort, START_ATTENDANT } from './renewal-port.ts';
+
+/** When the attendant has not answered for so long, it is looked for. */
+const ATTENDANT_MS = 30_000;
 
 export interface CheckpointParts {
   /** What the guest writes: the request's disk, then its `checkpoints`. */
@@ -16,7 +19,9 @@ export interface CheckpointParts {
   readonly overlayFds: readonly number[];
   /** The same, of the first. */
   readonly diskFd: number;
-  /** Where QEMU hands over the memory, and who it is. */
+  /** What the guest has its memory in; missing when there will be no checkpoints. */
+  readonly ram?: FileHandle;
+  /** Where QEMU hands over what its devices know, and who it is. */
   readonly socketPath: string;
   readonly uid?: number;
   readonly facts: Checkpoint['facts'];
@@ -25,46 +30,54 @@ export interface CheckpointParts {
 export class Checkpoints {
   readonly #parts: CheckpointParts;
   #taken = 0;
-  #attended: boolean;
 
-  /** @param attended whether the process that a resumed machine is renewed by runs in the guest already */
-  constructor(parts: CheckpointParts, attended: boolean) {
+  constructor(parts: CheckpointParts) {
     this.#parts = parts;
-    this.#attended = attended;
   }
 
   /** Rejects as {@link freeze} does, with GuestUnreachable when the guest does not take part, or with the signal's reason. */
   async take(
-    { memoryPath }: CheckpointRequest,
+    { memory }: CheckpointRequest,
     machine: Pick<QemuMachine, 'exec'>,
     { qmp, port }: { readonly qmp: Qmp; readonly port: RenewalPort },
     signal: AbortSignal,
   ): Promise<Checkpoint> {
-    const { disks, diskFd, overlayFds, socketPath, uid, facts } = this.#parts;
+    const { disks, diskFd, overlayFds, ram, socketPath, uid, facts } = this.#parts;
     const index = this.#taken;
     const overlayFd = overlayFds[index];
-    if (overlayFd === undefined)
+    if (overlayFd === undefined || !ram)
       throw new KilnError('InternalError', `The machine was started for ${overlayFds.length} checkpoints.`);
-    // Somebody in the guest may have ended it.
-    const attended = this.#attended;
-    this.#attended = false;
-    if (!attended) await startAttendant(machine, signal);
     // Not for the memory's sake, which has it all: whoever looks at the disk alone finds it whole.
-    await port.run('sync', signal);
-    this.#attended = true;
+    await attended(port, 'sync', machine, signal);
     // As a resume that failed may have left it: a link to a layer's.
-    await rm(memoryPath, { force: true });
-    await using receiver = await receiveMemory(socketPath, memoryPath, uid);
+    for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
+    await using receiver = await receiveDevices(socketPath, memory.devices, uid);
     const pausedMs = await freeze(qmp, {
-      ...{ index, overlayFd, memoryPath, receiver, signal },
+      ...{ index, overlayFd, memory, ram, receiver, signal },
       writtenFd: overlayFds[index - 1] ?? diskFd,
     });
     this.#taken++;
-    return { disk: disks[index]!, memory: memoryPath, facts, pausedMs };
+    return { disk: disks[index]!, memory, facts, pausedMs };
   }
 }
 
-/** Starts the process in the guest that a resumed machine will be renewed by; it is in the memory of every checkpoint. */
+/** Runs a script by the attendant, which is then known to be there: it is in the memory of every checkpoint. A step may have ended it. */
+async function attended(
+  port: RenewalPort,
+  script: string,
+  machine: Pick<QemuMachine, 'exec'>,
+  signal: AbortSignal,
+): Promise<void> {
+  const late = AbortSignal.timeout(ATTENDANT_MS);
+  try {
+    if (port.attended) return await port.run(script, AbortSignal.any([signal, late]));
+  } catch (error) {
+    if (error !== late.reason) throw error;
+  }
+  await startAttendant(machine, signal);
+  await port.run(script, signal);
+}
+
 async function startAttendant(machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {
   let said = '';
   const output = (chunk: Buffer) => {

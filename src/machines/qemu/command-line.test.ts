@@ -57,15 +57,17 @@ test('what a machine writes behind a checkpoint is known from the start, for wri
   assert.ok(!values(args, '-blockdev').some(node => node.includes('/dev/fdset/8')), 'nothing opens it yet');
 });
 
-test('the port for the renewal comes behind all other devices; a memory is read from its descriptor', () => {
-  const args = commandLine({ ...plain, renewalFd: 4, memoryFd: 9 });
+test('the port for the renewal comes behind all other devices; memory is in its descriptor’s file', () => {
+  const args = commandLine({ ...plain, renewalFd: 4, memoryFd: 9, incoming: true });
   assert.deepEqual(values(args, '-device').slice(-2), [
     'virtio-serial-pci',
     'virtserialport,chardev=renewal,name=kiln.renewal',
   ]);
   assert.deepEqual(values(args, '-device').slice(0, -2), values(commandLine(plain), '-device'));
   assert.ok(values(args, '-chardev').includes('socket,id=renewal,fd=4,server=off'));
-  assert.deepEqual(values(args, '-incoming'), ['fd:9']);
+  assert.deepEqual(values(args, '-machine'), ['q35,memory-backend=ram']);
+  assert.match(values(args, '-object')[0]!, /id=ram,size=2048M,mem-path=\/dev\/fd\/9,share=on/);
+  assert.deepEqual(values(args, '-incoming'), ['defer']);
   assert.ok(!commandLine(plain).includes('-incoming'));
 });
 

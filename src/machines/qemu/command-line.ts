@@ -21,8 +21,10 @@ export interface Invocation {
   readonly qmpFd: number;
   /** A connected socket: the other end of the port through which a resumed guest is renewed. */
   readonly renewalFd?: number;
-  /** The memory of a checkpoint, which the machine goes on from instead of booting. */
+  /** A file to have the guest's memory in, of that size: what it is frozen by. */
   readonly memoryFd?: number;
+  /** Whether the machine goes on from a checkpoint instead of booting: it waits to be told where its devices' state is. */
+  readonly incoming?: boolean;
   /** Where the guest's port 22 appears; port 0 lets QEMU pick. */
   readonly sshForward?: { readonly address: string; readonly port: number };
   readonly uefi?: { readonly codePath: string; readonly variablesFd: number };
@@ -32,6 +34,9 @@ export interface Invocation {
 
 /** Always the same: the guest's network configuration is made for it. Locally administered. */
 export const MAC_ADDRESS = '52:54:00:6b:69:6c';
+
+/** What QEMU knows the guest's network by. */
+export const NETWORK = 'net';
 
 /** What a guest knows the port by that it is renewed through. */
 export const RENEWAL_PORT = 'kiln.renewal';
@@ -47,9 +52,9 @@ export function commandLine(invocation: Invocation): string[] {
     ...['-name', invocation.name, '-no-user-config', '-nodefaults', '-display', 'none'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...[...disk, ...overlays, ...others].flatMap(descriptors),
-    ...['-machine', invocation.machine],
+    ...memory(invocation),
     ...['-accel', invocation.accelerator === 'kvm' ? 'kvm' : `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`],
-    ...['-cpu', invocation.cpu, '-smp', String(invocation.processors), '-m', `${invocation.memoryMiB}M`],
+    ...['-cpu', invocation.cpu, '-smp', String(invocation.processors)],
     ...[
       '-rtc',
       'base=utc',
@@ -67,8 +72,15 @@ export function commandLine(invocation: Invocation): string[] {
     ...network(invocation),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...renewal(invocation),
-    ...(invocation.memoryFd === undefined ? [] : ['-incoming', `fd:${invocation.memoryFd}`]),
+    ...(invocation.incoming ? ['-incoming', 'defer'] : []),
   ];
+}
+
+function memory({ machine, memoryMiB, memoryFd }: Invocation): string[] {
+  const size = ['-m', `${memoryMiB}M`];
+  if (memoryFd === undefined) return ['-machine', machine, ...size];
+  const backend = `memory-backend-file,id=ram,size=${memoryMiB}M,mem-path=/dev/fd/${memoryFd},share=on`;
+  return ['-machine', `${machine},memory-backend=ram`, ...size, '-object', backend];
 }
 
 function seed({ seedFd }: Invocation): string[] {
@@ -88,8 +100,8 @@ function credentials({ credentials }: Invocation): string[] {
 function network({ sshForward }: Invocation): string[] {
   const forward = sshForward ? `,hostfwd=tcp:${sshForward.address}:${sshForward.port}-:22` : '';
   return [
-    ...['-netdev', `user,id=net,ipv6=off${forward}`],
-    ...['-device', `virtio-net-pci,netdev=net,mac=${MAC_ADDRESS},romfile=`],
+    ...['-netdev', `user,id=${NETWORK},ipv6=off${forward}`],
+    ...['-device', `virtio-net-pci,netdev=${NETWORK},mac=${MAC_ADDRESS},romfile=`],
   ];
 }
 

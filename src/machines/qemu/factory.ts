@@ -12,6 +12,7 @@ import { deadlinesOf } from './deadlines.ts';
 import { openDiskChain } from './disk-chain.ts';
 import type { DiskFile } from './disk-nodes.ts';
 import { factsOf, misfits } from './facts.ts';
+import { loadMemory, openGuestMemory } from './guest-memory.ts';
 import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
 import { cpuOf, findFirmware, MACHINE } from './model.ts';
@@ -153,7 +154,7 @@ async function assemble(
     fd: hand(handles.use(handle)),
     readFd: hand(handles.use(reading)),
   }));
-  const memoryFd = memory === undefined ? undefined : hand(handles.use(await open(memory, 'r')));
+  const devicesFd = memory && hand(handles.use(await open(memory.devices, 'r')));
   const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
   const variables = file('uefi-variables.fd');
   remove(variables);
@@ -165,6 +166,12 @@ async function assemble(
   await sweepAbandoned();
   const { network, slot, close } = await openNetwork(request.directory, request.report);
   undo.push(close);
+  const attendable = request.checkpoints !== undefined || memory !== undefined;
+  const mayFreeze = checkpoints.length > 0 || memory !== undefined;
+  const ram = mayFreeze ? await openGuestMemory(request.memoryMiB, request.directory, slot?.uid) : undefined;
+  if (ram) undo.push(() => ram.close());
+  if (ram && memory) await loadMemory(memory.ram, ram, request.signal);
+  const memoryFd = ram && hand(ram);
   const provision = async () => {
     const seeded = request.provisioning === 'cloud-init';
     if (memory !== undefined && !seeded) return {};
@@ -202,8 +209,9 @@ async function assemble(
       overlays,
       ...provisioned,
       qmpFd: QMP_FD,
-      ...((checkpoints.length > 0 || memory !== undefined) && { renewalFd: RENEWAL_FD }),
+      ...(attendable && { renewalFd: RENEWAL_FD }),
       ...(memoryFd !== undefined && { memoryFd }),
+      incoming: devicesFd !== undefined,
       sshForward: network,
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),
       console: 'output',
@@ -219,6 +227,7 @@ async function assemble(
     socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
     ...(slot && { uid: slot.uid }),
     facts,
+    ...(ram && { ram }),
   };
   return new QemuMachine({
     request,
@@ -229,7 +238,9 @@ async function assemble(
     sshAddress: network.address,
     sshPort: network.port,
     deadlines: deadlinesOf(accelerator.name),
-    ...(checkpoints.length > 0 && { checkpoints: new Checkpoints(parts, memory !== undefined) }),
+    attendable,
+    ...(devicesFd !== undefined && { devicesFd }),
+    ...(checkpoints.length > 0 && { checkpoints: new Checkpoints(parts) }),
     release,
   });
 }

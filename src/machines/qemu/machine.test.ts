@@ -10,6 +10,8 @@ import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
 import type { Exit, QemuProcess } from './process.ts';
 
+const NOWHERE = { ram: '/nowhere/ram', devices: '/nowhere/devices' };
+
 /** A machine whose QEMU answers nothing: a checkpoint of it ends when its process does. */
 function hanging(deadlines: Partial<typeof DEADLINES.kvm>) {
   const end = Promise.withResolvers<Exit>();
@@ -27,7 +29,7 @@ function hanging(deadlines: Partial<typeof DEADLINES.kvm>) {
     },
   } as unknown as Checkpoints;
   return new QemuMachine({
-    ...{ process, checkpoints, identity: newIdentity(), sshAddress: '', sshPort: 0 },
+    ...{ process, checkpoints, attendable: true, identity: newIdentity(), sshAddress: '', sshPort: 0 },
     ...{ console: {} as ConsoleLog, request: {} as MachineRequest, shape: {} as MachineShape },
     deadlines: { ...DEADLINES.kvm, giveUp: 30, ...deadlines },
     release: async () => {},
@@ -37,7 +39,7 @@ function hanging(deadlines: Partial<typeof DEADLINES.kvm>) {
 test('a build that is called off does not wait for a QEMU that hangs while it freezes', async () => {
   await using machine = hanging({});
   const off = new AbortController();
-  const freezing = machine.checkpoint({ memoryPath: '/nowhere', signal: off.signal });
+  const freezing = machine.checkpoint({ memory: NOWHERE, signal: off.signal });
   off.abort(new Error('called off'));
   await assert.rejects(freezing, { code: 'MachineLost', message: /does not answer/ });
 });
@@ -46,7 +48,7 @@ test('a QEMU that hangs while it freezes is lost in time', async () => {
   await using machine = hanging({ reconnect: 20 });
   // Nothing else keeps the process of this test alive.
   const alive = setTimeout(() => {}, 10_000);
-  await assert.rejects(machine.checkpoint({ memoryPath: '/nowhere' }), { code: 'MachineLost' });
+  await assert.rejects(machine.checkpoint({ memory: NOWHERE }), { code: 'MachineLost' });
   assert.ok(machine.gone.aborted);
   clearTimeout(alive);
 });

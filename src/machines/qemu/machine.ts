@@ -18,14 +18,16 @@ import { uploadThrough } from '../upload.ts';
 import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
+import { NETWORK } from './command-line.ts';
 import type { ConsoleLog } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
 import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
+import { POWER_OFF } from './power-off.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
 import { clockScript, END_SESSIONS, newMachineId, renewalScript } from './renewal.ts';
-import { RenewalPort } from './renewal-port.ts';
+import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
 import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
 
@@ -39,6 +41,10 @@ export interface MachineParts {
   /** 0: ask QEMU which one it picked. */
   readonly sshPort: number;
   readonly deadlines: Deadlines;
+  /** Whether the guest has the port that its attendant listens at. */
+  readonly attendable: boolean;
+  /** Where QEMU finds what the devices know of a machine that goes on. */
+  readonly devicesFd?: number;
   /** Missing when there will be none. */
   readonly checkpoints?: Checkpoints;
   /** Frees what the machine held besides its process. */
@@ -110,7 +116,9 @@ export class QemuMachine implements Machine {
       const output = (chunk: Buffer, stream: string) => {
         if (stream === 'stdout' && chunks.length < 64) chunks.push(chunk);
       };
-      await this.#ssh.exec(SETTLE_SCRIPT, { signal, output });
+      const attend = this.#parts.attendable ? START_ATTENDANT : 'false';
+      const { exitCode } = await this.#ssh.exec(`${SETTLE_SCRIPT}\n${attend} >/dev/null 2>&1`, { signal, output });
+      this.#renewal.attended = exitCode === 0;
       for (const line of cloudInitComplaints(Buffer.concat(chunks).toString('utf8'))) request.report(line);
     } catch (error) {
       if (error instanceof ConnectionLost)
@@ -134,17 +142,21 @@ export class QemuMachine implements Machine {
     const late = AbortSignal.timeout(deadlines.reconnect);
     const signal = this.#signals(request.signal, late);
     try {
-      await this.#orGone(aborted(thaw(this.#qmp, signal), signal));
+      // Nobody reaches it, nor it anybody, while it has secrets that others know.
+      await this.#orGone(this.#qmp.execute('set_link', { name: NETWORK, up: false }));
+      await this.#orGone(aborted(thaw(this.#qmp, this.#parts.devicesFd!, signal), signal));
       request.report(`The guest goes on after ${seconds(begun)} s.`);
       const [machineId, entropy] = [newMachineId(), randomBytes(64)];
       await this.#renewal.run(renewalScript({ identity, machineId, entropy }), signal);
+      await this.#orGone(this.#qmp.execute('set_link', { name: NETWORK, up: true }));
       request.report(`The guest is a machine of its own after ${seconds(begun)} s.`);
       const { handshake: handshakeMs, lastOutput: lastOutputMs } = deadlines;
       [this.#ssh] = await Promise.all([
         connect(this.#target, { signal, handshakeMs, lastOutputMs }),
         this.#renewal.run(clockScript(Date.now()), signal),
       ]);
-      await this.#renewal.run(END_SESSIONS, signal);
+      // Of no concern to what the build does next.
+      void this.#renewal.run(END_SESSIONS, this.#gone.signal).catch(() => {});
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);
@@ -212,16 +224,23 @@ export class QemuMachine implements Machine {
     this.#ending = true;
     const late = AbortSignal.timeout(deadlines.powerOff);
     const signal = AbortSignal.any([late, ...(options.signal ? [options.signal] : [])]);
+    const press = () => void this.#qmp.execute('system_powerdown').catch(() => {});
+    const button = setTimeout(press, deadlines.powerOff / 2);
     try {
-      // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button. It may break off before it has answered, or
-      // never answer; what counts is that the machine ends.
-      void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
-      await Promise.race([this.#qmp.execute('system_powerdown').catch(() => {}), process.exited]);
+      // Whoever is asked may break off before it has answered, or never answer; what counts is that the machine ends.
+      if (this.#renewal.attended) void this.#renewal.run(POWER_OFF, signal).catch(press);
+      else {
+        // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button.
+        void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
+        press();
+      }
       await aborted(process.exited, signal);
     } catch (error) {
       await this.destroy();
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The guest did not power off within ${spoken(deadlines.powerOff)}.`);
+    } finally {
+      clearTimeout(button);
     }
     const { exit } = process;
     if (exit?.code !== 0) {

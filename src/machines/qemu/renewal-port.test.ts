@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { Duplex, type PassThrough } from 'node:stream';
+import { Duplex, PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 
@@ -10,7 +10,7 @@ function port(...pieces: string[]): { port: RenewalPort; heard: string[] } {
   const stream = new Duplex({
     read() {},
     write(chunk: Buffer, _encoding, done) {
-      heard.push(Buffer.from(String(chunk), 'base64').toString());
+      heard.push(Buffer.from(String(chunk).split(' ')[1]!, 'base64').toString());
       for (const piece of pieces) this.push(piece);
       done();
     },
@@ -22,24 +22,35 @@ const never = new AbortController().signal;
 const said = (text: string) => Buffer.from(text).toString('base64');
 
 test('a script goes in as one line, its status comes out, in whatever pieces', async () => {
-  const { port: good, heard } = port('0', ' ', '\n');
+  const { port: good, heard } = port('1', ' 0', ' ', '\n');
   await good.run("echo 'x'\nexit 0", never);
   assert.deepEqual(heard, ["echo 'x'\nexit 0"]);
 });
 
 test('a script that fails is told with its last words, made printable', async () => {
-  const { port: bad } = port(`7 ${said('no \x1b[31mkeys\nhere')}\n`);
+  const { port: bad } = port(`1 7 ${said('no \x1b[31mkeys\nhere')}\n`);
   await assert.rejects(bad.run('x', never), { code: 'GuestUnreachable', message: /ended with 7: no keys here$/ });
 });
 
 test('a guest that floods the port is not listened to for ever, nor believed', async () => {
-  const { port: flooding } = port('x'.repeat(1_000_000), '\n');
+  const { port: flooding } = port('x'.repeat(1_000_000), '\n', `1 3 ${said('flood')}\n`);
   await assert.rejects(flooding.run('x', never), { code: 'GuestUnreachable' });
 });
 
 test('a guest that says nothing is waited for until the signal', async () => {
   const { port: silent } = port();
   await assert.rejects(silent.run('x', AbortSignal.timeout(20)), { name: 'TimeoutError' });
+  assert.equal(silent.attended, false);
+});
+
+test('an answer that comes too late is not taken for that of the next script', async () => {
+  const stream = new PassThrough();
+  const late = new RenewalPort(Duplex.from({ readable: stream, writable: new PassThrough().resume() }));
+  await assert.rejects(late.run('x', AbortSignal.timeout(20)), { name: 'TimeoutError' });
+  const next = late.run('y', never);
+  stream.write(`1 0 \n2 4 ${said('mine')}\n`);
+  await assert.rejects(next, { message: /ended with 4: mine$/ });
+  assert.equal(late.attended, true);
 });
 
 test('the process behind the port runs what it is told and answers, again and again', async () => {

@@ -1,6 +1,6 @@
 /**
- * The way into a guest that has just been resumed, before it has this run's keys: a virtio-serial port, with a root process behind it that runs what it is told. Only
- * QEMU's other end, which is Kiln, can write to the port. What comes out of it is untrusted bytes.
+ * The way into a guest that has just been resumed, before it has this run's keys, and into one whose build user is gone: a virtio-serial port, with a root process
+ * behind it, the attendant, that runs what it is told. Only QEMU's other end, which is Kiln, can write to the port. What comes out of it is untrusted bytes.
  */
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../../arm/errors.ts';
@@ -13,18 +13,17 @@ const ANSWER_LIMIT = 8192;
 /** The service that the process is, as the guest shows it. */
 const UNIT = 'kiln-renewal';
 
-/** One line in, a script in base64; one line out, its exit status and what it said, in base64. As long as nobody is on the other end, reads come back empty. */
+/** One line in, a number and a script in base64; one line out, the number, its exit status and what it said, in base64. While nobody is on the other end, reads come back empty. A byte at a time: the next line belongs to the next turn. */
 const ATTENDANT = `
 for port in /sys/class/virtio-ports/*; do
   [ "$(cat "$port/name")" = ${RENEWAL_PORT} ] && break
 done
 exec 3<>"/dev/\${port##*/}" || exit 1
 while :; do
-  line=$(head -n 1 <&3)
-  [ -n "$line" ] || { sleep 1; continue; }
-  said=$(printf %s "$line" | base64 -d | sh 2>&1)
+  read -r number script <&3 || { sleep 1; continue; }
+  said=$(printf %s "$script" | base64 -d | sh 2>&1)
   status=$?
-  printf '%s %s\\n' "$status" "$(printf %s "$said" | tail -c 1000 | base64 -w 0)" >&3
+  printf '%s %s %s\\n' "$number" "$status" "$(printf %s "$said" | tail -c 1000 | base64 -w 0)" >&3
 done
 `;
 
@@ -43,7 +42,11 @@ exec systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal a
 export class RenewalPort {
   readonly #stream: Duplex;
   #rest = '';
-  #answered: ((line: string) => void) | undefined;
+  #answered: ((answer: readonly string[]) => void) | undefined;
+  #last: Promise<void> = Promise.resolve();
+  #asked = 0;
+  /** Whether the attendant was there when it was last looked for. */
+  attended = false;
 
   constructor(stream: Duplex) {
     this.#stream = stream;
@@ -51,27 +54,37 @@ export class RenewalPort {
     stream.on('data', (text: string) => this.#hear(text));
   }
 
-  /** Runs a script as root. Rejects with GuestUnreachable when it fails, or the signal's reason. One at a time. */
-  async run(script: string, signal: AbortSignal): Promise<void> {
+  /** Runs a script as root, behind those that it was given before. Rejects with GuestUnreachable when it fails, or the signal's reason. */
+  run(script: string, signal: AbortSignal): Promise<void> {
+    const turn = this.#last.then(() => this.#ask(script, signal));
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  async #ask(script: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const answer = new Promise<string>((resolve, reject) => {
+    // Whoever works in the guest may have ended it.
+    this.attended = false;
+    const number = ++this.#asked;
+    const answer = new Promise<readonly string[]>((resolve, reject) => {
       this.#answered = resolve;
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
     });
-    this.#stream.write(`${Buffer.from(script).toString('base64')}\n`);
-    const [status, said = ''] = (await answer).split(' ');
+    this.#stream.write(`${number} ${Buffer.from(script).toString('base64')}\n`);
+    const [status, said = ''] = await answer;
+    this.attended = true;
     if (status === '0') return;
     const words = oneLine(Buffer.from(said, 'base64').toString('utf8'));
     throw new KilnError('GuestUnreachable', `A script in the guest ended with ${oneLine(status ?? '')}: ${words}`);
   }
 
   #hear(text: string): void {
-    this.#rest = (this.#rest + text).slice(-ANSWER_LIMIT);
-    const end = this.#rest.indexOf('\n');
-    if (end < 0) return;
-    const line = this.#rest.slice(0, end);
-    this.#rest = this.#rest.slice(end + 1);
-    this.#answered?.(line);
-    this.#answered = undefined;
+    const lines = (this.#rest + text).slice(-ANSWER_LIMIT).split('\n');
+    this.#rest = lines.pop()!;
+    for (const line of lines) {
+      const [number, ...answer] = line.split(' ');
+      // Else it is of a script that nobody waits for any more.
+      if (Number(number) === this.#asked) this.#answered?.(answer);
+    }
   }
 }

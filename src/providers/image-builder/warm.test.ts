@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.ts';
 import { LOCAL_SUBSCRIPTION, resourceId } from '../../arm/ids.ts';
 import { openLayerStore } from '../../builds/layers/store.ts';
-import type { MachineFactory, MachineRequest, ResumeRequest } from '../../machines/machine.ts';
+import type { CheckpointRequest, MachineFactory, MachineRequest, ResumeRequest } from '../../machines/machine.ts';
 import { openService, type Service } from '../../service.ts';
 import { ensureNeighbours } from '../ensure.ts';
 import { removeResource } from '../store.ts';
@@ -49,11 +49,11 @@ function machines(): MachineFactory {
     const disks = [request.disk.path, ...request.checkpoints!];
     return {
       ...machine,
-      async checkpoint({ memoryPath }: { memoryPath: string }) {
-        await writeFile(memoryPath, 'memory', { mode: 0o600 });
+      async checkpoint({ memory }: CheckpointRequest) {
+        for (const file of [memory.ram, memory.devices]) await writeFile(file, 'memory', { mode: 0o600 });
         const path = disks.shift()!;
         await copyFile(path, disks[0]!);
-        return { disk: { path, format: 'qcow2' as const }, memory: memoryPath, facts: {}, pausedMs: 1 };
+        return { disk: { path, format: 'qcow2' as const }, memory, facts: {}, pausedMs: 1 };
       },
     };
   };

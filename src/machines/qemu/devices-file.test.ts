@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { run } from '../../processes/process.ts';
-import { receiveMemory } from './memory-file.ts';
+import { receiveDevices } from './devices-file.ts';
 
 let scratch: string;
 before(async () => {
@@ -20,7 +20,7 @@ test('what comes through the socket is in the file, for its owner alone; the soc
   const [socket, file] = [path.join(scratch, 'socket'), path.join(scratch, 'memory')];
   const bytes = randomBytes(3_000_000);
   {
-    await using receiver = await receiveMemory(socket, file);
+    await using receiver = await receiveDevices(socket, file);
     assert.equal((await stat(socket)).mode & 0o777, 0o600);
     connectTo(receiver.uri).end(bytes);
     await receiver.received;
@@ -34,7 +34,7 @@ test('a socket below a path that is too long for one', async () => {
   const deep = path.join(scratch, ...Array.from({ length: 5 }, () => 'd'.repeat(30)));
   await mkdir(deep, { recursive: true });
   const file = path.join(deep, 'memory');
-  await using receiver = await receiveMemory(path.join(deep, 'memory.sock'), file);
+  await using receiver = await receiveDevices(path.join(deep, 'memory.sock'), file);
   // As QEMU does: another process of the same user, which has the address and nothing else.
   const script = 'net.connect({ path: process.argv[1] }).end("all of it")';
   await run(process.execPath, ['-e', `import net from 'node:net'; ${script}`, receiver.uri.slice('unix:'.length)]);
@@ -46,7 +46,7 @@ test('a file that cannot be made is told, and a file that is there is not overwr
   const file = path.join(scratch, 'memory');
   const there = await readFile(file);
   for (const target of [file, path.join(scratch, 'none', 'memory')]) {
-    await using receiver = await receiveMemory(path.join(scratch, 'socket'), target);
+    await using receiver = await receiveDevices(path.join(scratch, 'socket'), target);
     connectTo(receiver.uri)
       .on('error', () => {})
       .end('other');
@@ -56,7 +56,7 @@ test('a file that cannot be made is told, and a file that is there is not overwr
 });
 
 test('nobody waits for a QEMU that does not come', async () => {
-  const receiver = await receiveMemory(path.join(scratch, 'socket'), path.join(scratch, 'never'));
+  const receiver = await receiveDevices(path.join(scratch, 'socket'), path.join(scratch, 'never'));
   await receiver[Symbol.asyncDispose]();
   await assert.rejects(receiver.received, /did not hand over/);
   assert.ok(!(await readdir(scratch)).includes('never'));
@@ -67,7 +67,7 @@ test('a full file system is told as one', { skip: process.getuid?.() !== 0 && 'n
   await mkdir(small);
   await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small]);
   try {
-    await using receiver = await receiveMemory(path.join(scratch, 'socket'), path.join(small, 'memory'));
+    await using receiver = await receiveDevices(path.join(scratch, 'socket'), path.join(small, 'memory'));
     connectTo(receiver.uri)
       .on('error', () => {})
       .end(randomBytes(3_000_000));

@@ -1,10 +1,11 @@
-/** A machine's memory on its way into a file: QEMU can only hand it over through a socket, and may open nothing itself. */
-import { spawn } from 'node:child_process';
+/** What a machine's processors and devices know, on its way into a file: QEMU can only hand it over through a socket, and may open nothing itself. */
+import { createWriteStream } from 'node:fs';
 import { chmod, chown, type FileHandle, open, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
 
-export interface MemoryReceiver extends AsyncDisposable {
+export interface DevicesReceiver extends AsyncDisposable {
   /** What QEMU is told to migrate to. */
   readonly uri: string;
   /** Resolves when QEMU has closed its end and the file is whole; rejects when it cannot be written. */
@@ -15,19 +16,19 @@ export interface MemoryReceiver extends AsyncDisposable {
  * Waits at `socketPath` for QEMU, the user `uid`, and lets what comes be written to `file`, which must not exist and only its owner can read. Disposing it closes
  * the socket; the file is the caller's.
  */
-export async function receiveMemory(socketPath: string, file: string, uid?: number): Promise<MemoryReceiver> {
+export async function receiveDevices(socketPath: string, file: string, uid?: number): Promise<DevicesReceiver> {
   await rm(socketPath, { force: true });
   const address = await addressOf(socketPath);
-  const server = net.createServer({ pauseOnConnect: true });
+  const server = net.createServer();
   const received = new Promise<void>((resolve, reject) => {
     let connected = false;
     server.once('connection', socket => {
       connected = true;
       server.close();
-      write(socket, file).then(resolve, reject);
+      pipeline(socket, createWriteStream(file, { flags: 'wx', mode: 0o600 })).then(resolve, reject);
     });
     server.once('error', reject);
-    server.once('close', () => connected || reject(new Error('QEMU did not hand over the memory')));
+    server.once('close', () => connected || reject(new Error('QEMU did not hand over its devices')));
   });
   received.catch(() => {});
   try {
@@ -64,27 +65,4 @@ async function addressOf(socketPath: string): Promise<{ readonly path: string; r
   if (Buffer.byteLength(socketPath) <= LONGEST_PATH) return { path: socketPath };
   const directory = await open(path.dirname(socketPath), 'r');
   return { path: `/proc/${process.pid}/fd/${directory.fd}/${path.basename(socketPath)}`, directory };
-}
-
-/** By cat(1), which ends with the stream: half the time of what Node needs, while the guest stands still, and Kiln's own work goes on. */
-async function write(socket: net.Socket, file: string): Promise<void> {
-  try {
-    await using handle = await open(file, 'wx', 0o600);
-    const cat = spawn('cat', { stdio: [socket, handle.fd, 'pipe'], env: { ...process.env, LC_ALL: 'C' } });
-    let complaint = '';
-    cat.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      complaint = (complaint + text).slice(-1000);
-    });
-    const ended = new Promise<number | null>((resolve, reject) => {
-      cat.once('error', reject);
-      cat.once('close', resolve);
-    });
-    // It has its own; QEMU must learn of its end.
-    socket.destroy();
-    if ((await ended) === 0) return;
-    const full = /no space left|quota exceeded/i.test(complaint);
-    throw Object.assign(new Error(`The memory cannot be written: ${complaint.trim()}`), full && { code: 'ENOSPC' });
-  } finally {
-    socket.destroy();
-  }
 }

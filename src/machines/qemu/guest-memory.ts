@@ -1,0 +1,59 @@
+/**
+ * The memory of a guest that may be frozen: a file without a name that QEMU maps, so that nobody has to hand the bytes over. It lies in the host's memory where
+ * there is room for it. cp(1) knows where it has holes: memory that the guest never touched costs nothing.
+ */
+import { randomUUID } from 'node:crypto';
+import { type FileHandle, open, rm, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { KilnError } from '../../arm/errors.ts';
+import { run } from '../../processes/process.ts';
+
+/** Linux has a file system in memory there; in containers it is often too small. */
+const SHARED_MEMORY = '/dev/shm';
+
+const MIB = 1024 * 1024;
+
+/**
+ * Memory of nothing but zeros. It is gone when all who have it open have ended.
+ * @param directory where it goes when the host has no such file system, or too small a one: the kernel then writes what the guest changes to the disk now and then
+ * @param uid who may map it besides
+ */
+export async function openGuestMemory(mebibytes: number, directory: string, uid?: number): Promise<FileHandle> {
+  const bytes = mebibytes * MIB;
+  const file = path.join((await hasRoom(bytes)) ? SHARED_MEMORY : directory, `kiln-${randomUUID()}`);
+  const handle = await open(file, 'wx+', 0o600);
+  try {
+    await rm(file);
+    await handle.truncate(bytes);
+    if (uid !== undefined) await handle.chown(uid, uid);
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function hasRoom(bytes: number): Promise<boolean> {
+  const { bavail, bsize } = await statfs(SHARED_MEMORY).catch(() => ({ bavail: 0, bsize: 0 }));
+  return bavail * bsize >= bytes;
+}
+
+/** Into a file that does not exist yet, and that only its owner can read. Nobody writes to the memory meanwhile. Errors: DiskFull and others of the file system; the signal's reason. */
+export async function saveMemory(memory: FileHandle, to: string, signal?: AbortSignal): Promise<void> {
+  await (await open(to, 'wx', 0o600)).close();
+  await copy(nameOf(memory), to, signal);
+}
+
+/** Out of such a file, of the memory's size. Errors: those of the file system; the signal's reason. */
+export async function loadMemory(from: string, memory: FileHandle, signal?: AbortSignal): Promise<void> {
+  const wanted = (await memory.stat()).size;
+  await copy(from, nameOf(memory), signal);
+  const { size } = await memory.stat();
+  if (size !== wanted) throw new KilnError('MachineLost', `A memory of ${wanted} bytes was kept as ${size} bytes.`);
+}
+
+async function copy(from: string, to: string, signal?: AbortSignal): Promise<void> {
+  await run('cp', ['--sparse=auto', '--', from, to], signal ? { signal } : {});
+}
+
+const nameOf = (handle: FileHandle): string => `/proc/${process.pid}/fd/${handle.fd}`;
