@@ -44,6 +44,9 @@ function difference(what: string, value: number, most: number): Row {
 }
 
 const scriptsOf = ({ scripts }: Sample) => sum(scripts);
+const waagentOf = ({ deprovisioning = 0 }: Sample) => deprovisioning;
+/** All that runs in the guest because Azure's contract says so. */
+const ownOf = (sample: Sample) => scriptsOf(sample) + waagentOf(sample);
 const phaseOf = (sample: Sample, kind: string) => phaseSeconds(sample.report!, kind);
 
 export const CASES: readonly Case[] = [
@@ -60,9 +63,9 @@ export const CASES: readonly Case[] = [
     rows: samples => [
       ...ratio(samples, 'warm', 'packer', { part: 0.8, text: '0.8' }),
       ...(samples.warm ?? []).slice(0, 1).map(() => {
-        const above = middle(samples.warm!, sample => sample.seconds - scriptsOf(sample));
-        const floor = middle(samples.warm!, scriptsOf);
-        return difference(`warm above its floor (the scripts' own time in its guest, ${seconds(floor)})`, above, 10);
+        const above = middle(samples.warm!, sample => sample.seconds - ownOf(sample));
+        const own = `${seconds(middle(samples.warm!, scriptsOf))}, and waagent's, ${seconds(middle(samples.warm!, waagentOf))}`;
+        return difference(`warm above its floor (the scripts' own time in its guest, ${own})`, above, 10);
       }),
     ],
   },
@@ -92,8 +95,9 @@ export const CASES: readonly Case[] = [
         const all = samples['last step']!;
         const own = middle(all, scriptsOf);
         const capture = middle(all, sample => phaseOf(sample, 'capture'));
-        const above = middle(all, sample => sample.seconds - scriptsOf(sample) - phaseOf(sample, 'capture'));
-        return difference(`last step above its own time (${seconds(own)}) and capture (${seconds(capture)})`, above, 5);
+        const above = middle(all, sample => sample.seconds - ownOf(sample) - phaseOf(sample, 'capture'));
+        const others = `waagent's (${seconds(middle(all, waagentOf))}) and capture (${seconds(capture)})`;
+        return difference(`last step above its own time (${seconds(own)}), ${others}`, above, 5);
       }),
     ],
   },
@@ -105,10 +109,10 @@ export const CASES: readonly Case[] = [
       (['cold', 'container'] as const).flatMap(name => {
         const [ours, plain] = [samples[name], samples.convert];
         if (!ours?.length || !plain?.length) return [];
-        const overhead = middle(ours, sample => sample.seconds - phaseOf(sample, 'boot') - scriptsOf(sample));
+        const overhead = middle(ours, sample => sample.seconds - phaseOf(sample, 'boot') - ownOf(sample));
         const [times, convert] = [overhead / secondsOf(plain), secondsOf(plain)];
         return {
-          what: `overhead of ${name} / a plain convert`,
+          what: `overhead of ${name}, without waagent's ${seconds(middle(ours, waagentOf))} / a plain convert`,
           figure: `${seconds(overhead)} / ${seconds(convert)} = ${times.toFixed(1)}`,
           target: 'at most 2',
           reached: times <= 2,

@@ -40,6 +40,11 @@ export function scriptSeconds(output: string): number[] {
   return found;
 }
 
+/** Seconds that waagent ran for, in the guest, of what Kiln's script around it printed. */
+export function deprovisionSeconds(output: string): number {
+  return Number(/It took (\d+) ms\./.exec(output)?.[1] ?? 0) / 1000;
+}
+
 /** Kiln's template, but for where it lies and who builds it. */
 export function templateOf({ steps, last, output, bootProof = false }: JobTemplate) {
   const scripts = steps === 'one' ? [script(last)] : linesOf(last).map(line => timed([line]));

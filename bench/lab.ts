@@ -6,7 +6,7 @@ import { acquirePlatformImage } from '../src/images/catalogue/acquire.ts';
 import type { SourceImage } from '../src/images/source.ts';
 import { run } from '../src/processes/process.ts';
 import { cacheDirectory } from '../test/kiln.ts';
-import { type JobTemplate, SOURCE, scriptSeconds, templateOf } from './job.ts';
+import { deprovisionSeconds, type JobTemplate, SOURCE, scriptSeconds, templateOf } from './job.ts';
 import { type Measured, measure } from './measure.ts';
 
 export const ROOT = join(import.meta.dirname, '..');
@@ -40,6 +40,7 @@ export interface Build extends Measured {
   readonly report: Report;
   /** Each script's own time in the guest (s), of those that ran. */
   readonly scripts: readonly number[];
+  readonly deprovisioning: number;
 }
 
 export interface Lab extends AsyncDisposable {
@@ -115,7 +116,7 @@ export async function openLab(): Promise<Lab> {
     const measured = await measure([[process.execPath, line]], { env, signal: signal() });
     const { run: report } = JSON.parse(measured.stdout) as { run: Report };
     const log = await readFile(join(home, 'logs', report.id, 'customization.log'), 'utf8');
-    return { ...measured, report, scripts: scriptSeconds(log) };
+    return { ...measured, report, scripts: scriptSeconds(log), deprovisioning: deprovisionSeconds(log) };
   }
 }
 

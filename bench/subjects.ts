@@ -12,6 +12,8 @@ import { prepareVirtCustomize, virtCustomizeEnv, virtCustomizeMissing } from './
 export interface Sample extends Measured {
   /** Each script's own time in the guest (s), where it is known. */
   readonly scripts?: readonly number[];
+  /** Of waagent, which Azure runs as well: a script's time, too, but nobody else's here has it. */
+  readonly deprovisioning?: number;
   readonly report?: Report;
 }
 

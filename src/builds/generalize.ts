@@ -30,12 +30,18 @@ echo ${IDENTIFIED}
 # It may take seconds over ending, when it waits for a name server.
 systemctl -q --no-block stop systemd-timesyncd.service 2>/dev/null
 waagent=$(command -v waagent || ls /usr/sbin/waagent 2>/dev/null)
+deprovision() {
+  read -r begun rest < /proc/uptime
+  "$@" </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
+  read -r ended rest < /proc/uptime
+  echo "It took $(( \${ended%.*}\${ended#*.} - \${begun%.*}\${begun#*.} ))0 ms."
+}
 if [ -e /tmp/DeprovisioningScript.sh ]; then
   echo "Running the template's /tmp/DeprovisioningScript.sh."
-  sh /tmp/DeprovisioningScript.sh </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
+  deprovision sh /tmp/DeprovisioningScript.sh
 elif [ -n "$waagent" ]; then
   echo 'Running waagent -force -deprovision+user.'
-  "$waagent" -force -deprovision+user </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
+  deprovision "$waagent" -force -deprovision+user
 else
   echo 'The image has no waagent; Kiln removes the traces itself.'
 fi
