@@ -82,6 +82,7 @@ test('going on from a layer takes what it took last, of a machine or of an image
   assert.deepEqual(await expected(0), [9, 60, 20, 30]);
   assert.deepEqual(await expected(2), [null, null, 20, 30], 'nothing went on from a layer yet');
   await ran('qemu', 2, [1, 4, 21, 31]);
+  assert.deepEqual(await expected(4), [1, 4, 0, 0]);
   await ran('qemu', 4, [1, 0.5, 0, 0]);
   await ran('container', 3, [1, 0.2, 0, 3]);
   assert.deepEqual(await expected(2), [1, 4, 21, 31]);

@@ -35,8 +35,8 @@ async function ranIn(
   return same ?? (await secondsOf(alike.where('phase.name', '=', name))) ?? (await secondsOf(alike));
 }
 
-/** @param captured whether the build goes on from a finished image, for which no machine has to be resumed */
-function wentOnIn(
+/** @param captured whether the build goes on from a finished image, for which no machine has to be resumed; such builds are looked at first */
+async function wentOnIn(
   database: Kysely<Schema>,
   { kind }: PlannedPhase,
   machine: MachineKind,
@@ -45,7 +45,8 @@ function wentOnIn(
   const image = sql<boolean>`exists (
     select from phase as other where other.run_id = phase.run_id and other.kind = 'capture' and other.cached
   )`;
-  return secondsOf(like(database, machine, true).where('phase.kind', '=', kind).where(image, '=', captured));
+  const alike = like(database, machine, true).where('phase.kind', '=', kind);
+  return (await secondsOf(alike.where(image, '=', captured))) ?? (await secondsOf(alike));
 }
 
 const like = (database: Kysely<Schema>, machine: MachineKind, cached: boolean) =>
