@@ -15,6 +15,7 @@ import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
 import type { Doorway } from './images/catalogue/own-door.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
+import { sweepFrozen } from './machines/container/frozen.ts';
 import { machineFactory } from './machines/factory.ts';
 import type { MachineFactory } from './machines/machine.ts';
 import { sweepConsoles } from './machines/qemu/console.ts';
@@ -152,6 +153,7 @@ async function settle(service: Service, log: ServiceLog): Promise<void> {
 
 async function settleRun({ home, database }: Service, runId: string): Promise<void> {
   await sweepMachines(join(home.runs, runId));
+  await sweepFrozen(join(home.runs, runId));
   for (const image of await list(home.root))
     if (image.manifest.runId === runId && !(await isRecorded(database, image.manifest.id, runId))) await remove(image);
   await rm(join(home.runs, runId), { recursive: true, force: true });

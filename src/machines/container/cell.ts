@@ -1,7 +1,7 @@
 /**
  * A cell of a container machine: a mount namespace and a process namespace of their own, held by one process. Everything that is mounted and run in it is nowhere
  * else, so that one death ends all of it: the cell's own by destroy(), or Kiln's, by whatever means (PDEATHSIG). The kernel then takes down mounts, loop devices
- * and processes; no sweep is needed.
+ * and processes; no sweep is needed, but for file systems that are frozen at that moment (frozen.ts).
  *
  * A machine has two, one in the other. Whoever dies last in a mount namespace unmounts what is in it, and writes back what is dirty: a program that serves a file
  * system must not be the one who waits for that. So the outer cell has the daemon that shows the disk, and the inner one has the disk mounted.

@@ -8,6 +8,7 @@ import { printable } from '../qemu/loss.ts';
 import { openNetwork, resolvConfOf } from '../qemu/network.ts';
 import { sweepAbandoned } from '../qemu/sweep.ts';
 import { Cell } from './cell.ts';
+import { sweepFrozen } from './frozen.ts';
 import { ContainerMachine } from './machine.ts';
 import { mountDisk } from './mounted-disk.ts';
 import { provisionScript, RENEWAL } from './provision.ts';
@@ -88,7 +89,11 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
     overlays: [request.disk.path, ...(request.checkpoints ?? [])],
     namespace: network.namespace,
     resolvConf: resolvConfOf(slot),
-    release: close,
+    release: async () => {
+      // It may have been ended in the middle of a checkpoint.
+      await sweepFrozen(request.directory);
+      await close();
+    },
   });
   await provision(machine, script, request);
   held.move();

@@ -9,6 +9,7 @@ import { KilnError } from '../../arm/errors.ts';
 import type { MachineDisk } from '../machine.ts';
 import type { Cell } from './cell.ts';
 import { deviceFiles, type Mounted, mountByOtherName } from './device-files.ts';
+import { noteFrozen } from './frozen.ts';
 import { CACHE, goOnIn, type TopDisk } from './overlays.ts';
 import { FILE_SYSTEMS, type Partition, partitionsOf, rootOf } from './partitions.ts';
 
@@ -82,6 +83,7 @@ export async function mountDisk(
     devices: await deviceFiles(cell, raw, mounted, join(directory, `${name}.dev`)),
     async freeze(overlay) {
       const frozen: string[] = [];
+      const thawed = await noteFrozen(cell, mounted, directory, name);
       try {
         for (const { path } of mounted) {
           // vfat and the like cannot: what is there is written out.
@@ -92,6 +94,7 @@ export async function mountDisk(
         top = await goOnIn(monitor, top, overlay);
       } finally {
         for (const path of frozen.toReversed()) await cell.run('fsfreeze', ['--unfreeze', path]);
+        await thawed();
       }
     },
     async close() {
