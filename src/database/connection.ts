@@ -49,7 +49,15 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   // have nobody waiting, and their event would end the process.
   pool.on('error', error => log('debug', 'An idle database connection was lost.', { error: error.message }));
   pool.on('connect', client => client.on('error', () => undefined));
-  const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+  const kysely = new Kysely<Schema>({
+    dialect: new PostgresDialect({
+      pool: {
+        // Whoever waits until it is reachable would wait for somebody to make room.
+        connect: () => pool.connect().catch(error => Promise.reject(embedded?.noRoom() ?? error)),
+        end: () => pool.end(),
+      },
+    }),
+  });
   const connect = () => connectClient(config);
   const close = async () => {
     await kysely.destroy();

@@ -47,6 +47,8 @@ function settings(socketDirectory: string, major: number): string[] {
 export interface EmbeddedServer {
   /** How to connect, for pools and clients. */
   readonly config: pg.ClientConfig;
+  /** Why nobody need wait for it, where it went away and its file system has had no room to start it again for half a minute. */
+  noRoom(): KilnError | undefined;
   /** Gives the lease back; the last one stops the server. */
   close(): Promise<void>;
 }
@@ -57,9 +59,23 @@ export interface EmbeddedServer {
  */
 export async function openEmbedded(home: Home, log: ServiceLog): Promise<EmbeddedServer> {
   const config = { host: await socketDirectory(home), user: ROLE, database: 'postgres' };
-  const session = await openSession({ connect: closing => acquire(home, config, log, closing), log });
+  let full: { readonly since: number; readonly error: KilnError } | undefined;
+  const session = await openSession({
+    async connect(closing) {
+      try {
+        const client = await acquire(home, config, log, closing);
+        full = undefined;
+        return client;
+      } catch (error) {
+        if (error instanceof KilnError && error.code === 'DiskFull') full = { since: full?.since ?? Date.now(), error };
+        throw error;
+      }
+    },
+    log,
+  });
   return {
     config,
+    noRoom: () => (full && Date.now() - full.since > START_DEADLINE ? full.error : undefined),
     async close() {
       // While the lease is being repaired there is none; what the repair has started must not stay behind.
       const client = (await session.detach()) ?? (await connectClient(config).catch(() => undefined));

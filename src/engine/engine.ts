@@ -34,7 +34,7 @@ export interface Engine {
   readonly worker: string;
   /** Writes the operation and its job in the caller's transaction; it begins when that commits. Returns its id. */
   submit(trx: Transacting, submission: Submission): Promise<string>;
-  /** The row when the operation has ended. Errors: NotFound; the signal's reason (the operation goes on). */
+  /** The row when the operation has ended. Errors: NotFound; DiskFull, where the database has no room for its end; the signal's reason (the operation goes on). */
   wait(id: string, options?: { signal?: AbortSignal }): Promise<OperationRow>;
   /** Asks for the end of an operation; one that has not begun ends at once. Whether it was open. Errors: NotFound. */
   cancel(id: string): Promise<boolean>;
@@ -153,6 +153,8 @@ export async function openEngine({ database, handlers: list, log }: EngineOption
           const row = await whenReachable(() => read(id), signal);
           if (!row) throw notFound(id);
           if (isTerminal(row.status)) return row;
+          const unwritten = executor.unwritten(id);
+          if (unwritten) throw unwritten;
           await change.happens;
         } finally {
           change.dispose();

@@ -10,6 +10,8 @@ import { isAlive } from './worker.ts';
 
 /** A notification of a cancel request may be lost with its connection; this is how soon it is seen even so (ms). */
 const CANCEL_POLL = 1_000;
+/** How often a result that found no room is tried to be written (ms). */
+const ROOM_POLL = 2_000;
 /** The longest delay that a timer takes (ms). */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -29,6 +31,7 @@ export interface ExecutorOptions {
 export class Executor {
   readonly #options: ExecutorOptions;
   readonly #running = new Map<string, Execution>();
+  readonly #unwritten = new Map<string, KilnError>();
   readonly #closing = new AbortController();
   #poll: NodeJS.Timeout | undefined;
 
@@ -57,6 +60,11 @@ export class Executor {
 
   cancel(id: string): void {
     this.#running.get(id)?.abort.abort(new KilnError('Canceled', 'The operation was canceled.'));
+  }
+
+  /** Why the end of an operation, which has come, cannot be written at the moment. */
+  unwritten(id: string): KilnError | undefined {
+    return this.#unwritten.get(id);
   }
 
   /** After the database was away: what others took meanwhile is theirs. */
@@ -117,8 +125,7 @@ export class Executor {
       }
     })();
     const closing = this.#closing.signal.aborted && shared && outcome.status !== 'Succeeded';
-    // While the database is away the result waits for it: it may be an hour's work.
-    const written = await whenReachable(async () => {
+    const written = await this.#write(job.id, async () => {
       if (!closing) return await settle(database.kysely, job.id, outcome, worker);
       await database.kysely
         .updateTable('operation')
@@ -132,6 +139,24 @@ export class Executor {
     if (closing) throw new Error('The worker is closing.');
     if (!written) log('warning', 'The operation was ended by somebody else.', { id: job.id });
     log('debug', 'An operation ended.', { id: job.id, status: outcome.status });
+  }
+
+  /** While the database is away, or has no room, the result waits for it: it may be an hour's work. Nobody else need wait that long for room. */
+  async #write<T>(id: string, work: () => Promise<T>): Promise<T> {
+    try {
+      for (;;) {
+        try {
+          return await whenReachable(work);
+        } catch (error) {
+          const known = asKilnError(error);
+          if (known.code !== 'DiskFull' || this.#closing.signal.aborted) throw error;
+          this.#unwritten.set(id, known);
+          await sleep(ROOM_POLL, undefined, { signal: this.#closing.signal }).catch(() => undefined);
+        }
+      }
+    } finally {
+      this.#unwritten.delete(id);
+    }
   }
 
   /**

@@ -23,6 +23,7 @@ export interface RunRecord extends Recorder {
 
 /** How long a row is tried to be written while the database is away (ms). */
 const PATIENCE = 60_000;
+const outOfPatience = (failure: unknown) => (failure as Error | undefined)?.name === 'TimeoutError';
 const reachable = <T>(work: () => Promise<T>) => whenReachable(work, AbortSignal.timeout(PATIENCE));
 
 export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
@@ -114,6 +115,8 @@ function lineWriter(database: Kysely<Schema>, runId: string) {
     seq += batch.length;
     writing = writing
       .then(async () => {
+        // Who waited in vain for the database does not wait again for each batch.
+        if (outOfPatience(failure)) return;
         for (let at = 0; at < batch.length; at += 5_000) {
           const lines = batch.slice(at, at + 5_000);
           const column = <Value>(value: (line: LogLine, index: number) => Value) => sql.val(lines.map(value));
