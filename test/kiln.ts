@@ -97,7 +97,7 @@ export async function temporaryHome(): Promise<{ path: string; remove(): Promise
 }
 
 /** A Kiln that was killed leaves its PostgreSQL to the next one, and here there is none. */
-async function endDatabase(home: string): Promise<void> {
+export async function endDatabase(home: string): Promise<void> {
   const data = join(home, 'postgres');
   const text = await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '');
   const pid = Number(text.split('\n')[0]);
