@@ -12,5 +12,7 @@ for unit in $(systemctl list-units --type=service --state=running --no-legend --
   case $unit in ${OWN}) ;; *) others="$others $unit";; esac
 done
 [ -z "$others" ] || timeout 60 systemctl stop $others
+# What systemd removes when it stops a unit with a /tmp of its own.
+rm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*
 exec systemctl --force poweroff
 `;
