@@ -27,8 +27,13 @@ set -u
 cat /etc/machine-id
 cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d ' ' -f 1,2
 echo ${IDENTIFIED}
-# It may take seconds over ending, when it waits for a name server.
-systemctl -q --no-block stop systemd-timesyncd.service 2>/dev/null
+# Beside deprovisioning. The first may take seconds over ending, when it waits for a name server. The second writes a new seed at power-off, unless it has
+# stopped before. The running journal goes on in /run: it would make its directory anew, under this machine's id.
+{
+  systemctl -q --no-block stop systemd-timesyncd.service
+  systemctl -q stop systemd-random-seed.service
+  journalctl --relinquish-var
+} >/dev/null 2>&1 &
 waagent=$(command -v waagent || ls /usr/sbin/waagent 2>/dev/null)
 deprovision() {
   read -r begun rest < /proc/uptime
@@ -47,10 +52,7 @@ else
 fi
 echo 'Removing what is left of the build machine.'
 has() { while IFS=: read -r name rest; do [ "$name" = "$1" ] && return 0; done < "$2"; return 1; }
-# Its stop writes a new seed at power-off, unless it has stopped before.
-systemctl -q stop systemd-random-seed.service 2>/dev/null
-# The running journal goes on in /run: it would make its directory anew, under this machine's id.
-journalctl --relinquish-var >/dev/null 2>&1
+wait
 # cloud-init gives root the build's key too, with a command that refuses; keys that the template gave root stay.
 if [ -f /root/.ssh/authorized_keys ]; then
   sed -i '/Please login as the user/d' /root/.ssh/authorized_keys

@@ -47,8 +47,7 @@ export class Checkpoints {
     const overlayFd = overlayFds[index];
     if (overlayFd === undefined || !ram)
       throw new KilnError('InternalError', `The machine was started for ${overlayFds.length} checkpoints.`);
-    // Not for the memory's sake, which has it all: whoever looks at the disk alone finds it whole.
-    await attended(port, 'sync', machine, signal);
+    await beAttended(port, machine, signal);
     // As a resume that failed may have left it: a link to a layer's.
     for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
     await using receiver = await receiveDevices(socketPath, memory.devices, uid);
@@ -61,21 +60,16 @@ export class Checkpoints {
   }
 }
 
-/** Runs a script by the attendant, which is then known to be there: it is in the memory of every checkpoint. A step may have ended it. */
-async function attended(
-  port: RenewalPort,
-  script: string,
-  machine: Pick<QemuMachine, 'exec'>,
-  signal: AbortSignal,
-): Promise<void> {
+/** The attendant is in the memory of every checkpoint. A step may have ended it. */
+async function beAttended(port: RenewalPort, machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {
   const late = AbortSignal.timeout(ATTENDANT_MS);
   try {
-    if (port.attended) return await port.run(script, AbortSignal.any([signal, late]));
+    if (port.attended) return await port.run(':', AbortSignal.any([signal, late]));
   } catch (error) {
     if (error !== late.reason) throw error;
   }
   await startAttendant(machine, signal);
-  await port.run(script, signal);
+  await port.run(':', signal);
 }
 
 async function startAttendant(machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {

@@ -20,7 +20,7 @@ for port in /sys/class/virtio-ports/*; do
 done
 exec 3<>"/dev/\${port##*/}" || exit 1
 while :; do
-  read -r number script <&3 || { sleep 1; continue; }
+  read -r number script <&3 || { sleep 0.2; continue; }
   said=$(printf %s "$script" | base64 -d | sh 2>&1)
   status=$?
   printf '%s %s %s\\n' "$number" "$status" "$(printf %s "$said" | tail -c 1000 | base64 -w 0)" >&3
