@@ -1,6 +1,5 @@
 /** A machine's life: started, settled, worked on, powered off or destroyed. */
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
@@ -15,6 +14,7 @@ import type {
   UploadOptions,
 } from '../machine.ts';
 import { uploadThrough } from '../upload.ts';
+import { aborted } from './aborted.ts';
 import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
@@ -155,8 +155,9 @@ export class QemuMachine implements Machine {
         connect(this.#target, { signal, handshakeMs, lastOutputMs }),
         this.#renewal.run(clockScript(Date.now()), signal),
       ]);
-      // Of no concern to what the build does next.
-      void this.#renewal.run(END_SESSIONS, this.#gone.signal).catch(() => {});
+      // Of no concern to what the build does next, which has its turn behind it all the same.
+      const ending = this.#signals(AbortSignal.timeout(deadlines.reconnect));
+      void this.#renewal.run(END_SESSIONS, ending).catch(() => {});
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);
@@ -341,21 +342,6 @@ export class QemuMachine implements Machine {
     return new KilnError('GuestUnreachable', `${message} ${said}`, {
       target: this.#parts.request.consolePath,
     });
-  }
-}
-
-/** The promise's outcome, or the signal's reason if that comes first. */
-async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const settled = new AbortController();
-  try {
-    signal.throwIfAborted();
-    const abort = once(signal, 'abort', { signal: settled.signal }).then((): never => {
-      throw signal.reason;
-    });
-    promise.catch(() => {});
-    return await Promise.race([promise, abort]);
-  } finally {
-    settled.abort();
   }
 }
 

@@ -53,6 +53,16 @@ test('an answer that comes too late is not taken for that of the next script', a
   assert.equal(late.attended, true);
 });
 
+test('whoever waits for a turn behind a script that does not end is let go by its own signal', async () => {
+  const { port: hanging, heard } = port();
+  const first = new AbortController();
+  const before = hanging.run('x', first.signal);
+  await assert.rejects(hanging.run('y', AbortSignal.timeout(20)), { name: 'TimeoutError' });
+  first.abort();
+  await assert.rejects(before, { name: 'AbortError' });
+  assert.deepEqual(heard, ['x'], 'a script that nobody waits for any more is not run');
+});
+
 test('the process behind the port runs what it is told and answers, again and again', async () => {
   // Its text as the guest gets it; only the device is another: a socket on descriptor 3.
   const text = Buffer.from(/echo (\S+) \| base64 -d/.exec(START_ATTENDANT)![1]!, 'base64').toString();

@@ -4,6 +4,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../../arm/errors.ts';
+import { aborted } from './aborted.ts';
 import { RENEWAL_PORT } from './command-line.ts';
 import { oneLine } from './loss.ts';
 
@@ -58,7 +59,7 @@ export class RenewalPort {
   run(script: string, signal: AbortSignal): Promise<void> {
     const turn = this.#last.then(() => this.#ask(script, signal));
     this.#last = turn.catch(() => {});
-    return turn;
+    return aborted(turn, signal);
   }
 
   async #ask(script: string, signal: AbortSignal): Promise<void> {

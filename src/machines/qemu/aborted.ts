@@ -1,0 +1,16 @@
+import { once } from 'node:events';
+
+/** The promise's outcome, or the signal's reason if that comes first. */
+export async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const settled = new AbortController();
+  try {
+    signal.throwIfAborted();
+    const abort = once(signal, 'abort', { signal: settled.signal }).then((): never => {
+      throw signal.reason;
+    });
+    promise.catch(() => {});
+    return await Promise.race([promise, abort]);
+  } finally {
+    settled.abort();
+  }
+}
