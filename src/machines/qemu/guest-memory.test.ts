@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, readdir, readFile, rm, stat, statfs, truncate } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
@@ -38,6 +38,19 @@ test('nothing has a name, neither in the host’s memory nor where it goes witho
     assert.equal((await memory.stat()).nlink, 0);
   }
   assert.deepEqual([await names('/dev/shm'), await names(scratch)], [before, []]);
+});
+
+test('what one guest was promised of the host’s memory is not promised to another, until it ends', async () => {
+  const { bavail, bsize } = await statfs('/dev/shm');
+  const most = Math.floor((0.6 * bavail * bsize) / MIB);
+  const { dev } = await stat('/dev/shm');
+  const inShared = async (memory: FileHandle) => (await memory.stat()).dev === dev;
+  const one = await openGuestMemory(most, scratch);
+  await using other = await openGuestMemory(most, scratch);
+  assert.deepEqual([await inShared(one), await inShared(other)], [true, false]);
+  await one.close();
+  await using third = await openGuestMemory(most, scratch);
+  assert.ok(await inShared(third));
 });
 
 test('a file that was cut off is refused', async () => {

@@ -3,7 +3,8 @@
  * there is room for it. cp(1) knows where it has holes: memory that the guest never touched costs nothing.
  */
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, open, rm, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, type FileHandle, open, rm, stat, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import { run } from '../../processes/process.ts';
@@ -12,6 +13,9 @@ import { run } from '../../processes/process.ts';
 const SHARED_MEMORY = '/dev/shm';
 
 const MIB = 1024 * 1024;
+
+/** Memories of this process, the open ones and some that were: guests have yet to touch most of what they were promised. */
+const promised = new Set<FileHandle>();
 
 /**
  * Memory of nothing but zeros. It is gone when all who have it open have ended.
@@ -25,6 +29,7 @@ export async function openGuestMemory(mebibytes: number, directory: string, uid?
   try {
     await rm(file);
     await handle.truncate(bytes);
+    promised.add(handle);
     if (uid !== undefined) await handle.chown(uid, uid);
     return handle;
   } catch (error) {
@@ -34,8 +39,23 @@ export async function openGuestMemory(mebibytes: number, directory: string, uid?
 }
 
 async function hasRoom(bytes: number): Promise<boolean> {
-  const { bavail, bsize } = await statfs(SHARED_MEMORY).catch(() => ({ bavail: 0, bsize: 0 }));
-  return bavail * bsize >= bytes;
+  try {
+    await access(SHARED_MEMORY, constants.W_OK);
+    const { bavail, bsize } = await statfs(SHARED_MEMORY);
+    return bavail * bsize - (await owed()) >= bytes;
+  } catch {
+    return false;
+  }
+}
+
+/** What guests can still take there, of what their memories are to hold. */
+async function owed(): Promise<number> {
+  const { dev } = await stat(SHARED_MEMORY);
+  for (const memory of promised) if (memory.fd < 0) promised.delete(memory);
+  const memories = await Promise.all([...promised].map(memory => memory.stat().catch(() => undefined)));
+  return memories
+    .filter(memory => memory?.dev === dev)
+    .reduce((sum, memory) => sum + Math.max(0, memory!.size - memory!.blocks * 512), 0);
 }
 
 /** Into a file that does not exist yet, and that only its owner can read. Nobody writes to the memory meanwhile. Errors: DiskFull and others of the file system; the signal's reason. */
@@ -53,7 +73,9 @@ export async function loadMemory(from: string, memory: FileHandle, signal?: Abor
 }
 
 async function copy(from: string, to: string, signal?: AbortSignal): Promise<void> {
-  await run('cp', ['--sparse=auto', '--', from, to], signal ? { signal } : {});
+  // In words of which it is known when they mean that no space is left.
+  const env = { ...process.env, LC_ALL: 'C' };
+  await run('cp', ['--sparse=auto', '--', from, to], { env, ...(signal && { signal }) });
 }
 
 const nameOf = (handle: FileHandle): string => `/proc/${process.pid}/fd/${handle.fd}`;

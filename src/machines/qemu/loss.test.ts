@@ -23,6 +23,9 @@ test('a full disk is told as such', () => {
   };
   assert.equal(lostByEvent(event, false)?.code, 'DiskFull');
   assert.equal(lostProcess({ code: 1, signal: null }, 'x: No space left on device', 0).code, 'DiskFull');
+  const memory = lostProcess({ code: null, signal: 'SIGBUS' }, '', 0);
+  assert.equal(memory.code, 'DiskFull');
+  assert.match(memory.hint!, /\/dev\/shm/);
 });
 
 test('a restart is allowed while booting only', () => {

@@ -64,6 +64,14 @@ export function lostProcess(exit: Exit, complaint: string, killsSince: number): 
         hint: 'Choose a smaller vmSize, or free memory on the host.',
       },
     );
+  if (exit.signal === 'SIGBUS')
+    return new KilnError(
+      'DiskFull',
+      'No space left on the file system that the memory of the virtual machine lies in.',
+      {
+        hint: 'That is /dev/shm, where it has room for all of the memory when the machine starts, else the run’s directory. Make room there, or choose a smaller vmSize.',
+      },
+    );
   if (exit.signal)
     return new KilnError('MachineLost', `The virtual machine (QEMU) was ended by ${exit.signal}.${said}`, {
       hint:
