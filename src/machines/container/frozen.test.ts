@@ -56,3 +56,18 @@ test('what a kill has left frozen is thawed, and its loop device free again', { 
     await rm(directory, { recursive: true });
   }
 });
+
+test('a note that a kill or a full disk cut off keeps nobody from clearing the directory', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-frozen-'));
+  try {
+    for (const text of ['', '[{"device":"/dev/lo'])
+      await writeFile(join(directory, `build${text.length}.frozen.json`), text);
+    await sweepFrozen(directory);
+    assert.deepEqual(
+      (await readdir(directory)).filter(name => name.endsWith('.json')),
+      [],
+    );
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});

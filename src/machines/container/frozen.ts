@@ -46,7 +46,7 @@ export async function sweepFrozen(directory: string): Promise<void> {
     const file = join(directory, name);
     const place = `${file}.mount`;
     await mkdir(place, { recursive: true });
-    for (const one of JSON.parse(await readFile(file, 'utf8')) as Frozen[]) {
+    for (const one of noted(await readFile(file, 'utf8'))) {
       if (!(await isLeft(one))) continue;
       await run('unshare', [
         ...['--mount', '--propagation', 'private', 'sh', '-c', THAW, 'sh'],
@@ -57,6 +57,15 @@ export async function sweepFrozen(directory: string): Promise<void> {
       while ((await isLeft(one)) && performance.now() < deadline) await sleep(20);
     }
     await rm(file);
+  }
+}
+
+/** A note that was cut off is of a process that died before it froze anything. */
+function noted(text: string): readonly Frozen[] {
+  try {
+    return JSON.parse(text) as Frozen[];
+  } catch {
+    return [];
   }
 }
 
