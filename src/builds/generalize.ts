@@ -8,7 +8,7 @@ import type { ExecResult } from '../machines/machine.ts';
 import { SUDOERS_FILE } from '../machines/qemu/credentials.ts';
 import { tail } from './customizers/step.ts';
 import { linesBefore } from './lines-before.ts';
-import type { Phase } from './phase.ts';
+import type { GuestIdentity, Phase } from './phase.ts';
 
 /** What the script prints behind what identified the machine: what follows is for the log. */
 const IDENTIFIED = '--';
@@ -24,7 +24,7 @@ const DEPROVISION_FAILED = 90;
  */
 const script = (user: string) => `
 set -u
-cat /etc/machine-id
+printf '\\n%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d ' ' -f 1,2
 echo ${IDENTIFIED}
 # Beside deprovisioning. The first may take seconds over ending, when it waits for a name server. The second writes a new seed at power-off, unless it has
@@ -107,9 +107,16 @@ export function generalizePhase(): Phase {
       });
       context.log.flush();
       if (result.exitCode !== 0) throw failed(result, last.lines());
-      const [machineId = '', ...hostKeys] = identity.lines();
-      return { state: { ...state, identity: { machineId, hostKeys } } };
+      return { state: { ...state, identity: identityIn(identity.lines()) } };
     },
+  };
+}
+
+/** By what the lines look like: a template may have emptied the one file or removed the others, and a shell's profile may say something of its own. */
+export function identityIn(lines: readonly string[]): GuestIdentity {
+  return {
+    machineId: lines.find(line => /^[0-9a-f]{32}$/.test(line)) ?? '',
+    hostKeys: lines.filter(line => /^[a-z][\w@.-]* AAAA/.test(line)),
   };
 }
 
