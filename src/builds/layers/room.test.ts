@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, rm, statfs, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -86,4 +87,43 @@ test('layers on another file system make no room here', { skip }, async t => {
   await write('all', 39);
   await using _room = await keepRoom(store, directory, () => {});
   assert.equal(await left(), 'a');
+});
+
+test('no more layers go than needed where the file system shows late what was freed', { skip }, async t => {
+  const root = await mkdtemp(join(tmpdir(), 'kiln-room-'));
+  const [image, disk] = [join(root, 'image'), join(root, 'disk')];
+  await mkdir(disk);
+  await run('truncate', ['--size', '300M', image]);
+  try {
+    await run('mkfs.btrfs', ['-q', '--mixed', image]);
+    await run('mount', ['-o', 'loop', image, disk]);
+  } catch {
+    await rm(root, { recursive: true });
+    return t.skip('needs btrfs');
+  }
+  t.after(async () => {
+    await run('umount', [disk]);
+    await rm(root, { recursive: true });
+  });
+  const store = await openLayerStore(disk);
+  const directory = join(disk, 'run');
+  await mkdir(directory);
+  const fill = (path: string, mebibytes: number) => writeFile(path, randomBytes(mebibytes * MIB), { flush: true });
+  for (const key of ['a', 'b', 'c']) {
+    await fill(join(disk, 'file'), 60);
+    await store.keep({
+      ...{ key: key.repeat(64), id: key, parent: undefined, name: key, runId: 'run', seconds: 1, facts: {} },
+      files: { layer: join(disk, 'file') },
+    });
+    await rm(join(disk, 'file'));
+  }
+  const free = async () => {
+    const { bavail, bsize } = await statfs(disk);
+    return (bavail * bsize) / MIB;
+  };
+  for (let part = 0; (await free()) > 28; part++) await fill(join(directory, `part${part}`), 2);
+  const said: string[] = [];
+  await using _room = await keepRoom(store, directory, sentence => said.push(sentence));
+  await sleep(2500);
+  assert.deepEqual((await store.list()).map(({ id }) => id).sort(), ['b', 'c'], said.join('\n'));
 });

@@ -2,6 +2,7 @@
 import { stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKilnError } from '../../arm/errors.ts';
+import { run } from '../../processes/process.ts';
 import { chosenToGo } from './budget.ts';
 import type { LayerStore, StoredLayer } from './store.ts';
 
@@ -60,7 +61,9 @@ async function makeRoom(store: LayerStore, directory: string): Promise<StoredLay
   const { bavail, blocks, bsize } = await statfs(directory);
   const low = Math.min(LOW, LOW_PART * blocks * bsize);
   if (bavail * bsize >= low || !(await areTogether(store.directory, directory))) return [];
+  const isEnough = (free: number) => free >= 2 * low;
   const gone: StoredLayer[] = [];
+  let freed = 0;
   /** Layers that what stays stands on. */
   const needed = new Set<string>();
   for (const layer of chosenToGo(await store.list(), { budget: -1 })) {
@@ -70,10 +73,20 @@ async function makeRoom(store: LayerStore, directory: string): Promise<StoredLay
     }
     await store.remove(layer.key);
     gone.push(layer);
-    const now = await statfs(directory);
-    if (now.bavail * now.bsize >= 2 * low) break;
+    freed += layer.allocated;
+    if (isEnough(await freeIn(directory))) break;
+    if (isEnough(bavail * bsize + freed)) {
+      // btrfs shows what was freed when it next commits. The next look shall see it.
+      await run('sync', ['--file-system', directory]);
+      break;
+    }
   }
   return gone;
+}
+
+async function freeIn(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }
 
 async function areTogether(one: string, other: string): Promise<boolean> {
