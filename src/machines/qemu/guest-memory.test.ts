@@ -45,8 +45,8 @@ test('what one guest was promised of the host’s memory is not promised to anot
   const most = Math.floor((0.6 * bavail * bsize) / MIB);
   const { dev } = await stat('/dev/shm');
   const inShared = async (memory: FileHandle) => (await memory.stat()).dev === dev;
-  const one = await openGuestMemory(most, scratch);
-  await using other = await openGuestMemory(most, scratch);
+  const [one, two] = await Promise.all([openGuestMemory(most, scratch), openGuestMemory(most, scratch)]);
+  await using other = two;
   assert.deepEqual([await inShared(one), await inShared(other)], [true, false]);
   await one.close();
   await using third = await openGuestMemory(most, scratch);

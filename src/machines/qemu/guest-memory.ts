@@ -17,13 +17,21 @@ const MIB = 1024 * 1024;
 /** Memories of this process, the open ones and some that were: guests have yet to touch most of what they were promised. */
 const promised = new Set<FileHandle>();
 
+/** One after the other: what one takes is known to the next. */
+let opening: Promise<unknown> = Promise.resolve();
+
 /**
  * Memory of nothing but zeros. It is gone when all who have it open have ended.
  * @param directory where it goes when the host has no such file system, or too small a one: the kernel then writes what the guest changes to the disk now and then
  * @param uid who may map it besides
  */
-export async function openGuestMemory(mebibytes: number, directory: string, uid?: number): Promise<FileHandle> {
-  const bytes = mebibytes * MIB;
+export function openGuestMemory(mebibytes: number, directory: string, uid?: number): Promise<FileHandle> {
+  const opened = opening.then(() => openNext(mebibytes * MIB, directory, uid));
+  opening = opened.catch(() => {});
+  return opened;
+}
+
+async function openNext(bytes: number, directory: string, uid: number | undefined): Promise<FileHandle> {
   const file = path.join((await hasRoom(bytes)) ? SHARED_MEMORY : directory, `kiln-${randomUUID()}`);
   const handle = await open(file, 'wx+', 0o600);
   try {
