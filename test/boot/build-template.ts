@@ -66,6 +66,8 @@ const INSTALL = [
   'echo "kept" | sudo -u keeper tee /home/keeper/kept.txt >/dev/null',
   'sudo install -d -m 0700 /root/.ssh',
   `echo '${ROOT_KEY}' | sudo tee -a /root/.ssh/authorized_keys >/dev/null`,
+  "printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=true\\nExecStop=touch /opt/kiln-test/stopped\\n' | sudo tee /etc/systemd/system/once.service",
+  'sudo systemctl start once',
   'rm -f notes.txt /tmp/large.bin',
   "printf 'a line with colour: \\033[31mred\\033[0m\\n'",
 ];

@@ -283,6 +283,10 @@ describe('a build of everything', () => {
       assert.ok(['', undefined, '→ /etc/machine-id'].includes(await disk.text('/var/lib/dbus/machine-id')));
     });
 
+    test('has what a unit of the template does when it is stopped', async () => {
+      assert.ok((await disk.names('/opt/kiln-test'))?.includes('stopped'));
+    });
+
     test('has no build user, nor copies of the files that named it', async () => {
       for (const file of ['passwd', 'shadow', 'group', 'gshadow', 'subuid', 'subgid']) {
         const text = (await disk.text(`/etc/${file}`))!;

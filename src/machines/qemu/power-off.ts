@@ -11,6 +11,10 @@ others=
 for unit in $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d ' ' -f 1); do
   case $unit in ${OWN}) ;; *) others="$others $unit";; esac
 done
+# Written by hand, so perhaps by the template: those that did their work at the start, too.
+for file in /etc/systemd/system/*.service; do
+  case $file in *@.service) ;; *) [ ! -f "$file" ] || [ -L "$file" ] || others="$others \${file##*/}";; esac
+done
 [ -z "$others" ] || timeout 60 systemctl stop $others
 # What systemd removes when it stops a unit with a /tmp of its own.
 rm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*
