@@ -342,6 +342,7 @@ describe('a build of everything', () => {
         'link|777|root:root|symbolic link',
         'notes.txt|640|root:root|regular file',
         'setuid|4755|root:root|regular file',
+        'stopped|644|root:root|regular empty file',
         // Moved, not installed: it still has the build user's number, which nobody has now.
         'trailing slash.txt|644|UNKNOWN:UNKNOWN|regular file',
       ]);
