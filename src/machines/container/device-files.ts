@@ -48,7 +48,9 @@ const deviceFile = (number: number) => `${PLACE}/partition${number}`;
  */
 const SHOW = [
   'shown=$(losetup --read-only --find --show --offset "$1" --sizelimit "$2" "$3")',
-  'sleep infinity < "$shown" > /dev/null 2>&1 &',
+  // Held open before it is let go: else the number may be another disk's by then.
+  'exec 3< "$shown"',
+  'sleep infinity <&3 > /dev/null 2>&1 &',
   'losetup --detach "$shown" && echo "$shown"',
 ].join('\n');
 
