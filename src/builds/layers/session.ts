@@ -244,6 +244,9 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     const error = asKilnError(thrown);
     context.log.say(`${titleOf(phases[index]!)} cannot be kept as a layer, nor what follows: ${error.message}`);
     await release(index);
+    if (error.code !== 'DiskFull') return;
+    // Wherever the store lies: as long as it is full of old layers, no newer one can be kept.
+    await prune(store, { budget: 0 }).catch(() => {});
   }
 }
 
