@@ -70,8 +70,11 @@ export interface Kept {
 export interface TakenLayer {
   readonly facts: Readonly<Record<string, unknown>>;
   readonly names: readonly string[];
-  /** Gives the run's directory the files (all, or those named), checked. Rejects when they are damaged; then another way is looked for. */
-  take(names?: readonly string[]): Promise<void>;
+  /**
+   * Gives the run's directory the files (all, or those named). They are checked meanwhile: `intact` rejects when they are damaged, and another way is looked for
+   * then. Nothing that cannot be taken back may be done with them before.
+   */
+  take(names?: readonly string[]): Promise<{ readonly intact: Promise<void> }>;
 }
 
 export interface PhaseLayer {

@@ -157,7 +157,10 @@ export interface MachineRequest {
 
 /** A start from a checkpoint: `disk` is a fresh overlay on the frozen one. */
 export interface ResumeRequest extends MachineRequest {
-  readonly checkpoint: Pick<Checkpoint, 'memory' | 'facts'>;
+  readonly checkpoint: Pick<Checkpoint, 'memory' | 'facts'> & {
+    /** Rejects when the files are not what was frozen: nothing runs before that is known. Missing: they are. */
+    readonly intact?: Promise<unknown>;
+  };
 }
 
 /** What a machine's shape follows from, besides the host. */

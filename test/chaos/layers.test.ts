@@ -51,7 +51,7 @@ for (const [title, before] of [
           assert.ok(found.id === 'new' || (before && found.id === 'old'), found.id);
           const into = join(root, `run-${point}`);
           await mkdir(into);
-          assert.equal(await store.take(found, into), undefined, `point ${point}`);
+          assert.equal(await (await store.take(found, into)).damage, undefined, `point ${point}`);
           assert.equal(await readFile(join(into, 'layer-1.qcow2'), 'utf8'), found.id);
         }
         await store.sweep();
@@ -87,7 +87,7 @@ test('killed at every point of taking a layer, or of removing one: it is there w
         // What a dead run has taken by halves is in its own directory.
         const again = join(into, 'again');
         await mkdir(again);
-        if (found) assert.equal(await store.take(found, again), undefined, `point ${point}`);
+        if (found) assert.equal(await (await store.take(found, again)).damage, undefined, `point ${point}`);
       }
       assert.ok(point > 3, `only ${point} points of ${work}`);
     }
@@ -126,7 +126,7 @@ describe('container builds with layers', { skip: !mounting && 'mounting disks ta
       const store = await openLayerStore(cache);
       for (const record of await store.list()) {
         const into = await mkdtemp(join(home.path, 'taken-'));
-        assert.equal(await store.take(record, into), undefined, record.name);
+        assert.equal(await (await store.take(record, into)).damage, undefined, record.name);
       }
       const last = await kiln(args(path), env);
       assert.equal(last.exitCode, 0, last.stderr);

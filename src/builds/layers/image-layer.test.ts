@@ -15,11 +15,15 @@ test('an image that is taken is of the generation that its own template names: o
   const context = { directory: '/second' } as PhaseContext;
   const layer = imageLayer(true);
   const { facts, files } = await (await layer.keep(made, context))!.content;
-  const taken: TakenLayer = { facts, names: Object.keys(files), take: async () => {} };
+  const taken: TakenLayer = { facts, names: Object.keys(files), take: async () => ({ intact: Promise.resolve() }) };
   const here = { source: { ...common, hyperVGeneration: 'V1' } } as unknown as BuildState;
   for (const restored of [
     await layer.restore([taken], here, context),
-    await proofLayer().restore([taken, { facts: {}, names: [], take: async () => {} }], here, context),
+    await proofLayer().restore(
+      [taken, { facts: {}, names: [], take: async () => ({ intact: Promise.resolve() }) }],
+      here,
+      context,
+    ),
   ]) {
     assert.equal(restored.image!.hyperVGeneration, 'V1');
     assert.equal(restored.image!.path, '/second/image.qcow2');

@@ -54,7 +54,7 @@ async function restoreImage(layer: TakenLayer, { source }: BuildState, booted: b
   const { image, identity, artifacts: made } = layer.facts as unknown as ImageFacts;
   const names = new Set(made.map(({ format }) => ARTIFACT_FILES[format]));
   if (booted) names.add(ARTIFACT_FILES[image.format]);
-  await layer.take([...names]);
+  await (await layer.take([...names])).intact;
   const artifacts = made.map(one => ({ ...one, path: join(directory, ARTIFACT_FILES[one.format]) }));
   const { hyperVGeneration, osType, firmware } = source!;
   const ofSource: OfSource = { hyperVGeneration, osType, firmware };

@@ -73,15 +73,22 @@ export function machineLayer(
       const { directory, machines } = context;
       const source = state.source!;
       await pinSource(source.disk, directory);
+      const checks: Promise<void>[] = [];
       for (const [index, layer] of taken.entries())
-        await layer.take(index + 1 === depth ? undefined : [overlayName(index + 1)]);
+        checks.push((await layer.take(index + 1 === depth ? undefined : [overlayName(index + 1)])).intact);
+      const intact = Promise.all(checks);
+      intact.catch(() => {});
       const request = machineRequest(shape, source, context, depth + 1, layers);
       const backing = { path: overlayOf(directory, depth), format: 'qcow2' as const };
       await rm(request.disk.path, { force: true });
       await createOverlay({ backing, path: request.disk.path, beside: true });
       const { facts, names } = taken.at(-1)!;
       const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
-      const checkpoint = { facts: facts.machine as Readonly<Record<string, unknown>>, ...(memory && { memory }) };
+      const checkpoint = {
+        facts: facts.machine as Readonly<Record<string, unknown>>,
+        ...(memory && { memory }),
+        intact,
+      };
       const machine = await machines.resume!({ ...request, checkpoint });
       context.own(machine);
       // QEMU has it all.

@@ -55,7 +55,7 @@ test('layers go when the disk runs full while a build writes, not before, and no
   await keep('c');
   await keep('d');
   // A build stands on b, and so on a.
-  await store.take((await store.look('b'.repeat(64)))!, directory);
+  await (await store.take((await store.look('b'.repeat(64)))!, directory)).damage;
   const said: string[] = [];
   await using _room = await keepRoom(store, directory, sentence => said.push(sentence));
   await write('some', 10);

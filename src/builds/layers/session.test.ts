@@ -91,7 +91,7 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
               return { state, content: { files: { [file]: path }, facts: {}, release } };
             },
             async restore(layers, state) {
-              for (const layer of layers) await layer.take();
+              for (const layer of layers) await (await layer.take()).intact;
               return { ...state, text: await readFile(join(directory, file), 'utf8') } as TextState;
             },
           },

@@ -114,10 +114,14 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         names: record.files.map(({ name }) => name),
         async take(names) {
           const options = { signal: context.signal, ...(names && { names }) };
-          const damage = await store.take(record, context.directory, options);
-          if (damage === undefined) return;
-          context.log.say(`The stored layer of ${record.name} is damaged (${damage}); it is made again.`);
-          throw new Damaged();
+          const { damage } = await store.take(record, context.directory, options);
+          const intact = damage.then(what => {
+            if (what === undefined) return;
+            context.log.say(`The stored layer of ${record.name} is damaged (${what}); it is made again.`);
+            throw new Damaged();
+          });
+          intact.catch(() => {});
+          return { intact };
         },
       }),
     );

@@ -55,7 +55,7 @@ test('nobody else reads what is kept, and nobody writes it', () =>
     await keep('1', 'text');
     const into = await run();
     const record = (await store.look(KEY))!;
-    assert.equal(await store.take(record, into, { names: ['layer-1.qcow2'] }), undefined);
+    assert.equal(await (await store.take(record, into, { names: ['layer-1.qcow2'] })).damage, undefined);
     assert.deepEqual(await readdir(into), ['layer-1.qcow2']);
     for (const directory of [store.directory, join(store.directory, KEY)])
       assert.equal((await stat(directory)).mode & 0o077, 0, directory);
@@ -98,14 +98,14 @@ test('one bit of damage anywhere is found, and the layer is gone', () =>
       await rm(path);
       await writeFile(path, bytes);
       const into = await run();
-      assert.equal(await store.take((await store.look(KEY))!, into), `${name} has another content`);
+      assert.equal(await (await store.take((await store.look(KEY))!, into)).damage, `${name} has another content`);
       assert.deepEqual(await readdir(into), []);
       assert.equal(await store.look(KEY), undefined);
     }
     await keep('cut', 'text');
     await rm(join(store.directory, KEY, 'memory-1'));
     await writeFile(join(store.directory, KEY, 'memory-1'), 'tex');
-    assert.equal(await store.take((await store.look(KEY))!, await run()), 'memory-1 has another size');
+    assert.equal(await (await store.take((await store.look(KEY))!, await run())).damage, 'memory-1 has another size');
   }));
 
 test('what is no record of this layer is no layer: other words, other keys, names that lead elsewhere', () =>
@@ -132,7 +132,7 @@ test('what is no record of this layer is no layer: other words, other keys, name
     await writeFile(join(root, 'outside'), 'else');
     await rm(join(store.directory, KEY, 'layer-1.qcow2'));
     await symlink(join(root, 'outside'), join(store.directory, KEY, 'layer-1.qcow2'));
-    assert.equal(await store.take((await store.look(KEY))!, root), 'layer-1.qcow2 has another content');
+    assert.equal(await (await store.take((await store.look(KEY))!, root)).damage, 'layer-1.qcow2 has another content');
   }));
 
 test('a layer that came in the place of the one that is taken stays', () =>
@@ -140,7 +140,7 @@ test('a layer that came in the place of the one that is taken stays', () =>
     await keep('old', 'old');
     const old = (await store.look(KEY))!;
     await keep('new', 'new!');
-    assert.equal(await store.take(old, await run()), 'it was replaced or removed meanwhile');
+    assert.equal(await (await store.take(old, await run())).damage, 'it was replaced or removed meanwhile');
     assert.equal((await store.look(KEY))?.id, 'new');
   }));
 
@@ -148,7 +148,7 @@ test('who has taken a layer keeps it when it is removed', () =>
   withStore(async ({ store, keep, run }) => {
     await keep('1', 'text');
     const into = await run();
-    await store.take((await store.look(KEY))!, into);
+    await (await store.take((await store.look(KEY))!, into)).damage;
     await store.remove(KEY);
     await store.remove(KEY);
     assert.equal(await readFile(join(into, 'memory-1'), 'utf8'), 'text');

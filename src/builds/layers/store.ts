@@ -43,10 +43,14 @@ export interface LayerStore {
   /** What is known of a layer; undefined where there is none. Its files are not looked at. */
   look(key: string): Promise<LayerRecord | undefined>;
   /**
-   * Gives the directory a name for each file, checked. @returns what is wrong with a damaged layer, which is removed then; undefined when all is well.
-   * Errors: the file system's.
+   * Gives the directory a name for each file. They are checked meanwhile: `damage` is what is wrong with a damaged layer, which is removed then, with the names;
+   * undefined when all is well. Errors, of both: the file system's; the signal's reason.
    */
-  take(record: LayerRecord, directory: string, options?: TakeOptions): Promise<string | undefined>;
+  take(
+    record: LayerRecord,
+    directory: string,
+    options?: TakeOptions,
+  ): Promise<{ readonly damage: Promise<string | undefined> }>;
   /** Keeps a layer, in the place of one that is there. Errors: DiskFull and others of the file system. */
   keep(layer: NewLayer, signal?: AbortSignal): Promise<void>;
   /** One at a time makes a layer of this key, among all processes of this host. */
@@ -77,14 +81,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
     look: key => readRecord(place(key), key),
     async take(record, into, { names, signal } = {}) {
       const files = record.files.filter(({ name }) => names?.includes(name) ?? true);
-      try {
-        for (const { name, size, checksum } of files) {
-          const to = join(into, name);
-          await linkOrCopy(join(place(record.key), name), to, signal);
-          if ((await stat(to)).size !== size) throw new Damage(`${name} has another size`);
-          if ((await checksumFile(to, signal)) !== checksum) throw new Damage(`${name} has another content`);
-        }
-      } catch (error) {
+      const withdraw = async (error: unknown): Promise<string> => {
         for (const { name } of files) await rm(join(into, name), { force: true });
         const gone = (error as NodeJS.ErrnoException).code === 'ENOENT';
         if (!gone && !(error instanceof Damage)) throw error;
@@ -92,10 +89,26 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
         if ((await store.look(record.key))?.id !== record.id) return 'it was replaced or removed meanwhile';
         await store.remove(record.key);
         return gone ? 'a file is missing' : (error as Damage).message;
+      };
+      const check = async () => {
+        for (const { name, checksum } of files)
+          if ((await checksumFile(join(into, name), signal)) !== checksum)
+            throw new Damage(`${name} has another content`);
+        const now = new Date();
+        await utimes(join(place(record.key), RECORD), now, now).catch(() => {});
+      };
+      try {
+        for (const { name, size } of files) {
+          const to = join(into, name);
+          await linkOrCopy(join(place(record.key), name), to, signal);
+          if ((await stat(to)).size !== size) throw new Damage(`${name} has another size`);
+        }
+      } catch (error) {
+        return { damage: Promise.resolve(await withdraw(error)) };
       }
-      const now = new Date();
-      await utimes(join(place(record.key), RECORD), now, now).catch(() => {});
-      return undefined;
+      const damage = check().then(() => undefined, withdraw);
+      damage.catch(() => {});
+      return { damage };
     },
     async keep({ files, checksums, parent, ...layer }, signal) {
       const staged = join(directory, stagedName());

@@ -33,6 +33,7 @@ export function containerFactory(): MachineFactory {
     },
     async resume(request) {
       version ??= nspawnVersion();
+      await request.checkpoint.intact;
       return await start(request, shapeOf(request, await version), RENEWAL);
     },
   };

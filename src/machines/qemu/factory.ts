@@ -99,7 +99,7 @@ async function resume(request: ResumeRequest, accelerator: Accelerator): Promise
   const wrong = misfits(request.checkpoint.facts, await factsOf(request, accelerator));
   if (request.checkpoint.memory === undefined) wrong.push('its memory was not kept');
   if (wrong.length > 0) throw new KilnError('NotSupported', `The machine cannot be resumed here: ${wrong.join(', ')}.`);
-  return await begin(request, accelerator, machine => machine.resume());
+  return await begin(request, accelerator, machine => machine.resume(request.checkpoint.intact));
 }
 
 async function begin(
@@ -141,13 +141,23 @@ async function assemble(
   // QEMU has its own copies once it runs.
   await using handles = new AsyncDisposableStack();
 
+  // What takes long goes on beside the rest; nothing is taken back before it has ended.
+  const networking = sweepAbandoned().then(() => openNetwork(request.directory, request.report));
+  undo.push(async () => (await networking.catch(() => undefined))?.close());
+  const { checkpoints = [] } = request;
+  const memory = 'checkpoint' in request ? request.checkpoint.memory : undefined;
+  const mayFreeze = checkpoints.length > 0 || memory !== undefined;
+  const ram = mayFreeze ? await openGuestMemory(request.memoryMiB, request.directory) : undefined;
+  if (ram) undo.push(() => ram.close());
+  const filling = ram && memory ? loadMemory(memory.ram, ram, request.signal) : Promise.resolve();
+  undo.push(() => filling.catch(() => {}));
+  for (const going of [networking, filling]) going.catch(() => {});
+
   const identity = newIdentity();
   const chain: DiskFile[] = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
     fd: hand(handles.use(handle)),
     format,
   }));
-  const { checkpoints = [] } = request;
-  const memory = 'checkpoint' in request ? request.checkpoint.memory : undefined;
   if (checkpoints.length > 0)
     chain[0] = { ...chain[0]!, readFd: hand(handles.use(await open(request.disk.path, 'r'))) };
   const overlays = (await openOverlays(request.disk, checkpoints)).map(({ handle, reading }) => ({
@@ -163,14 +173,10 @@ async function assemble(
   const console = ConsoleLog.open(request.consolePath);
   undo.push(async () => console.close());
 
-  await sweepAbandoned();
-  const { network, slot, close } = await openNetwork(request.directory, request.report);
-  undo.push(close);
+  const { network, slot } = await networking;
   const attendable = request.checkpoints !== undefined || memory !== undefined;
-  const mayFreeze = checkpoints.length > 0 || memory !== undefined;
-  const ram = mayFreeze ? await openGuestMemory(request.memoryMiB, request.directory, slot?.uid) : undefined;
-  if (ram) undo.push(() => ram.close());
-  if (ram && memory) await loadMemory(memory.ram, ram, request.signal);
+  if (slot) await ram?.chown(slot.uid, slot.uid);
+  await filling;
   const memoryFd = ram && hand(ram);
   const provision = async () => {
     const seeded = request.provisioning === 'cloud-init';

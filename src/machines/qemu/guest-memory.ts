@@ -23,22 +23,20 @@ let opening: Promise<unknown> = Promise.resolve();
 /**
  * Memory of nothing but zeros. It is gone when all who have it open have ended.
  * @param directory where it goes when the host has no such file system, or too small a one: the kernel then writes what the guest changes to the disk now and then
- * @param uid who may map it besides
  */
-export function openGuestMemory(mebibytes: number, directory: string, uid?: number): Promise<FileHandle> {
-  const opened = opening.then(() => openNext(mebibytes * MIB, directory, uid));
+export function openGuestMemory(mebibytes: number, directory: string): Promise<FileHandle> {
+  const opened = opening.then(() => openNext(mebibytes * MIB, directory));
   opening = opened.catch(() => {});
   return opened;
 }
 
-async function openNext(bytes: number, directory: string, uid: number | undefined): Promise<FileHandle> {
+async function openNext(bytes: number, directory: string): Promise<FileHandle> {
   const file = path.join((await hasRoom(bytes)) ? SHARED_MEMORY : directory, `kiln-${randomUUID()}`);
   const handle = await open(file, 'wx+', 0o600);
   try {
     await rm(file);
     await handle.truncate(bytes);
     promised.add(handle);
-    if (uid !== undefined) await handle.chown(uid, uid);
     return handle;
   } catch (error) {
     await handle.close();

@@ -132,8 +132,8 @@ export class QemuMachine implements Machine {
     this.#settled = true;
   }
 
-  /** Goes on from the memory that QEMU was started with, as a machine of its own. Rejects as {@link settle} does. */
-  async resume(): Promise<void> {
+  /** Goes on from the memory that QEMU was started with, as a machine of its own, once `intact` says that it may. Rejects as {@link settle} does, and as that does. */
+  async resume(intact: Promise<unknown> = Promise.resolve()): Promise<void> {
     const { request, deadlines, identity } = this.#parts;
     this.#memoryKillsBefore = await memoryKills();
     const begun = performance.now();
@@ -144,6 +144,7 @@ export class QemuMachine implements Machine {
     try {
       // Nobody reaches it, nor it anybody, while it has secrets that others know.
       await this.#orGone(this.#qmp.execute('set_link', { name: NETWORK, up: false }));
+      await aborted(intact, signal);
       await this.#orGone(aborted(thaw(this.#qmp, this.#parts.devicesFd!, signal), signal));
       request.report(`The guest goes on after ${seconds(begun)} s.`);
       const [machineId, entropy] = [newMachineId(), randomBytes(64)];
