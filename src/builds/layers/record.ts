@@ -40,9 +40,21 @@ export type LayerRecord = Readonly<Static<typeof LayerRecord>>;
 
 export const RECORD = 'layer.json';
 
+/** Whether a layer has lost its record, which is renamed into place with it: only a power cut does that. Another Kiln may have records of another kind. */
+export async function isCutOff(directory: string): Promise<boolean> {
+  try {
+    JSON.parse(await readFile(join(directory, RECORD), 'utf8'));
+    return false;
+  } catch (error) {
+    return error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT';
+  }
+}
+
+export const isKey = (name: string): boolean => new RegExp(KEY).test(name);
+
 /** Undefined where there is none, or what is there is none. */
 export async function readRecord(directory: string, key: string): Promise<LayerRecord | undefined> {
-  if (!new RegExp(KEY).test(key)) return undefined;
+  if (!isKey(key)) return undefined;
   try {
     const value: unknown = JSON.parse(await readFile(join(directory, RECORD), 'utf8'));
     return Value.Check(LayerRecord, value) && value.key === key ? value : undefined;

@@ -164,8 +164,16 @@ test('a sweep takes what dead processes left, and locks that nobody has wanted f
     await (await store.lock('b'.repeat(64)))[Symbol.asyncDispose]();
     await (await store.lock('c'.repeat(64)))[Symbol.asyncDispose]();
     await utimes(at(`.locks/${'b'.repeat(64)}`), 0, 0);
+    // What a power cut leaves of a layer, and one of a Kiln to come.
+    for (const [name, record] of [
+      ['d', ''],
+      ['e', '{"schema":2}'],
+    ] as const) {
+      await mkdir(at(name.repeat(64)));
+      await writeFile(join(at(name.repeat(64)), 'layer.json'), record);
+    }
     await store.sweep();
-    assert.deepEqual((await readdir(store.directory)).sort(), ['.locks', KEY]);
+    assert.deepEqual((await readdir(store.directory)).sort(), ['.locks', KEY, 'e'.repeat(64)]);
     assert.deepEqual(await readdir(at('.locks')), ['c'.repeat(64)]);
     // Taken again, it is wanted again.
     await utimes(at(`.locks/${'c'.repeat(64)}`), 0, 0);

@@ -1,6 +1,7 @@
 /**
  * The layer store: what phases made, under the keys of their inputs, so that a build that comes to the same key takes it instead of making it. A layer is a
- * directory, CACHE/layers/KEY/{layer.json, files}, there complete or not at all, also after a kill or a power cut. Several processes and homes may share it.
+ * directory, CACHE/layers/KEY/{layer.json, files}, there complete or not at all, also after a kill. Nothing is flushed: that
+ * would hold up the disk that the build itself writes to, and what a power cut has left incomplete is known by its checksums. Several processes and homes may share it.
  * Who takes a layer gets names of its own for the files (hard links): what is taken out of the store meanwhile stays with those who have it.
  */
 import { randomUUID } from 'node:crypto';
@@ -10,9 +11,8 @@ import { join } from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import { checksumFile } from '../../disks/checksum.ts';
 import { cloneOrCopy } from '../../disks/copy.ts';
-import { sync } from '../../disks/durable.ts';
 import { type LockOptions, lockFile } from '../../disks/file-lock.ts';
-import { type LayerRecord, RECORD, readRecord } from './record.ts';
+import { isCutOff, isKey, type LayerRecord, RECORD, readRecord } from './record.ts';
 import { isAbandoned, stagedName } from './staged.ts';
 
 /** A layer that is to be kept. */
@@ -123,7 +123,6 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
           await chmod(to, MACHINE.test(name) ? 0o400 : 0o444);
           const { size } = await stat(to);
           const checksum = checksums?.[name] ?? (await checksumFile(to, signal));
-          await sync(to);
           kept.push({ name, size, checksum });
         }
         const record: LayerRecord = {
@@ -131,7 +130,6 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
           ...{ madeAt: new Date().toISOString(), files: kept },
         };
         await writeFile(join(staged, RECORD), `${JSON.stringify(record, null, 2)}\n`);
-        for (const path of [join(staged, RECORD), staged]) await sync(path);
         // Two that replace one another at once: the one whose rename fails makes room again.
         for (let attempt = 1; ; attempt++) {
           await store.remove(layer.key);
@@ -143,7 +141,6 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
               throw error;
           }
         }
-        await sync(directory);
       } catch (error) {
         await rm(staged, { recursive: true, force: true });
         throw error;
@@ -180,7 +177,11 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
     },
     async sweep() {
       for (const name of await readdir(directory))
-        if (name.startsWith(REMOVED) || (await isAbandoned(directory, name)))
+        if (
+          name.startsWith(REMOVED) ||
+          (await isAbandoned(directory, name)) ||
+          (isKey(name) && (await isCutOff(place(name))))
+        )
           await rm(join(directory, name), { recursive: true, force: true });
       // Who holds or awaits one that goes all the same makes a layer that somebody else makes too: that costs time and nothing else.
       for (const name of await readdir(locks)) {
