@@ -6,9 +6,12 @@
 import { KilnError } from '../arm/errors.ts';
 import type { ExecResult } from '../machines/machine.ts';
 import { SUDOERS_FILE } from '../machines/qemu/credentials.ts';
+import { GUEST_HOSTNAME } from '../machines/qemu/seed.ts';
 import { tail } from './customizers/step.ts';
 import { linesBefore } from './lines-before.ts';
 import type { GuestIdentity, Phase } from './phase.ts';
+import { RELABEL } from './selinux.ts';
+import { EMPTIED, REMOVED, TOLD } from './traces.ts';
 
 /** What the script prints behind what identified the machine: what follows is for the log. */
 const IDENTIFIED = '--';
@@ -18,11 +21,11 @@ const DEPROVISION_FAILED = 90;
 
 /**
  * Runs as root, from standard input, in one go, and says first who the machine is: deprovisioning changes the host's name, and every further sudo would wait for a name server that
- * no longer answers. Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`; a template overrides it by
- * writing /tmp/DeprovisioningScript.sh. Then what virt-sysprep's default operations remove, for the traces that a build leaves; the build user goes last,
- * while its own session is still open (userdel -f).
+ * no longer answers. Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`, of which only the first leaves something
+ * in an image; a template overrides it by writing /tmp/DeprovisioningScript.sh. Then, whichever it was, and where there was neither, what {@link TRACES} lists; the build user
+ * goes last, while its own session is still open (userdel -f). Each process costs 80 ms where the processor is emulated: what the shell can do itself, it does.
  */
-const script = (user: string) => `
+export const generalizeScript = (user: string) => `
 set -u
 printf '\\n%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d ' ' -f 1,2
@@ -34,21 +37,32 @@ echo ${IDENTIFIED}
   systemctl -q stop systemd-random-seed.service
   journalctl --relinquish-var
 } >/dev/null 2>&1 &
-waagent=$(command -v waagent || ls /usr/sbin/waagent 2>/dev/null)
+waagent=
+for f in "$(command -v waagent)" /usr/sbin/waagent /usr/bin/waagent; do [ -f "$f" ] && waagent=$f && break; done
 deprovision() {
   read -r begun rest < /proc/uptime
   "$@" </dev/null || { echo "It ended with exit code $?." >&2; exit ${DEPROVISION_FAILED}; }
   read -r ended rest < /proc/uptime
   echo "It took $(( \${ended%.*}\${ended#*.} - \${begun%.*}\${begun#*.} ))0 ms."
 }
+# An agent is a script whose first line may name a python that the image has not: its unit then says python3 -u.
+agent() {
+  "$waagent" -force -deprovision+user
+  code=$?
+  case $code in 126 | 127) ;; *) return $code ;; esac
+  command -v python3 >/dev/null || return $code
+  python3 -u "$waagent" -force -deprovision+user
+}
 if [ -e /tmp/DeprovisioningScript.sh ]; then
   echo "Running the template's /tmp/DeprovisioningScript.sh."
   deprovision sh /tmp/DeprovisioningScript.sh
 elif [ -n "$waagent" ]; then
   echo 'Running waagent -force -deprovision+user.'
-  deprovision "$waagent" -force -deprovision+user
+  deprovision agent
+elif command -v cloud-init >/dev/null; then
+  echo 'The image has no waagent, only cloud-init; Kiln removes the traces itself.'
 else
-  echo 'The image has no waagent; Kiln removes the traces itself.'
+  echo 'The image has neither waagent nor cloud-init; Kiln removes the traces itself. On Azure nothing would give its machines a user.'
 fi
 echo 'Removing what is left of the build machine.'
 has() { while IFS=: read -r name rest; do [ "$name" = "$1" ] && return 0; done < "$2"; return 1; }
@@ -58,29 +72,29 @@ if [ -f /root/.ssh/authorized_keys ]; then
   sed -i '/Please login as the user/d' /root/.ssh/authorized_keys
   [ -s /root/.ssh/authorized_keys ] || rm -f /root/.ssh/authorized_keys
 fi
-for f in /var/log/wtmp /var/log/btmp /var/log/lastlog; do [ ! -e $f ] || : > $f; done
+for f in ${EMPTIED.join(' ')}; do [ ! -e $f ] || : > $f; done
 [ -e /etc/resolv.conf ] || [ ! -e /lib/systemd/systemd-resolved ] || ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+if [ -f /etc/hostname ] && read -r name < /etc/hostname && [ "$name" = ${GUEST_HOSTNAME} ]; then echo localhost.localdomain > /etc/hostname; fi
 # Truncated, not removed: an empty file makes systemd invent an id at the next boot, an absent one makes that boot a "first boot".
 : > /etc/machine-id
 chmod 0444 /etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || set -- /var/lib/dbus/machine-id
+for f in /etc/sysconfig/network-scripts/ifcfg-*; do
+  [ -f "$f" ] && read -r name < "$f" && case $name in *cloud-init*) set -- "$@" "$f" ;; esac
+done
 userdel -f -r ${user} 2>/dev/null
 has ${user} /etc/group && groupdel ${user} 2>/dev/null
 # Made at every boot; a machine that was never booted has none.
 rmdir /tmp/.X11-unix /tmp/.ICE-unix /tmp/.XIM-unix /tmp/.font-unix 2>/dev/null
-# One process for all: under emulation each takes its time. The stamps say when timers last fired, here: another machine would make up for all that
-# they missed since, at its first boot.
-rm -rf "$@" /etc/ssh/ssh_host_* /var/lib/cloud/* /var/log/cloud-init.log /var/log/cloud-init-output.log /run/cloud-init \
-  /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* /etc/systemd/network/10-cloud-init-* \
-  /etc/NetworkManager/system-connections/cloud-init-* /etc/sysconfig/network-scripts/ifcfg-eth0 /etc/udev/rules.d/70-persistent-net.rules \
-  /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /var/lib/systemd/network/* \
-  /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed /root/.bash_history \
-  /tmp/script_* /tmp/DeprovisioningScript.sh /var/log/journal/*/ /var/log/waagent.log* /var/lib/systemd/timers/stamp-* \
-  /etc/sudoers.d/90-cloud-init-users ${SUDOERS_FILE} /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
+rm -rf "$@" ${SUDOERS_FILE} ${REMOVED.join(' ')}
 if has ${user} /etc/passwd || [ -d /home/${user} ]; then echo 'The build user could not be removed.' >&2; exit 1; fi
 for f in /etc/machine-id /etc/ssh/ssh_host_*_key; do
   if [ -s "$f" ]; then echo 'Identity of the build machine is left.' >&2; exit 1; fi
 done
+for f in ${TOLD.join(' ')}; do
+  [ ! -e $f ] || echo "The image keeps $f: all machines made from it share that identity."
+done
+${RELABEL}
 # Blocks that were freed since the last commit of the journal are not trimmed.
 sync
 fstrim / 2>/dev/null || true
@@ -91,13 +105,13 @@ export function generalizePhase(): Phase {
     kind: 'generalize',
     name: 'waagent, or the template’s own script',
     subState: 'Customizing',
-    inputs: { script: script('user') },
+    inputs: { script: generalizeScript('user') },
     async run(state, context) {
       const machine = state.machine!;
       const identity = linesBefore(IDENTIFIED);
       const last = tail();
       const result = await machine.exec('sudo sh -s', {
-        stdin: script(machine.user),
+        stdin: generalizeScript(machine.user),
         signal: context.signal,
         output(chunk, stream) {
           const rest = stream === 'stdout' ? identity.take(chunk) : chunk;

@@ -19,7 +19,7 @@ import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { openOverlays } from './overlays.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
-import { SEED_BYTES, writeSeed } from './seed.ts';
+import { GUEST_HOSTNAME, SEED_BYTES, writeSeed } from './seed.ts';
 import { memorySocketOf } from './slot.ts';
 import { recordName, sweepAbandoned } from './sweep.ts';
 
@@ -188,7 +188,7 @@ async function assemble(
       await writeFile(provisionPath, Buffer.alloc(SEED_BYTES), { mode: 0o600 });
     } else if (seeded) {
       const instanceId = `${request.id}-${request.name}`;
-      await writeSeed(provisionPath, { instanceId, hostname: 'kiln', identity }, request.signal);
+      await writeSeed(provisionPath, { instanceId, hostname: GUEST_HOSTNAME, identity }, request.signal);
     } else await writeCredential(provisionPath, identity, slot?.uid);
     const fd = hand(handles.use(await open(provisionPath, 'r')));
     return seeded ? { seedFd: fd } : { credentials: { open: userCredential(identity), secretFd: fd } };

@@ -5,6 +5,9 @@ import { run } from '../../processes/process.ts';
 import { MAC_ADDRESS } from './command-line.ts';
 import type { MachineIdentity } from './identity.ts';
 
+/** What a guest is called while it is built: generalizing replaces it. */
+export const GUEST_HOSTNAME = 'kiln';
+
 export interface SeedContent {
   /** New for every machine: cloud-init runs its first-boot work again. */
   readonly instanceId: string;
