@@ -19,6 +19,7 @@ import { type LogLine, openBuildLog } from './log.ts';
 import { type BuildOutcome, outcomeOf } from './outcome.ts';
 import type { Phase, PhaseContext, PhasePlan } from './phase.ts';
 import { provePhase } from './prove.ts';
+import { redacting, redactor } from './redact.ts';
 import { type Acquire, sourcePhase } from './sources/platform-image.ts';
 import { isValidation, openValidation } from './validation.ts';
 
@@ -34,6 +35,8 @@ export interface BuildRequest {
   readonly bootProof: boolean;
   readonly validate: ValidationRequest;
   readonly distribute: readonly DistributionTarget[];
+  /** Strings that came as secrets, such as the signature in a URL: nothing that is written down of the run shows them. */
+  readonly secrets?: readonly string[];
   /** Which stored layers are taken, and whether new ones are kept. Missing: neither. */
   readonly cache?: StepCache;
 }
@@ -120,8 +123,10 @@ export async function build(
   await mkdir(environment.directory, { recursive: true, mode: 0o711 });
   const failed = new AbortController();
   const signal = AbortSignal.any([environment.signal, failed.signal]);
+  const redact = redactor(request.secrets ?? []);
   const openLog = (name: string) =>
     openBuildLog({
+      redact,
       id: request.runId,
       path: join(environment.logDirectory, name),
       onLine: environment.onLine,
@@ -134,8 +139,9 @@ export async function build(
   );
   let machines = new AsyncDisposableStack();
   let kept: (Kept & { readonly held: AsyncDisposableStack }) | undefined;
-  const phases = phasesOf(request, distribute).map((plain, index) => {
+  const phases = phasesOf(request, distribute).map((open, index) => {
     const { keeper } = environment;
+    const plain = redacting(open, redact);
     const validating = isValidation(plain);
     const phase = keeper ? keeping(plain, keeper, one => keep(one, validating)) : plain;
     return validating ? validation.host(phase, index) : phase;
@@ -181,10 +187,12 @@ export async function build(
       },
       layers,
     );
-    log.mark('[INFO] (telemetry) Finalizing.');
-    return outcomeOf(ends);
+    const outcome = outcomeOf(ends);
+    // Azure's log of an image that is built says so, whatever becomes of its targets.
+    log.end(outcome.state === 'Failed' ? outcome.error.message : undefined);
+    return outcome;
   } catch (error) {
-    log.mark(`Build 'azure-arm' errored: ${(error as Error).message}`);
+    log.end((error as Error).message);
     throw error;
   } finally {
     const removed = () => rm(environment.directory, { recursive: true, force: true });

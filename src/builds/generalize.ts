@@ -109,7 +109,7 @@ export function generalizePhase(): Phase {
     async run(state, context) {
       const machine = state.machine!;
       const identity = linesBefore(IDENTIFIED);
-      const last = tail();
+      const last = tail(context.log.redact);
       const result = await machine.exec('sudo sh -s', {
         stdin: generalizeScript(machine.user),
         signal: context.signal,

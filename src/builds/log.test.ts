@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type LogLine, lineSplitter, MAX_LINE, openBuildLog } from './log.ts';
+import { type LogLine, lineSplitter, MAX_LINE, openBuildLog, spoken } from './log.ts';
+import { redactor } from './redact.ts';
 
 test('lines come out whole however the bytes are cut', () => {
   fc.assert(
@@ -42,6 +43,74 @@ test('a line of a megabyte is cut and does not pile up in memory', () => {
   const lines = [...splitter.push(Buffer.alloc(1024 * 1024, 'x')), ...splitter.end()];
   assert.ok(lines.length >= 1);
   for (const line of lines) assert.ok(line.length < MAX_LINE + 100);
+});
+
+test('a line without end costs what its bytes cost, also where each byte comes alone', () => {
+  const splitter = lineSplitter();
+  const byte = Buffer.from('x');
+  let seen = 0;
+  // Quadratic work would take minutes here, and the runner's patience end.
+  for (let n = 0; n < 826_000; n++) for (const line of splitter.push(byte)) seen += line.length > 0 ? 1 : 0;
+  assert.ok(seen > 10 && seen < 40, `${seen} pieces`);
+  assert.deepEqual(splitter.push(Buffer.from('\r')), []);
+  assert.match(splitter.push(Buffer.from('\nnext\n')).at(-1)!, /^next$/);
+});
+
+test('how long a build took is said as Packer says it', () => {
+  for (const [milliseconds, words] of [
+    [0, '0 seconds'],
+    [999.6, '1 second'],
+    [193_000, '3 minutes 13 seconds'],
+    [3_600_000 + 500, '1 hour 500 milliseconds'],
+    [7_265_000, '2 hours 1 minute'],
+  ] as const)
+    assert.equal(spoken(milliseconds), words);
+});
+
+test('a log ends with how the build did, and no secret of the run is in it, whoever says it', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-log-'));
+  try {
+    const path = join(directory, 'customization.log');
+    const lines: LogLine[] = [];
+    const open = () =>
+      openBuildLog({
+        id: 'ID',
+        path,
+        redact: redactor(['hunter2hunter2']),
+        onLine: line => lines.push(line),
+        onError: assert.fail,
+      });
+    const good = open();
+    good.say('fetched with hunter2hunter2');
+    good.mark('marked hunter2hunter2');
+    good.guest(Buffer.from('set -x: hunter2'), 'stderr');
+    good.guest(Buffer.from('hunter2\n'), 'stderr');
+    good.end();
+    await good.close();
+    const bad = open();
+    bad.end('Step 1/1 Shell failed with exit code 3. Last lines:\n    hunter2hunter2');
+    await bad.close();
+    const text = await readFile(path, 'utf8');
+    assert.doesNotMatch(text + JSON.stringify(lines), /hunter2/);
+    const at = String.raw`\d{4}/\d\d/\d\d \d\d:\d\d:\d\d`;
+    assert.match(
+      text,
+      new RegExp(
+        [
+          String.raw`\[ID\] PACKER OUT ==> azure-arm: set -x: <sensitive>`,
+          String.raw`\[ID\] PACKER OUT Build 'azure-arm' finished after .*seconds?\.`,
+          String.raw`\[ID\] PACKER ERR ${at} \[INFO\] \(telemetry\) Finalizing\.`,
+          String.raw`\[ID\] PACKER OUT Build 'azure-arm' errored: Step 1/1 Shell failed with exit code 3\. Last lines:`,
+          String.raw`\[ID\] PACKER OUT     <sensitive>`,
+          String.raw`\[ID\] PACKER OUT ==> Builds finished but no artifacts were created\.`,
+          String.raw`\[ID\] PACKER ERR ${at} \[INFO\] \(telemetry\) Finalizing\.`,
+          '$',
+        ].join('\n'),
+      ),
+    );
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 });
 
 test('the file has Azure’s line format, for what Kiln says and for both streams of the guest', async () => {

@@ -1,11 +1,12 @@
 /**
  * The build log: the user's own record of a run, as `customization.log` in Azure's line format and as lines for rows
- * and screens. What a guest prints is untrusted bytes: decoded leniently, stripped of terminal control sequences,
+ * and screens. What a guest prints is untrusted bytes: decoded leniently, stripped of terminal control sequences, freed of the run's secrets,
  * long lines cut, the whole bounded.
  */
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { stripVTControlCharacters } from 'node:util';
+import { type Redactor, redactor } from './redact.ts';
 
 /** `kiln` is what Kiln says itself; the others are the guest's streams. */
 export type LogStream = 'kiln' | 'stdout' | 'stderr';
@@ -38,6 +39,10 @@ export interface BuildLog {
   guest(chunk: Buffer, stream: 'stdout' | 'stderr'): void;
   /** Ends open lines of the guest: the command that wrote them has ended. */
   flush(): void;
+  /** The last lines of Azure's format: how the build ended, and after how long. For the file, not for screens. */
+  end(error?: string): void;
+  /** Hides the run's secrets, as the log does in all that it is given. */
+  readonly redact: Redactor;
   close(): Promise<void>;
 }
 
@@ -47,13 +52,17 @@ export interface BuildLogOptions {
   readonly onLine: (line: LogLine) => void;
   /** A disk that is full must fail the run, not the process. */
   readonly onError: (error: Error) => void;
+  /** Missing: the run has no secrets. */
+  readonly redact?: Redactor;
 }
 
 /** Opens the log of a run. Lines go to the file at once (buffered by the stream) and to `onLine`. */
 export function openBuildLog(options: BuildLogOptions): BuildLog {
   const file: WriteStream = createWriteStream(options.path, { flags: 'a', mode: 0o600 });
   file.on('error', options.onError);
-  const splitters = { stdout: lineSplitter(), stderr: lineSplitter() };
+  const { redact = redactor([]) } = options;
+  const begun = performance.now();
+  const splitters = { stdout: lineSplitter(redact), stderr: lineSplitter(redact) };
   let guestBytes = 0;
   let dropped = 0;
 
@@ -87,7 +96,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
   };
 
   const say = (text: string, phase: number | null) => {
-    for (const line of cleanLines(text)) {
+    for (const line of cleanLines(text, redact)) {
       write('OUT', packerText('kiln', line));
       options.onLine({ at: new Date(), phase, stream: 'kiln', text: line });
     }
@@ -98,7 +107,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     say: text => say(text, log.phase),
     of: phase => ({ say: text => say(text, phase) }),
     mark(text) {
-      for (const line of cleanLines(text)) write('ERR', line);
+      for (const line of cleanLines(text, redact)) write('ERR', line);
     },
     guest(chunk, stream) {
       if (isFull()) dropped += lineEnds(chunk);
@@ -108,6 +117,14 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
       for (const stream of ['stdout', 'stderr'] as const)
         for (const line of splitters[stream].end()) keep(line, stream);
     },
+    end(error) {
+      log.flush();
+      const how = error === undefined ? `finished after ${spoken(performance.now() - begun)}.` : `errored: ${error}`;
+      for (const line of cleanLines(`Build 'azure-arm' ${how}`, redact)) write('OUT', line);
+      if (error !== undefined) write('OUT', '==> Builds finished but no artifacts were created.');
+      log.mark('[INFO] (telemetry) Finalizing.');
+    },
+    redact,
     async close() {
       log.flush();
       if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
@@ -140,45 +157,71 @@ function lineEnds(chunk: Buffer): number {
   return count;
 }
 
-/** Cuts a byte stream into printable lines; a carriage return alone redraws a line on a terminal, so it ends one too. */
-export function lineSplitter(): { push(chunk: Buffer): string[]; end(): string[] } {
+/**
+ * Cuts a byte stream into printable lines without secrets; a carriage return alone redraws a line on a terminal, so it ends one too. A line without an end costs the same in
+ * one chunk as in a million: only what is new is looked through for ends.
+ */
+export function lineSplitter(redact: Redactor = redactor([])): { push(chunk: Buffer): string[]; end(): string[] } {
   const decoder = new StringDecoder('utf8');
+  /** What has come of a line that has not ended. */
   let rest = '';
+  /** Whether it ends with a carriage return, which only what follows gives a meaning. */
+  let returned = false;
   const split = (text: string): string[] => {
-    const parts = (rest + text).split(/\r?\n|\r(?=[^\n])/);
-    rest = parts.pop()!;
-    if (rest.length > 4 * MAX_LINE) {
-      // No end in sight: give it out in pieces rather than hold it in memory.
-      parts.push(rest);
-      rest = '';
+    let parts: string[] = [];
+    if (returned || /[\r\n]/.test(text)) {
+      parts = (rest + text).split(/\r?\n|\r(?=[^\n])/);
+      rest = parts.pop()!;
+    } else rest += text;
+    if (text !== '') returned = text.endsWith('\r');
+    if (rest.length > 4 * MAX_LINE + redact.longest) {
+      // No end in sight: give it out in pieces rather than hold it in memory, but for what may be the beginning of a secret.
+      const seen = redact(printable(rest));
+      const given = Math.max(0, seen.length - Math.max(0, redact.longest - 1));
+      parts.push(seen.slice(0, given));
+      rest = seen.slice(given);
     }
-    return parts.map(clean).filter(line => line !== '');
+    return parts.map(part => clean(part, redact)).filter(line => line !== '');
   };
   return {
     push: chunk => split(decoder.write(chunk)),
     end() {
       const lines = split(decoder.end());
-      const last = clean(rest);
+      const last = clean(rest, redact);
       rest = '';
+      returned = false;
       return last === '' ? lines : [...lines, last];
     },
   };
 }
 
-/** A line without control sequences, and not endless. */
-function clean(line: string): string {
-  const text = stripVTControlCharacters(line)
-    .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '')
-    .trimEnd();
+const printable = (text: string): string => stripVTControlCharacters(text).replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '');
+
+/** A line without control sequences and secrets, and not endless. */
+function clean(line: string, redact: Redactor): string {
+  const text = redact(printable(line)).trimEnd();
   return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} … (${text.length} characters)` : text;
 }
 
 /** What Kiln says may carry what a guest or a template says. */
-const cleanLines = (text: string) =>
+const cleanLines = (text: string, redact: Redactor) =>
   text
     .split(/\r?\n|\r/)
-    .map(clean)
+    .map(line => clean(line, redact))
     .filter(line => line !== '');
+
+/** `3 minutes 13 seconds`: the two largest units that are not nothing, as Packer says it. */
+export function spoken(milliseconds: number): string {
+  const whole = Math.round(milliseconds);
+  const units = [
+    [Math.floor(whole / 3_600_000), 'hour'],
+    [Math.floor(whole / 60_000) % 60, 'minute'],
+    [Math.floor(whole / 1000) % 60, 'second'],
+    [whole % 1000, 'millisecond'],
+  ] as const;
+  const some = units.filter(([count]) => count > 0).slice(0, 2);
+  return some.map(([count, unit]) => `${count} ${unit}${count === 1 ? '' : 's'}`).join(' ') || '0 seconds';
+}
 
 function packerTime(date: Date): string {
   return date.toISOString().slice(0, 19).replace(/-/g, '/').replace('T', ' ');

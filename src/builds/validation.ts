@@ -19,7 +19,7 @@ export const isValidation = ({ subState }: Phase): boolean => subState === 'Vali
 export function openValidation(openLog: () => BuildLog): Validation {
   let held = new AsyncDisposableStack();
   let log: BuildLog | undefined;
-  let last = '[INFO] (telemetry) Finalizing.';
+  let failure: string | undefined;
   return {
     host: (phase, index) => ({
       ...phase,
@@ -29,7 +29,7 @@ export function openValidation(openLog: () => BuildLog): Validation {
         try {
           return await phase.run(state, { ...context, log, own: one => void held.use(one) });
         } catch (error) {
-          last = `Build 'azure-arm' errored: ${(error as Error).message}`;
+          failure = (error as Error).message;
           throw error;
         }
       },
@@ -44,7 +44,7 @@ export function openValidation(openLog: () => BuildLog): Validation {
       held = new AsyncDisposableStack();
       log = undefined;
       await ended.disposeAsync();
-      closing?.mark(last);
+      closing?.end(failure);
       await closing?.close();
     },
   };

@@ -418,6 +418,7 @@ describe('a build of everything', () => {
       const step = (type: string) => [`Starting provisioner ${type}`, `ending ${type}`];
       const steps = ['shell', 'shell', 'shell', 'file', 'file', 'file', 'shell'];
       assert.deepEqual(marks, [...steps.flatMap(step), 'Finalizing.']);
+      assert.match(lines.at(-2)!, /PACKER OUT Build 'azure-arm' finished after \d+ (hour|minute|second)s? .*\.$/);
       assert.match(
         text,
         /PACKER ERR \d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d \[INFO\] \(telemetry\) Starting provisioner shell\n/,

@@ -123,7 +123,7 @@ test('validators see the finished image and leave nothing in it; a target that c
   assert.ok(validation.includes(line('0123')), validation);
   assert.ok(validation.includes(line('from a script: made by the build')));
   assert.match(validation, /PACKER ERR .* \(telemetry\) Starting provisioner file\n/);
-  assert.match(validation, /\[INFO\] \(telemetry\) Finalizing\.\n$/);
+  assert.match(validation, /PACKER OUT Build 'azure-arm' finished after .*\n.*\[INFO\] \(telemetry\) Finalizing\.\n$/);
   assert.doesNotMatch(await log('customization.log'), /from a script|Validator/);
   const { stdout: rows } = await kiln(['--home', home.path, 'logs', id], env);
   assert.match(rows, /Validator 2\/3 Shell "compare": 4 lines\n.*from a script: made by the build/s);

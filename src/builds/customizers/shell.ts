@@ -33,7 +33,7 @@ export function shellPhase(place: StepPlace, script: ShellScript): Phase {
       ...('file' in script ? { file: script.file.sha256 } : { script: sha256(inlineScript(script.inline)) }),
     },
     async run(state, context) {
-      const last = tail();
+      const last = tail(context.log.redact);
       const text = 'file' in script ? await scriptText(script.file.path) : inlineScript(script.inline);
       context.log.mark('[INFO] (telemetry) Starting provisioner shell');
       context.log.say(`${titleOf(place)}: ${'file' in script ? script.file.uri : countOf(script.inline)}`);

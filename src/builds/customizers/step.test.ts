@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { redactor } from '../redact.ts';
 import { inlineScript } from './shell.ts';
 import { describe, stepFailed, tail } from './step.ts';
 
@@ -35,10 +36,23 @@ test('what usually helps is said for the usual failures', () => {
 });
 
 test('the tail of a flood is short, and its last lines are right', () => {
-  const last = tail(3);
+  const last = tail(redactor([]), 3);
   for (let n = 0; n < 10_000; n++) last.push(Buffer.from(`line ${n}\n`));
   last.push(Buffer.from('end'));
   assert.deepEqual(last.lines(), ['line 9998', 'line 9999', 'end']);
+});
+
+test('the tail has no secret, nor the end of one that its window has cut', () => {
+  const secret = 'hunter2-hunter2-hunter2';
+  for (let before = 0; before < 60; before++) {
+    const last = tail(redactor([secret]));
+    last.push(Buffer.from(`${'x'.repeat(before)}${secret} ${'y'.repeat(16 * 1024)}\n`));
+    last.push(Buffer.from(`and ${secret.slice(0, 5)}`));
+    last.push(Buffer.from(`\x1b[31m${secret.slice(5)}\x1b[0m at the end`));
+    const text = last.lines().join('\n');
+    assert.doesNotMatch(text, /hunter2/);
+    assert.match(text, /and <sensitive> at the end$/);
+  }
 });
 
 test('inline lines become one script that stops at the first failure', () => {

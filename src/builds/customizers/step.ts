@@ -1,7 +1,9 @@
 /** What customizers and validators share: their place in the template, the files they were given, and how a failure is told. */
+import { stripVTControlCharacters } from 'node:util';
 import { KilnError } from '../../arm/errors.ts';
 import type { MachineKind } from '../../machines/machine.ts';
 import type { Phase } from '../phase.ts';
+import type { Redactor } from '../redact.ts';
 
 /** Which list of the template a step is in: a customizer of `customize`, or a validator of `validate.inVMValidations`. */
 export type StepRole = 'customize' | 'validate';
@@ -54,15 +56,21 @@ export function phaseOf(place: StepPlace): Pick<Phase, 'kind' | 'name' | 'subSta
   };
 }
 
-/** The last lines that a command printed, for its error. */
-export function tail(limit = 20): { push(chunk: Buffer): void; lines(): string[] } {
+const TAIL_CHARACTERS = 16 * 1024;
+
+/** The last lines that a command printed, for its error; without the run's secrets, also where only the end of one is left. */
+export function tail(redact: Redactor, limit = 20): { push(chunk: Buffer): void; lines(): string[] } {
+  // A part of a secret, and of a control sequence before it.
+  const torn = redact.longest === 0 ? 0 : redact.longest + 64;
+  const room = TAIL_CHARACTERS + torn;
   let kept = '';
   return {
     push(chunk) {
-      kept = (kept + chunk.toString('utf8')).slice(-16 * 1024);
+      kept = (kept + chunk.toString('utf8')).slice(-room);
     },
     lines: () =>
-      kept
+      redact(stripVTControlCharacters(kept))
+        .slice(kept.length === room ? torn : 0)
         .split(/\r?\n|\r/)
         .map(line => line.trimEnd())
         .filter(line => line !== '')

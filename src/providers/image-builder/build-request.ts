@@ -15,6 +15,7 @@ import { templateOf } from './image-templates.ts';
 import { chosenMachine } from './machine-choice.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
+import { secretsOf } from './secrets.ts';
 import { sourceOf } from './source-image.ts';
 import { type CacheWish, stepCache } from './step-cache.ts';
 import { distributionTargets } from './targets.ts';
@@ -69,6 +70,7 @@ export async function buildRequest(
     },
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
+    secrets: secretsOf(template.properties),
     ...(cache && { cache }),
     notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence]), ...notes],
   };
