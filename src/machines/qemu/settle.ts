@@ -21,8 +21,10 @@ held() {
       case "$line" in *":$inode "*) echo "waiting for $file"; return 0;; esac
     done < /proc/locks
   done
-  for file in /var/cache/dnf/metadata_lock.pid /run/yum.pid; do
-    [ -s "$file" ] && read -r pid < "$file" && [ -d "/proc/$pid" ] && echo "waiting for $file" && return 0
+  for file in /var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid /run/yum.pid /run/zypp.pid; do
+    pid=
+    # Without an end of line read fails, and has read it all the same.
+    [ -s "$file" ] && { read -r pid < "$file" || true; } && [ -n "$pid" ] && [ -d "/proc/$pid" ] && echo "waiting for $file" && return 0
   done
   return 1
 }
