@@ -78,10 +78,9 @@ function pair(
   ];
 }
 
-function debianCloud(release: string, number: string, stream: 'release' | 'daily'): Origin {
-  const [folder, suffix] = stream === 'daily' ? ['daily/latest', '-daily'] : ['latest', ''];
-  const checksums = `https://cloud.debian.org/images/cloud/${release}/${folder}/SHA512SUMS`;
-  const file = `debian-${number}-genericcloud-amd64${suffix}.qcow2`;
+function debianDaily(release: string, number: string): Origin {
+  const checksums = `https://cloud.debian.org/images/cloud/${release}/daily/latest/SHA512SUMS`;
+  const file = `debian-${number}-genericcloud-amd64-daily.qcow2`;
   return { kind: 'published', checksums, file, algorithm: 'sha512', series: '0' };
 }
 
@@ -99,9 +98,9 @@ function almaCloud(number: string): Origin {
 
 export const ENTRIES: readonly CatalogueEntry[] = Object.freeze([
   ...pair('Debian', 'debian-12', ['12-gen2', '12'], { kind: 'bootstrap', distribution: 'debian', release: 'bookworm' }),
-  ...pair('Debian', 'debian-12-daily', ['12-gen2', '12'], debianCloud('bookworm', '12', 'daily')),
-  ...pair('Debian', 'debian-13', ['13-gen2', '13'], debianCloud('trixie', '13', 'release')),
-  ...pair('Debian', 'debian-13-daily', ['13-gen2', '13'], debianCloud('trixie', '13', 'daily')),
+  ...pair('Debian', 'debian-12-daily', ['12-gen2', '12'], debianDaily('bookworm', '12')),
+  ...pair('Debian', 'debian-13', ['13-gen2', '13'], { kind: 'bootstrap', distribution: 'debian', release: 'trixie' }),
+  ...pair('Debian', 'debian-13-daily', ['13-gen2', '13'], debianDaily('trixie', '13')),
   ...pair('Canonical', '0001-com-ubuntu-server-focal', ['20_04-lts-gen2', '20_04-lts'], ubuntuCloud('focal', '20.04')),
   ...pair('Canonical', '0001-com-ubuntu-server-jammy', ['22_04-lts-gen2', '22_04-lts'], ubuntuCloud('jammy', '22.04')),
   ...pair('Canonical', 'ubuntu-24_04-lts', ['server', 'server-gen1'], ubuntuCloud('noble', '24.04')),

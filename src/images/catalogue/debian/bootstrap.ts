@@ -9,7 +9,7 @@ import { convertDisk } from '../../../disks/qemu-img.ts';
 import { run } from '../../../processes/process.ts';
 import type { AcquireOptions } from '../../source.ts';
 import { assembleDisk, LAYOUT, MKE2FS_CONF } from './disk-layout.ts';
-import { CUSTOMIZE_HOOK, GUEST_PACKAGES, guestFiles } from './guest-files.ts';
+import { CUSTOMIZE_HOOK, guestFiles, guestPackages } from './guest-files.ts';
 import { hostMirrors, hostProxy } from './mirrors.ts';
 
 export interface BootstrapTool {
@@ -145,7 +145,7 @@ async function installPackages(request: Installation): Promise<void> {
     `--mode=${request.privileged ? 'root' : 'unshare'}`,
     '--variant=minbase',
     '--format=directory',
-    `--include=${GUEST_PACKAGES.join(',')}`,
+    `--include=${guestPackages(request.release).join(',')}`,
     `--customize-hook=tar-in ${request.overlay} /`,
     `--customize-hook=${CUSTOMIZE_HOOK}`,
     request.release,

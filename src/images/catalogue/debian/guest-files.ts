@@ -1,7 +1,7 @@
 /** The files that make an installed Debian root file system a cloud image, and how the image differs from plain packages. */
 
 /** What the image has beyond Debian's required packages; dependencies come by themselves, recommendations don't. */
-export const GUEST_PACKAGES = Object.freeze([
+const GUEST_PACKAGES = Object.freeze([
   // boots
   ...['systemd-sysv', 'linux-image-cloud-amd64', 'zstd', 'udev', 'kmod', 'dbus', 'libpam-systemd', 'grub-cloud-amd64'],
   // is reached, and finds its network, disk and user
@@ -11,6 +11,16 @@ export const GUEST_PACKAGES = Object.freeze([
   ...['ca-certificates', 'curl', 'wget', 'gpg', 'apt-utils', 'lsb-release', 'procps', 'tzdata', 'xz-utils'],
   ...['less', 'vim-tiny'],
 ]);
+
+/** What a release has in a package of its own that the one before had in another. */
+const SPLIT: Readonly<Record<string, readonly string[]>> = Object.freeze({
+  bookworm: [],
+  // It makes the root partition as large as the disk.
+  trixie: ['systemd-repart'],
+});
+
+/** Of a release by its code name. */
+export const guestPackages = (release: string): readonly string[] => [...GUEST_PACKAGES, ...(SPLIT[release] ?? [])];
 
 export interface GuestIdentity {
   /** UUID of the root file system. */
