@@ -268,27 +268,3 @@ export async function requireTargets(
   }
   return definitions;
 }
-
-/**
- * An image fits only into definitions of its own kind. Errors: ValidationFailed, with the distributor as target.
- */
-export function requireSameKind(
-  definitions: ReadonlyMap<number, StoredResource>,
-  source: { readonly osType: string; readonly hyperVGeneration: string },
-): void {
-  for (const [index, { id, properties }] of definitions) {
-    const wanted = isObject(properties) ? properties : {};
-    for (const [field, fallback] of [
-      ['osType', 'Linux'],
-      ['hyperVGeneration', 'V1'],
-    ] as const) {
-      const defined = String(wanted[field] ?? fallback);
-      if (defined.toLowerCase() !== source[field].toLowerCase())
-        throw new KilnError(
-          'ValidationFailed',
-          `The source image has the ${field} '${source[field]}', but the image definition ${id} is for '${defined}'.`,
-          { target: `properties.distribute[${index}].galleryImageId` },
-        );
-    }
-  }
-}

@@ -544,6 +544,15 @@ test('an image fits only into definitions of its generation', async () => {
         'BadSharedImageDistribute',
       );
   }
+  // A change of the targets is judged alike.
+  const id = await made('generation-changed', { distribute: [VHD] });
+  for (const generation of ['V2', 'V1']) {
+    const target = { type: 'SharedImage', runOutputName: 'g', galleryImageId: `${gallery}/images/${generation}` };
+    const answer = await provider.patch!(call(id), { properties: { distribute: [VHD, target] } });
+    const { status, error } = await ended(answer);
+    assert.equal(status, generation === 'V1' ? 'Succeeded' : 'Failed');
+    if (generation === 'V2') assert.match(error!.message, /has the hyperVGeneration 'V1', but .* is for 'V2'/);
+  }
 });
 
 const contentOf = async (group: string) =>

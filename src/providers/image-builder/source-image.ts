@@ -1,7 +1,7 @@
 /** A template's source as a disk: of the catalogue, or an image that was built here. */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parseId } from '../../arm/ids.ts';
+import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parentId, parseId } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
 import { contentOf } from '../../disks/content.ts';
@@ -18,6 +18,7 @@ import { parseSharedImageId } from '../compute/shared-image-id.ts';
 import type { Viewer } from '../compute/sharing-profile.ts';
 import { getResource, listResources, patchProperties, type StoredResource } from '../store.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
+import { type ImageKind, kindOf } from './same-kind.ts';
 import type { PlatformImageSource } from './source.ts';
 
 export interface SourceEnvironment {
@@ -27,15 +28,16 @@ export interface SourceEnvironment {
   readonly catalogue?: string;
 }
 
-export type TemplateSourceImage = BuildRequest['source'] & {
-  readonly osType: 'Linux' | 'Windows';
-  readonly hyperVGeneration: 'V1' | 'V2';
-  readonly firmware: 'bios' | 'uefi';
-  /** The disk as far as it is on this host already. */
-  readonly known: () => Promise<SourceImage | undefined>;
-  /** Another image stands in for the one that was named. */
-  readonly replaced: boolean;
-};
+export type TemplateSourceImage = BuildRequest['source'] &
+  ImageKind & {
+    readonly osType: 'Linux' | 'Windows';
+    readonly hyperVGeneration: 'V1' | 'V2';
+    readonly firmware: 'bios' | 'uefi';
+    /** The disk as far as it is on this host already. */
+    readonly known: () => Promise<SourceImage | undefined>;
+    /** Another image stands in for the one that was named. */
+    readonly replaced: boolean;
+  };
 
 /** What of a template its source follows from. */
 export type SourceOwner = Pick<ImageTemplate, 'id' | 'location'> & {
@@ -49,7 +51,10 @@ export async function sourceOf(template: SourceOwner, environment: SourceEnviron
   const missing = source.type === 'ManagedImage' ? noManagedImage(source.imageId) : noVersion(source.imageVersionId);
   const id =
     source.type === 'ManagedImage' ? source.imageId : await versionId(source.imageVersionId, template, environment);
-  return builtImage(await requireImage(id, template.location, environment.home.root, missing));
+  const image = builtImage(await requireImage(id, template.location, environment.home.root, missing));
+  if (source.type === 'ManagedImage') return image;
+  const definition = await getResource(environment.database, parentId(parseId(id))!);
+  return { ...image, ...kindOf(definition?.properties) };
 }
 
 async function platformImage(
@@ -65,6 +70,7 @@ async function platformImage(
     reference: [publisher, offer, sku, version].join(':'),
     osType: entry.osType,
     hyperVGeneration: entry.hyperVGeneration,
+    architecture: entry.architecture,
     firmware: entry.firmware,
     known: () => cachedPlatformImage(reference, options),
     replaced: notes.length > 0,
@@ -210,6 +216,7 @@ function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage
     reference: image.id,
     osType: image.osType,
     hyperVGeneration: image.hyperVGeneration,
+    architecture: 'x64',
     firmware: image.firmware,
     replaced: false,
     known: async () => source,

@@ -31,7 +31,9 @@ import { lockTemplate } from './lock.ts';
 import { requireNetwork } from './network.ts';
 import { readPatch, type TemplateChange } from './patch.ts';
 import { ACTIVE } from './run.ts';
+import { requireSameKind } from './same-kind.ts';
 import type { TemplateIdentity } from './schema.ts';
+import { sourceOf } from './source-image.ts';
 import { reassignStaging } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
 import { requireTriggersFit } from './triggers-fit.ts';
@@ -116,8 +118,16 @@ export function updateHandler(environment: ProviderEnvironment): OperationHandle
             buildLinks({ ...template.properties, ...(change as Partial<typeof template.properties>) }, [acting.id]),
           );
         if (change.vmProfile) await requireNetwork(database, stored, change.vmProfile);
-        if (change.distribute)
-          await requireTargets(database, change.distribute as typeof template.properties.distribute);
+        if (change.distribute) {
+          const distribute = change.distribute as typeof template.properties.distribute;
+          const definitions = await requireTargets(database, distribute);
+          // A source that is gone is the next build's trouble.
+          const image = await sourceOf(template, environment).catch(error => {
+            if (asKilnError(error).code === 'SourceNotFound') return undefined;
+            throw error;
+          });
+          if (image && !image.replaced) requireSameKind(definitions, image);
+        }
         const { tags, identity, ...properties } = change;
         await whileWaiting(id, templateId, async trx => {
           // Once more: now they stay, and then the template is seen to use them.
