@@ -83,7 +83,8 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
   if (validate.sourceOnly) return [acquire, bootPhase(machine, { subState: 'Validating' }), ...validators];
   const booted = bootProof || validators.length > 0;
   // What follows a step that is never kept is not kept either.
-  const layers = kept ? Math.min(customize.length, ...cache.neverSteps) + 1 : 0;
+  // A machine with a TPM is not frozen: its state is another process's.
+  const layers = kept && !shape.trusted ? Math.min(customize.length, ...cache.neverSteps) + 1 : 0;
   return [
     acquire,
     bootPhase(machine, { layers }),
@@ -98,8 +99,9 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
   ];
 
   function proof(): Phase {
-    const { processors, memoryMiB } = shape;
-    const options = { processors, memoryMiB, proof: bootProof, validators: validators.length > 0 };
+    const { processors, memoryMiB, trusted } = shape;
+    const machine = { processors, memoryMiB, ...(trusted && { trusted }) };
+    const options = { ...machine, proof: bootProof, validators: validators.length > 0 };
     // Without a proof, an image that does not come up is one that cannot be validated; with it, one that nobody may have.
     const onFailure = bootProof ? undefined : validators[0]?.onFailure;
     // Validators need the machine that proves; what they look at may have changed meanwhile.

@@ -20,6 +20,8 @@ const FACTS = ['cat /etc/machine-id', 'wc -l < ~/.ssh/authorized_keys', HOST_KEY
 export interface ProveOptions {
   readonly processors: number;
   readonly memoryMiB: number;
+  /** With Secure Boot and a TPM, as the machine that it was built in. */
+  readonly trusted?: true;
   /** Whether an image that fails this is not published. Without it the machine is there for the validators only. */
   readonly proof: boolean;
   /** Whether validators follow: the machine then settles, and goes on running for them. */
@@ -60,7 +62,7 @@ export function provePhase(options: ProveOptions): Phase {
 async function boot(
   path: string,
   firmware: 'bios' | 'uefi',
-  { processors, memoryMiB, proof, validators }: ProveOptions,
+  { processors, memoryMiB, trusted, proof, validators }: ProveOptions,
   context: PhaseContext,
 ): Promise<Machine> {
   try {
@@ -73,6 +75,7 @@ async function boot(
       processors,
       memoryMiB,
       firmware,
+      ...(trusted && { trusted }),
       provisioning: 'cloud-init',
       consolePath: join(context.logDirectory, 'proof-console.log'),
       signal: context.signal,

@@ -99,6 +99,13 @@ export const REQUIREMENTS: readonly Requirement[] = [
     optional: true,
     why: 'boots source images that need UEFI; the others boot by BIOS',
   },
+  {
+    program: 'swtpm',
+    package: 'swtpm',
+    commands: MACHINES,
+    optional: true,
+    why: 'gives the machines of Trusted Launch images a TPM; they are built without',
+  },
 ];
 
 /** PATH with the directories of system programs, which Debian leaves out of an ordinary user's. */

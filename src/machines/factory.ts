@@ -4,6 +4,7 @@ import { containerFactory } from './container/factory.ts';
 import type { MachineFactory, MachineKind } from './machine.ts';
 import type { AcceleratorOptions } from './qemu/accelerator.ts';
 import { qemuFactory } from './qemu/factory.ts';
+import { lacksTrustedLaunch } from './qemu/trusted-launch.ts';
 
 export function machineFactory(options: AcceleratorOptions = {}): MachineFactory {
   const factories: Readonly<Record<MachineKind, MachineFactory>> = Object.freeze({
@@ -11,6 +12,7 @@ export function machineFactory(options: AcceleratorOptions = {}): MachineFactory
     container: containerFactory(),
   });
   return {
+    lacksTrustedLaunch,
     shape: request => factories[request.kind].shape(request),
     start: request => factories[request.kind].start(request),
     async resume(request) {

@@ -12,6 +12,8 @@ export interface MachineShape {
   readonly processors: number;
   readonly memoryMiB: number;
   readonly firmware: 'bios' | 'uefi';
+  /** Secure Boot and a TPM; missing where there are none. */
+  readonly trusted?: true;
   /** `kvm`, `hvf`, `tcg`, or `none` for a container. */
   readonly accelerator: string;
   /** Emulator version, machine type and CPU model in one stable text, such as `7.2.22/q35/qemu64`. */
@@ -141,6 +143,8 @@ export interface MachineRequest {
   readonly processors: number;
   readonly memoryMiB: number;
   readonly firmware: 'bios' | 'uefi';
+  /** Secure Boot and a TPM of its own (Trusted Launch); takes `uefi`, and no checkpoints. */
+  readonly trusted?: true;
   readonly provisioning: Provisioning;
   /** Serial console output is appended here, byte for byte. */
   readonly consolePath: string;
@@ -164,12 +168,14 @@ export interface ResumeRequest extends MachineRequest {
 }
 
 /** What a machine's shape follows from, besides the host. */
-export type ShapeRequest = Pick<MachineRequest, 'kind' | 'processors' | 'memoryMiB' | 'firmware'>;
+export type ShapeRequest = Pick<MachineRequest, 'kind' | 'processors' | 'memoryMiB' | 'firmware' | 'trusted'>;
 
 /** A way to make machines. */
 export interface MachineFactory {
   /** The shape that a request will get on this host, without starting anything. */
   shape(request: ShapeRequest): Promise<MachineShape>;
+  /** Why `trusted` machines cannot be had on this host, in words that end a sentence; undefined where they can. Missing: they cannot. */
+  lacksTrustedLaunch?(): Promise<string | undefined>;
   /**
    * Boots a machine and resolves when the guest answers and has settled (cloud-init done, package locks free), or earlier (`until`).
    * Rejects with ToolMissing, MachineLost, GuestStopped, GuestUnreachable (deadline, scaled when emulated) or the signal's reason;

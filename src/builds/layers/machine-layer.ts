@@ -12,7 +12,7 @@ import { memoryNames, memoryOf, overlayName, overlayOf, pinSource } from './over
  * @param layers how many layers of it may be kept in all
  */
 export function machineRequest(
-  { kind, processors, memoryMiB }: MachineShape,
+  { kind, processors, memoryMiB, trusted }: MachineShape,
   source: SourceImage,
   context: PhaseContext,
   depth: number,
@@ -28,6 +28,7 @@ export function machineRequest(
     processors,
     memoryMiB,
     firmware: source.firmware,
+    ...(trusted && { trusted }),
     provisioning: source.provisioning,
     consolePath: join(context.logDirectory, 'console.log'),
     signal: context.signal,

@@ -93,3 +93,15 @@ test('UEFI firmware is flash: code shared, variables its own', () => {
   assert.equal(nodes.find(node => node['node-name'] === 'variables').filename, '/dev/fdset/8');
   assert.deepEqual(values(args, '-machine'), ['q35,pflash0=firmware,pflash1=variables']);
 });
+
+test('Trusted Launch: only the firmware writes its variables, and there is a TPM behind all else', () => {
+  const uefi = { codePath: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd', variablesFd: 8 };
+  const machine = machineType('q35', true, true);
+  const args = commandLine({ ...plain, machine, uefi, trusted: { tpmSocketPath: '/run/kiln/kiln-0.tpm/a,b' } });
+  assert.deepEqual(values(args, '-machine'), ['q35,smm=on,pflash0=firmware,pflash1=variables']);
+  assert.ok(values(args, '-global').includes('driver=cfi.pflash01,property=secure,value=on'));
+  assert.ok(values(args, '-chardev').includes('socket,id=tpm,path=/run/kiln/kiln-0.tpm/a,,b'));
+  assert.equal(values(args, '-device').at(-1), 'tpm-tis,tpmdev=tpm');
+  assert.deepEqual(values(args, '-device').slice(0, -1), values(commandLine(plain), '-device'));
+  assert.ok(!commandLine(plain).some(arg => /tpm|smm/.test(arg)));
+});

@@ -28,6 +28,8 @@ export interface Invocation {
   /** Where the guest's port 22 appears; port 0 lets QEMU pick. */
   readonly sshForward?: { readonly address: string; readonly port: number };
   readonly uefi?: { readonly codePath: string; readonly variablesFd: number };
+  /** Trusted Launch: the firmware keeps its variables to itself, and the TPM answers at this socket. Takes `uefi` and a machine type with SMM. */
+  readonly trusted?: { readonly tpmSocketPath: string };
   /** Whose terminal the serial console is: QEMU's own standard streams. `keys` adds Ctrl-A X to end it. */
   readonly console: 'output' | 'terminal';
 }
@@ -71,6 +73,7 @@ export function commandLine(invocation: Invocation): string[] {
     ...credentials(invocation),
     ...network(invocation),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
+    ...trusted(invocation),
     ...renewal(invocation),
     ...(invocation.incoming ? ['-incoming', 'defer'] : []),
   ];
@@ -121,13 +124,23 @@ function firmware({ uefi }: Invocation): string[] {
   return ['-blockdev', JSON.stringify(code), '-blockdev', JSON.stringify(variables)];
 }
 
+/** Without S3 the guest cannot wake up with the flash unlocked (OVMF's README, SMM_REQUIRE). */
+function trusted({ trusted }: Invocation): string[] {
+  if (!trusted) return [];
+  return [
+    ...['-global', 'driver=cfi.pflash01,property=secure,value=on', '-global', 'ICH9-LPC.disable_s3=1'],
+    ...['-chardev', `socket,id=tpm,path=${trusted.tpmSocketPath.replaceAll(',', ',,')}`],
+    ...['-tpmdev', 'emulator,id=tpm,chardev=tpm', '-device', 'tpm-tis,tpmdev=tpm'],
+  ];
+}
+
 function serial({ console }: Invocation): string[] {
   const mux = console === 'terminal' ? ',mux=on' : '';
   const monitor = console === 'terminal' ? ['-mon', 'chardev=console,mode=readline'] : [];
   return ['-chardev', `stdio,id=console,signal=off${mux}`, '-serial', 'chardev:console', ...monitor];
 }
 
-/** The machine type, with the firmware's flash where it has any. */
-export function machineType(base: string, uefi: boolean): string {
-  return uefi ? `${base},pflash0=firmware,pflash1=variables` : base;
+/** The machine type, with the firmware's flash where it has any, and system management mode where that alone may write to it. */
+export function machineType(base: string, uefi: boolean, trusted = false): string {
+  return `${base}${trusted ? ',smm=on' : ''}${uefi ? ',pflash0=firmware,pflash1=variables' : ''}`;
 }

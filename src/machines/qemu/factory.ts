@@ -15,13 +15,14 @@ import { factsOf, misfits } from './facts.ts';
 import { loadMemory, openGuestMemory } from './guest-memory.ts';
 import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
-import { cpuOf, findFirmware, MACHINE } from './model.ts';
+import { cpuOf, type Firmware, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { openOverlays } from './overlays.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
 import { GUEST_HOSTNAME, SEED_BYTES, writeSeed } from './seed.ts';
 import { memorySocketOf } from './slot.ts';
 import { recordName, sweepAbandoned } from './sweep.ts';
+import { findSecureFirmware, lacksTrustedLaunch, startTpm } from './trusted-launch.ts';
 
 /** A factory of QEMU machines. What it finds out about the host is kept in `cacheFile`. */
 export function qemuFactory(options: AcceleratorOptions = {}): MachineFactory {
@@ -50,7 +51,7 @@ const emulationNotice = (reason: string): string =>
   `No hardware acceleration: ${reason} The processor is emulated instead; work in the guest takes 10 to 20 times longer.`;
 
 function shapeOf(
-  request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware'>,
+  request: Pick<MachineRequest, 'processors' | 'memoryMiB' | 'firmware' | 'trusted'>,
   accelerator: Accelerator,
 ): MachineShape {
   return {
@@ -58,6 +59,7 @@ function shapeOf(
     processors: request.processors,
     memoryMiB: request.memoryMiB,
     firmware: request.firmware,
+    ...(request.trusted && { trusted: true }),
     accelerator: accelerator.name,
     model: `${accelerator.qemuVersion}/${MACHINE}/${cpuOf(accelerator.name)}`,
   };
@@ -127,6 +129,15 @@ async function begin(
   }
 }
 
+/** Rejects with ToolMissing, or with NotSupported where what Trusted Launch needs is missing. */
+async function firmwareFor({ trusted }: MachineRequest): Promise<Firmware> {
+  if (!trusted) return await findFirmware();
+  const lacking = await lacksTrustedLaunch();
+  const firmware = await findSecureFirmware();
+  if (firmware && lacking === undefined) return firmware;
+  throw new KilnError('NotSupported', `A machine with Trusted Launch cannot be made here: ${lacking}.`);
+}
+
 async function assemble(
   request: MachineRequest | ResumeRequest,
   accelerator: Accelerator,
@@ -165,7 +176,7 @@ async function assemble(
     readFd: hand(handles.use(reading)),
   }));
   const devicesFd = memory && hand(handles.use(await open(memory.devices, 'r')));
-  const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
+  const uefi = request.firmware === 'uefi' ? await firmwareFor(request) : undefined;
   const variables = file('uefi-variables.fd');
   remove(variables);
   if (uefi) await copyFile(uefi.variables, variables);
@@ -198,17 +209,20 @@ async function assemble(
   const recordPath = path.join(request.directory, recordName(request.name));
   remove(recordPath);
   request.signal?.throwIfAborted();
+  const confinement = {
+    ...(network.namespace !== undefined && { namespace: network.namespace }),
+    ...(slot && { uid: slot.uid }),
+  };
+  const { signal } = request;
+  const tpm = request.trusted && (await startTpm({ confinement, slot, fallback: file('tpm'), signal }));
+  if (tpm) undo.push(tpm.close);
   const process = await QemuProcess.start({
-    confinement: {
-      ...(network.namespace !== undefined && { namespace: network.namespace }),
-      ...(slot && { uid: slot.uid }),
-      ...(accelerator.kvmGroup !== undefined && { kvmGroup: accelerator.kvmGroup }),
-    },
+    confinement: { ...confinement, ...(accelerator.kvmGroup !== undefined && { kvmGroup: accelerator.kvmGroup }) },
     args: commandLine({
       name: `kiln-${request.id}-${request.name}`,
       accelerator: accelerator.name,
       cpu: cpuOf(accelerator.name),
-      machine: machineType(MACHINE, uefi !== undefined),
+      machine: machineType(MACHINE, uefi !== undefined, request.trusted),
       processors: request.processors,
       memoryMiB: request.memoryMiB,
       disk: chain,
@@ -220,6 +234,7 @@ async function assemble(
       incoming: devicesFd !== undefined,
       sshForward: network,
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),
+      ...(tpm && { trusted: { tpmSocketPath: tpm.socketPath } }),
       console: 'output',
     }),
     console: chunk => console.write(chunk),

@@ -23,15 +23,22 @@ const FIRMWARE: readonly Firmware[] = [
   { code: '/usr/share/edk2/ovmf/OVMF_CODE.fd', variables: '/usr/share/edk2/ovmf/OVMF_VARS.fd' },
 ];
 
-/** UEFI firmware (OVMF) of the host. Rejects with ToolMissing. */
-export async function findFirmware(): Promise<Firmware> {
-  for (const firmware of FIRMWARE) {
+/** The first that is whole on this host. */
+export async function firstFirmware(known: readonly Firmware[]): Promise<Firmware | undefined> {
+  for (const firmware of known) {
     const there = await Promise.all([access(firmware.code), access(firmware.variables)]).then(
       () => true,
       () => false,
     );
     if (there) return firmware;
   }
+  return undefined;
+}
+
+/** UEFI firmware (OVMF) of the host. Rejects with ToolMissing. */
+export async function findFirmware(): Promise<Firmware> {
+  const found = await firstFirmware(FIRMWARE);
+  if (found) return found;
   throw new KilnError('ToolMissing', 'No UEFI firmware (OVMF) is installed, and the image boots by UEFI.', {
     target: 'ovmf',
   });

@@ -94,9 +94,13 @@ export async function claimSlot(directory: string, from = 0): Promise<Slot> {
 /** Where QEMU hands over a machine's memory: a place that the slot's user can reach wherever the state directory is. */
 export const memorySocketOf = (slot: Slot): string => path.join(path.dirname(CLAIMS), `${slot.name}.memory`);
 
+/** Where the TPM of a slot's machine lives: a short path, as sockets need it. */
+export const tpmDirectoryOf = (slot: Slot): string => path.join(path.dirname(CLAIMS), `${slot.name}.tpm`);
+
 /** Gives a slot back. Everything that carries its name must be gone. */
 export async function releaseSlot(slot: Slot): Promise<void> {
   await rm(memorySocketOf(slot), { force: true });
+  await rm(tpmDirectoryOf(slot), { recursive: true, force: true });
   await rm(claimPath(slot.number), { force: true });
 }
 

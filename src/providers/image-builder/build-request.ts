@@ -9,16 +9,20 @@ import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from 
 import type { Phase } from '../../builds/phase.ts';
 import type { MachineKind } from '../../machines/machine.ts';
 import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
-import type { StoredResource } from '../store.ts';
+import { getResource, type StoredResource } from '../store.ts';
 import type { Customizer } from './customizers.ts';
+import { parseGalleryImageId } from './distributors.ts';
 import { templateOf } from './image-templates.ts';
 import { chosenMachine } from './machine-choice.ts';
+import type { ImageTemplate } from './normalise.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
+import { kindOf } from './same-kind.ts';
 import { secretsOf } from './secrets.ts';
 import { sourceOf } from './source-image.ts';
 import { type CacheWish, stepCache } from './step-cache.ts';
 import { distributionTargets } from './targets.ts';
+import { trustedLaunch } from './trusted-launch.ts';
 import { nearestSizes, refuseUnsupported, unsupported } from './unsupported.ts';
 import type { Validator } from './validators.ts';
 
@@ -51,7 +55,11 @@ export async function buildRequest(
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
-  const notes: string[] = [];
+  const securityTypes = await securityTypesOf(template, environment.database);
+  const { firmware } = source;
+  const { machines } = environment;
+  const { trusted, sentence: untrusted } = await trustedLaunch({ securityTypes, firmware, kind, machines });
+  const notes: string[] = untrusted === undefined ? [] : [untrusted];
   const report = (line: string) => void notes.push(line);
   const cache = await stepCache(resource, runId, environment, { wish, local, report });
   const distribute = distributionTargets(resource, template, runId, environment.database);
@@ -60,7 +68,7 @@ export async function buildRequest(
     runId,
     templateId: resource.id,
     source,
-    shape: await environment.machines.shape({ ...size, kind, firmware: source.firmware }),
+    shape: await machines.shape({ ...size, kind, firmware, ...(trusted && { trusted }) }),
     osDiskSizeGB: vmProfile?.osDiskSizeGB ?? 0,
     customize: await phasesOf('customize', customize, environment),
     validate: {
@@ -74,6 +82,17 @@ export async function buildRequest(
     ...(cache && { cache }),
     notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence]), ...notes],
   };
+}
+
+async function securityTypesOf(template: ImageTemplate, database: RunEnvironment['database']): Promise<string[]> {
+  const types: string[] = [];
+  for (const distributor of template.properties.distribute) {
+    if (distributor.type !== 'SharedImage') continue;
+    const { definitionId } = parseGalleryImageId(distributor.galleryImageId)!;
+    const { securityType } = kindOf((await getResource(database, definitionId))?.properties);
+    if (securityType !== undefined) types.push(securityType);
+  }
+  return types;
 }
 
 /** Errors: ValidationFailed. */
