@@ -1,6 +1,8 @@
 /** How runs end, as rows and clients have it: on a real database, engine and region store; machines without guests. Real guests are in test/boot. */
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -470,4 +472,52 @@ test('an unchanged template is not captured or proven again, and its image is pu
     sums.push(output!.fsverity!);
   }
   assert.equal(sums[0], sums[1]);
+});
+
+test('the signature that a script came with is in nothing that is kept of a run, whoever says it', async t => {
+  const signature = 'kIlN0fD1e2A3d4B5e6E7f8C9a0F1f2E3+/9=';
+  const forms = [signature, encodeURIComponent(signature), JSON.stringify(signature).slice(1, -1)];
+  const server = createServer((_, response) => response.end('#!/bin/sh\n'));
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/a.sh?sp=r&sig=${encodeURIComponent(signature)}`;
+  const validate = { inVMValidations: [{ type: 'Shell', name: 'late', inline: ['true'] }] };
+  const loud =
+    (exitCode: number) =>
+    async (_machine: string, command: string, { output }: ExecOptions) => {
+      if (!command.includes('/tmp/script_')) return undefined;
+      output?.(Buffer.from(`+ curl ${url}\nin halves: ${signature.slice(0, 7)}`), 'stderr');
+      output?.(Buffer.from(`${signature.slice(7)} over\n`), 'stderr');
+      return { exitCode };
+    };
+  for (const [name, properties, exitCode] of [
+    // First: what succeeds is kept, and not run again.
+    ['leaking', { customize: [{ type: 'Shell', name: 'leaky', scriptUri: url }] }, 3],
+    ['leaky', { customize: [{ type: 'Shell', name: 'leaky', scriptUri: url }], validate }, 0],
+  ] as const) {
+    const id = await made(name, properties);
+    meddle = loud(exitCode);
+    const run = await begin(id);
+    const { status: ending } = await ended(run);
+    assert.equal(ending, exitCode === 0 ? 'Succeeded' : 'Failed');
+    const of = async (table: 'run' | 'phase' | 'log_line', column: 'id' | 'run_id') =>
+      await store()
+        .selectFrom(table)
+        .selectAll()
+        .where(column as never, '=', run as never)
+        .execute();
+    const rows = JSON.stringify([await of('run', 'id'), await of('phase', 'run_id'), await of('log_line', 'run_id')]);
+    const operation = JSON.stringify(await store().selectFrom('operation').selectAll().where('id', '=', run).execute());
+    const logs = join(service.home.logs, run);
+    const files = await Promise.all((await readdir(logs)).map(file => readFile(join(logs, file), 'utf8')));
+    for (const text of [rows, operation, ...files])
+      for (const form of forms) assert.ok(!text.includes(form), `${form} in ${text.slice(0, 2000)}`);
+    assert.match(rows, /in halves: <sensitive> over/);
+    assert.match(
+      files.join(''),
+      /==> azure-arm: \+ curl .*a\.sh\?sp=r&sig=<sensitive>\n.*in halves: <sensitive> over\n/s,
+    );
+    if (exitCode !== 0) assert.match(rows, /failed with exit code 3\. Last lines:.*in halves: <sensitive> over/s);
+    if (exitCode === 0) assert.equal(files.join('').match(/Build 'azure-arm' finished after/g)?.length, 2);
+  }
 });
