@@ -20,6 +20,15 @@ test('what usually helps is said for the usual failures', () => {
   const hint = (status: number | string, text: string) => stepFailed(place, status, text.split('\n')).hint ?? '';
   assert.match(hint(100, 'E: Unable to locate package nginx'), /apt-get update/);
   assert.match(hint(1, 'Do you want to continue? [Y/n] Abort.'), /-y/);
+  assert.match(hint(1, 'Total download size: 1.6 M\nIs this ok [y/N]: Operation aborted.'), /-y to dnf/);
+  assert.match(hint(1, 'Continue? [y/n/v/...? shows all options] (y): '), /zypper/);
+  assert.match(hint(1, 'Error: There are no enabled repositories in "/etc/yum.repos.d".'), /register/);
+  for (const locked of [
+    'E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (apt-get)',
+    "error: can't create transaction lock on /var/lib/rpm/.rpm.lock (Resource temporarily unavailable)",
+    'System management is locked by the application with pid 7 (zypper).',
+  ])
+    assert.match(hint(1, locked), /lock: wait/, locked);
   assert.match(hint(1, 'mkdir: cannot create directory: Permission denied'), /sudo/);
   assert.match(hint(127, 'foo: not found'), /not found/);
   assert.match(hint('KILL', ''), /memory/);

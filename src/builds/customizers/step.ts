@@ -109,6 +109,14 @@ const HINTS: readonly [RegExp, string][] = [
     'Nobody is there to answer: add -y to apt-get, or set DEBIAN_FRONTEND=noninteractive.',
   ],
   [
+    /Is this ok \[y\/N\]:|Continue\? \[y\/n/,
+    'Nobody is there to answer: add -y to dnf and yum, --non-interactive to zypper.',
+  ],
+  [
+    /This system is not registered|no enabled repo|There are no enabled repositories/i,
+    'The image has no package repository: register the system, or add one, in an earlier step; undo a registration in the last one.',
+  ],
+  [
     /Unable to locate package|has no installation candidate/,
     'Run `sudo apt-get update` in an earlier line: package lists may be old or absent.',
   ],
@@ -122,8 +130,8 @@ const HINTS: readonly [RegExp, string][] = [
   ],
   [/No space left on device/, 'The disk of the image is full: raise vmProfile.osDiskSizeGB.'],
   [
-    /Could not get lock/,
-    'Another package manager holds the lock: wait for it in the script (apt-get -o DPkg::Lock::Timeout=300).',
+    /Could not get lock|can't create transaction lock|System management is locked by/,
+    'Another package manager holds the lock: wait for it in the script (apt-get -o DPkg::Lock::Timeout=300; ZYPP_LOCK_TIMEOUT=300 for zypper; dnf waits by itself).',
   ],
 ];
 
