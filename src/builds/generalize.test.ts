@@ -207,6 +207,20 @@ describe('generalizing', { skip: !root && 'entering a root directory takes root'
     assert.equal(await named.text('/etc/hostname'), 'kiln-web\n');
   });
 
+  test('what cloud-init told sshd for the build goes, what a step made of it stays', async () => {
+    const path = '/etc/ssh/sshd_config.d/50-cloud-init.conf';
+    for (const [text, left] of [
+      ['PasswordAuthentication no\n', undefined],
+      ['PasswordAuthentication yes\n', 'PasswordAuthentication yes\n'],
+      ['PasswordAuthentication no\nPermitRootLogin no\n', 'PasswordAuthentication no\nPermitRootLogin no\n'],
+    ] as const) {
+      await using one = await guest({ [path]: text });
+      const { exitCode, said } = await one.generalize();
+      assert.equal(exitCode, 0, said);
+      assert.equal(await one.text(path), left);
+    }
+  });
+
   describe('with SELinux', () => {
     const contexts = '/etc/selinux/targeted/contexts/files/file_contexts';
     const guestOf = (mode: string, files: Files = {}) =>

@@ -82,6 +82,9 @@ chmod 0444 /etc/machine-id
 for f in /etc/sysconfig/network-scripts/ifcfg-*; do
   [ -f "$f" ] && read -r name < "$f" && case $name in *cloud-init*) set -- "$@" "$f" ;; esac
 done
+# What cloud-init makes of the seed's ssh_pwauth; a step may have written something else into it.
+f=/etc/ssh/sshd_config.d/50-cloud-init.conf
+[ -f $f ] && [ "$(cat $f)" = 'PasswordAuthentication no' ] && set -- "$@" $f
 userdel -f -r ${user} 2>/dev/null
 has ${user} /etc/group && groupdel ${user} 2>/dev/null
 # Made at every boot; a machine that was never booted has none.

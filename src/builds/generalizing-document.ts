@@ -26,7 +26,7 @@ export function renderGeneralizing(): string {
     '',
     "1. The template's `/tmp/DeprovisioningScript.sh` runs, as root, by `sh`. Where no step has written one, the image's own agent does what Azure's default does:",
     '   `/usr/sbin/waagent -force -deprovision+user` (looked for in `PATH`, `/usr/sbin` and `/usr/bin`; by `python3 -u` where its own first line names an interpreter',
-    '   that is not there). An image with cloud-init alone, or with neither, is built all the same; Azure would refuse it, and the log says what is missing.',
+    '   that is not there). An image with cloud-init alone, or with neither, is built all the same, and the log says what is missing.',
     '2. Then, whichever it was, Kiln removes what the table says, the build user, and its own key from root’s. An override cannot forget them.',
     '3. Where SELinux is on in the image, files that have no label get theirs (`setfiles`; `/.autorelabel` where that fails).',
     '',
