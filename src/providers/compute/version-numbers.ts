@@ -96,13 +96,11 @@ function afterLatest(versions: readonly Version[], major: number): Version {
 }
 
 /**
- * The source's own number; when it is taken or newer ones stand under the same major.minor, the next patch after those. Not documented further:
- * a version of two parts gets a patch of 0, of four parts the last is left out.
+ * The source's own number, as three; when it is taken or newer ones stand under the same major.minor, the next patch after those, so that what is built last is
+ * also the latest. Not documented further.
  */
 function afterSource(versions: readonly Version[], source: string | undefined): Version {
-  const parts = (source ?? '').split('.');
-  const wanted =
-    parts.length >= 2 && parts.length <= 4 ? parseVersion([...parts, '0'].slice(0, 3).join('.')) : undefined;
+  const wanted = threeParts(source ?? '');
   if (!wanted)
     throw new KilnError(
       'InvalidParameter',
@@ -117,6 +115,20 @@ function afterSource(versions: readonly Version[], source: string | undefined): 
   if (highest[2] < MAX_VERSION_PART) return [wanted[0], wanted[1], highest[2] + 1];
   throw noneLeft();
 }
+
+/** A day and a time without anything between them: yyyyMMddHHmm, with seconds or without. */
+const MOMENT = /^(\d{8})(\d{4}(?:\d\d)?)$/;
+
+/**
+ * A version of any number of parts as three: missing ones are 0, of four the last is left out. A moment, which is too large for one part, becomes two: its day
+ * and its time. Undefined for what is no version, or has a part that is too large.
+ */
+function threeParts(text: string): Version | undefined {
+  const parts = text.split('.').flatMap(part => (isPart(part) ? [part] : (MOMENT.exec(part)?.slice(1) ?? [part])));
+  return parseVersion([...parts, '0', '0'].slice(0, 3).join('.'));
+}
+
+const isPart = (text: string): boolean => /^\d{1,10}$/.test(text) && Number(text) <= MAX_VERSION_PART;
 
 /** 0.⌊seconds / 65536⌋.(seconds mod 65536): derived from versions that the service published, such as 0.24490.10860 on 2020-11-10. */
 function byClock(versions: readonly Version[], now: Date): Version {
