@@ -49,11 +49,12 @@ const withDetail = (error: ErrorBody, more: ErrorBody): ErrorBody => ({
 const PREFIX = 'Failed in distributing ';
 
 /** Azure's sentence for what could not be published (contract 3.2), with Kiln's reason in the place of its own. */
-function distributionError(targets: readonly PhaseEnd[]): ErrorBody {
+export function distributionError(targets: readonly PhaseEnd[]): ErrorBody {
   const failed = targets.flatMap(({ name, error }, index): (ErrorBody & { index: number })[] => {
     if (!error) return [];
     const { code, hint } = error;
-    const message = publicMessage(error);
+    // Azure's words for a build whose time was over while images were distributed; scripts look for them.
+    const message = `${code === 'Timeout' ? 'context deadline exceeded: ' : ''}${publicMessage(error)}`;
     return [
       {
         index,

@@ -50,8 +50,8 @@ const nanoseconds = (time: Date): string => time.toISOString().replace(/Z$/, '00
 /** Cancelling came with this version; clients of older ones know only states that they have. */
 const CANCEL_SINCE = '2020-02-14';
 
-/** Validators came with this version; so did the state. What older clients know instead is that the build is at work in a guest. */
-const VALIDATE_SINCE = '2022-02-14';
+/** States came with what they are about. What older clients know instead is that the build is at work in a guest. */
+const SUB_STATE_SINCE: Readonly<Record<string, string>> = { Validating: '2022-02-14', Optimizing: '2022-07-01' };
 
 /** `origin`: what URLs begin with, for the place of the log in a failed run's message. */
 export function lastRunStatus(run: LastRun, apiVersion: string, origin: string): JsonObject {
@@ -59,7 +59,7 @@ export function lastRunStatus(run: LastRun, apiVersion: string, origin: string):
   if (!isSince(apiVersion, CANCEL_SINCE))
     state = state === 'Canceling' ? 'Running' : state === 'Canceled' ? 'Failed' : state;
   let subState = run.ended_at === null ? run.sub_state : null;
-  if (subState === 'Validating' && !isSince(apiVersion, VALIDATE_SINCE)) subState = 'Customizing';
+  if (subState !== null && !isSince(apiVersion, SUB_STATE_SINCE[subState] ?? apiVersion)) subState = 'Customizing';
   return {
     startTime: nanoseconds(run.started_at ?? run.created_at),
     endTime: run.ended_at ? nanoseconds(run.ended_at) : ZERO_TIME,

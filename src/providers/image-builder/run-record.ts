@@ -10,6 +10,8 @@ import type { Schema } from '../../database/schema.ts';
 
 /** Lines are gathered this long, so that a chatty script costs a statement every now and then, not one a line. */
 const FLUSH_EVERY_MS = 250;
+/** Azure's words, in their order. */
+const SUB_STATES: readonly string[] = ['Building', 'Customizing', 'Optimizing', 'Validating', 'Distributing'];
 /** Rows of guest output of one run; the rest is in customization.log only. */
 export const MAX_LOG_ROWS = 200_000;
 
@@ -30,8 +32,10 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
   const lines = lineWriter(database, runId);
   const phaseRow = (index: number) =>
     database.updateTable('phase').where('run_id', '=', runId).where('index', '=', index);
+  let reached = 0;
   return {
     async planned(phases) {
+      reached = 0;
       await database.transaction().execute(async trx => {
         await trx.deleteFrom('phase').where('run_id', '=', runId).execute();
         await trx.deleteFrom('log_line').where('run_id', '=', runId).execute();
@@ -58,6 +62,10 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
     },
     async started(index, phase, key) {
       await reachable(() => phaseRow(index).set({ state: 'Running', key, started_at: new Date() }).execute());
+      const rank = SUB_STATES.indexOf(phase.subState);
+      // The image is captured and proven when the customizers are over; what clients see goes forward only (contract 3.3).
+      if (rank < reached) return;
+      reached = rank;
       await reachable(() =>
         database
           .updateTable('run')

@@ -28,6 +28,7 @@ import { imageTemplates } from './image-templates.ts';
 import { lastRun, lastRunStatus } from './last-run.ts';
 import { normaliseTemplate } from './normalise.ts';
 import { cancelRun, runHandler, startRun } from './run.ts';
+import { runRecord } from './run-record.ts';
 import { sourceOf } from './source-image.ts';
 import { type CacheWish, stepCache } from './step-cache.ts';
 import { TRIGGER_TYPE } from './triggers-type.ts';
@@ -213,6 +214,94 @@ test('a canceled validation is a canceled run, whatever was to be distributed on
   assert.deepEqual((await phases(run)).slice(-3), ['validate Canceled', 'validate Skipped', 'distribute Skipped']);
   assert.ok(seen.includes('destroy proof'));
   assert.deepEqual(await outputs(run), []);
+});
+
+test('the clock ends a run: while it builds and while it distributes, each in the sentence of the service', async () => {
+  const second = { ...VHD, runOutputName: 'second' };
+  const id = await made('late', { customize: [{ type: 'Shell', inline: ['late'] }], distribute: [VHD, second] });
+  /** A run under a clock that is at its end when a phase of the kind begins. */
+  const lateAt = async (kind: Phase['kind']) => {
+    const run = await begin(id);
+    await ended(run);
+    await store()
+      .updateTable('run')
+      .set({ state: 'Running', ended_at: null, error: null, message: null })
+      .where('id', '=', run)
+      .execute();
+    const clock = new AbortController();
+    const late = new KilnError('Timeout', 'It took longer than the 60 s that it may take.');
+    const listener = {
+      phase: (index: number, planned: readonly Phase[]) => void (planned[index]!.kind === kind && clock.abort(late)),
+      line: () => undefined,
+      progress: () => undefined,
+    };
+    const handler = runHandler({ ...service.environment, listener: () => listener });
+    const context = { id: run, attempt: 1, signal: clock.signal };
+    await assert.rejects(handler.run(context, { templateId: id, cache: { use: false } }), { code: 'Timeout' });
+    const { runState, runSubState, message } = await status(id);
+    assert.deepEqual([runState, runSubState], ['Failed', undefined]);
+    return message;
+  };
+  assert.equal(
+    await lateAt('customize'),
+    "Failed in building/customizing image: Failed while waiting for packerizer: Timeout waiting for microservice to complete: 'context deadline exceeded'. It took longer than the 60 s that it may take.",
+  );
+  const reason = 'context deadline exceeded: It took longer than the 60 s that it may take.';
+  assert.equal(
+    await lateAt('distribute'),
+    `Failed in distributing 2 images out of total 2: {[Error 0] [Distribute 0] VHD "vhd" → eastus: ${reason} [Error 1] [Distribute 1] VHD "second" → eastus: ${reason}}`,
+  );
+});
+
+test('sub-states go forward only, in the order of the service, whatever phases are called', async () => {
+  const id = await made('ordered', { customize: [{ type: 'Shell', inline: ['ordered'] }], validate: VALIDATORS });
+  const run = await begin(id);
+  let planned: readonly Phase[] = [];
+  service.listeners.set(run, {
+    phase: (_, phases) => {
+      planned = phases;
+    },
+    line: () => undefined,
+    progress: () => undefined,
+  });
+  await ended(run);
+  service.listeners.delete(run);
+  assert.deepEqual(await status(id).then(({ runState, runSubState, message }) => [runState, runSubState, message]), [
+    'Succeeded',
+    undefined,
+    '',
+  ]);
+
+  /** What a client sees at the beginning of each of the phases. */
+  const seenOf = async (phases: readonly Phase[]) => {
+    await store()
+      .updateTable('run')
+      .set({ state: 'Running', sub_state: 'Queued', ended_at: null })
+      .where('id', '=', run)
+      .execute();
+    const record = runRecord(store(), run);
+    await record.planned(phases);
+    const states: unknown[] = [];
+    for (const [index, phase] of phases.entries()) {
+      await record.started(index, phase, 'key');
+      states.push((await status(id)).runSubState);
+    }
+    await record.close();
+    return states;
+  };
+  const states = await seenOf(planned);
+  assert.deepEqual(
+    planned.map(({ kind }, index) => `${kind} ${states[index]}`),
+    [
+      ...['source Building', 'boot Building', 'customize Customizing', 'generalize Customizing', 'capture Customizing'],
+      ...['prove Validating', 'validate Validating', 'validate Validating', 'distribute Distributing'],
+    ],
+  );
+  // A state that came later is one for older clients that they know.
+  const optimizing = { ...planned[0]!, subState: 'Optimizing' as Phase['subState'] };
+  assert.deepEqual(await seenOf([optimizing, planned[0]!]), ['Optimizing', 'Optimizing']);
+  assert.equal((await status(id, '2022-02-14')).runSubState, 'Customizing');
+  await store().updateTable('run').set({ state: 'Succeeded', ended_at: new Date() }).where('id', '=', run).execute();
 });
 
 /** A run whose worker has died, its phases where they were then; settled. */

@@ -10,7 +10,14 @@ import { type BuildRequest, build } from '../../builds/build.ts';
 import type { Failure } from '../../builds/keep.ts';
 import { openLayerStore } from '../../builds/layers/store.ts';
 import type { LogLine } from '../../builds/log.ts';
-import { type BuildOutcome, endedBy, isDistributionError, outcomeOf, type PhaseEnd } from '../../builds/outcome.ts';
+import {
+  type BuildOutcome,
+  distributionError,
+  endedBy,
+  isDistributionError,
+  outcomeOf,
+  type PhaseEnd,
+} from '../../builds/outcome.ts';
 import type { Phase, PhaseKind } from '../../builds/phase.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
@@ -366,6 +373,11 @@ async function messageOf(trx: Transacting, runId: string, error: ErrorBody): Pro
   if (error.code === 'Canceled') return error.message;
   // It begins with Azure's sentence already: no build step failed.
   if (isDistributionError(error)) return error.message;
+  // Only the targets that were not ready in time have failed.
+  if (error.code === 'Timeout') {
+    const targets = endsOf(await phaseRows(trx, runId)).filter(({ kind }) => kind === 'distribute');
+    if (targets.some(target => target.error)) return distributionError(targets).message;
+  }
   const run = await trx.selectFrom('run').select('template_id').where('id', '=', runId).executeTakeFirst();
   const template = run && (await getResource(trx, run.template_id));
   const name = /^(properties\.)?validate\b/.test(error.target ?? '') ? 'validation.log' : 'customization.log';
@@ -375,17 +387,24 @@ async function messageOf(trx: Transacting, runId: string, error: ErrorBody): Pro
 
 /** How a run ended whose worker died when everything was over, and only the word of it missing; undefined where something was left to do. */
 async function settledOutcome(trx: Transacting, runId: string): Promise<BuildOutcome | undefined> {
-  const phases = await trx
+  const phases = await phaseRows(trx, runId);
+  const ends = endsOf(phases);
+  return phases.length > 0 && ends.length === phases.length ? outcomeOf(ends) : undefined;
+}
+
+const phaseRows = (trx: Transacting, runId: string) =>
+  trx
     .selectFrom('phase')
     .select(['kind', 'name', 'state', 'error'])
     .where('run_id', '=', runId)
     .orderBy('index')
     .execute();
-  const ends = phases.flatMap(({ kind, name, state, error }): PhaseEnd[] =>
+
+/** Of the phases that have ended. */
+const endsOf = (phases: Awaited<ReturnType<typeof phaseRows>>): PhaseEnd[] =>
+  phases.flatMap(({ kind, name, state, error }) =>
     state === 'Pending' || state === 'Running' ? [] : [{ kind: kind as PhaseKind, name, state, error }],
   );
-  return phases.length > 0 && ends.length === phases.length ? outcomeOf(ends) : undefined;
-}
 
 /** Ends the row of a run that nobody runs any more, and the phases that it left open. */
 async function settleRun(trx: Transacting, runId: string, error: ErrorBody): Promise<void> {
