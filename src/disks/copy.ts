@@ -1,5 +1,5 @@
 /** Copies of disk files that cost as little as the file system allows. */
-import { stat } from 'node:fs/promises';
+import { link, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { run } from '../processes/process.ts';
 import { writeDurably } from './durable.ts';
@@ -31,4 +31,16 @@ const WATCH = 500;
 async function copied(from: string, to: string): Promise<number> {
   const [whole, part] = await Promise.all([from, to].map(path => stat(path).catch(() => undefined)));
   return whole && part && whole.blocks > 0 ? Math.min(part.blocks / whole.blocks, 1) : 0;
+}
+
+/** A second name of a file that is never written again, or a copy where the file system has no such. */
+export async function linkOrCopy(
+  from: string,
+  to: string,
+  options: { readonly signal?: AbortSignal; readonly onProgress?: (fraction: number) => void },
+): Promise<void> {
+  await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
+    if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) throw error;
+    await cloneOrCopy(from, to, options);
+  });
 }

@@ -3,7 +3,7 @@ import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sameId } from '../arm/ids.ts';
 import { type ContentDigest, contentOf } from '../disks/content.ts';
-import { cloneOrCopy } from '../disks/copy.ts';
+import { cloneOrCopy, linkOrCopy } from '../disks/copy.ts';
 import type { ImageManifest } from './manifest.ts';
 import { list, publish, regionsDirectory, remove, type StoredImage, stage, unstage } from './store.ts';
 
@@ -13,7 +13,8 @@ export type MakeDisk = (
 ) => Promise<Pick<ImageManifest, 'virtualSize' | 'allocatedSize'> & ContentDigest & { readonly path: string }>;
 
 /**
- * Publishes a disk of one's own in a region. `make` may answer with another's file: that one is copied.
+ * Publishes a disk of one's own in a region. `make` may answer with another's file: that one is copied, or, `shallow`, gets a second name where the file system
+ * has such.
  * @param manifest without what only the finished disk tells; its operation owns what is staged meanwhile
  */
 export async function placeImage(
@@ -22,13 +23,17 @@ export async function placeImage(
     readonly operationId: string;
   },
   make: MakeDisk,
-  options: { readonly signal: AbortSignal; readonly onProgress?: (fraction: number) => void },
+  options: {
+    readonly signal: AbortSignal;
+    readonly onProgress?: (fraction: number) => void;
+    readonly shallow?: boolean;
+  },
 ): Promise<StoredImage> {
   const staged = await stage(home, manifest.location, manifest.operationId);
   try {
     const to = join(staged.directory, manifest.file);
     const { path, virtualSize, allocatedSize, ...disk } = await make(to);
-    if (path !== to) await cloneOrCopy(path, to, options);
+    if (path !== to) await (options.shallow ? linkOrCopy(path, to, options) : cloneOrCopy(path, to, options));
     options.signal.throwIfAborted();
     await chmod(to, 0o444);
     return await publish(home, staged, { ...manifest, virtualSize, allocatedSize, ...contentOf(disk) });

@@ -3,10 +3,10 @@
  * not at all, whatever happens to the process that publishes it.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { chmod, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { KilnError } from '../arm/errors.ts';
-import { cloneOrCopy } from '../disks/copy.ts';
+import { cloneOrCopy, linkOrCopy } from '../disks/copy.ts';
 import { moveDurably, sync } from '../disks/durable.ts';
 import { convertDisk, type DiskFormat } from '../disks/qemu-img.ts';
 import { type ImageKind, type ImageManifest, makerOf, parseManifest } from './manifest.ts';
@@ -108,11 +108,7 @@ export async function addImage(
   const staged = await stage(home, manifest.location, makerOf(manifest));
   try {
     await chmod(from, 0o444);
-    const to = join(staged.directory, manifest.file);
-    await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
-      if (!['EXDEV', 'EPERM', 'EMLINK'].includes(error.code ?? '')) throw error;
-      await cloneOrCopy(from, to, options);
-    });
+    await linkOrCopy(from, join(staged.directory, manifest.file), options);
     return await publish(home, staged, manifest);
   } catch (error) {
     await unstage(staged);

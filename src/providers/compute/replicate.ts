@@ -1,6 +1,6 @@
 /**
  * The operation behind a PUT of an image version: its files go into each region that it names, and out of those that it no longer does. One region after the
- * other, the version's own first; each is complete or not there. A worker that dies leaves it to the next one, which goes on where files are missing.
+ * other, the version's own first; each is complete or not there. With `replicationMode` Shallow a replica is another name of the file that it is made from. A worker that dies leaves it to the next one, which goes on where files are missing.
  */
 import type { Kysely } from 'kysely';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
@@ -237,7 +237,10 @@ async function place(
     firmware: known?.firmware ?? (generation === 'V2' ? ('uefi' as const) : ('bios' as const)),
     tags: { ...version.tags },
   };
-  await placeImage(home.root, manifest, to => takeDisk(disk, { to, signal, onProgress }), { signal, onProgress });
+  const profile = version.properties.publishingProfile;
+  const shallow = isObject(profile) && profile.replicationMode === 'Shallow';
+  const options = { signal, onProgress, shallow };
+  await placeImage(home.root, manifest, to => takeDisk(disk, { to, signal, onProgress }), options);
 }
 
 /** Now and then, and never backwards. What cannot be noted is not. */

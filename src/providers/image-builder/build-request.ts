@@ -12,6 +12,7 @@ import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import type { Customizer } from './customizers.ts';
 import { parseGalleryImageId } from './distributors.ts';
+import { definitionsOf, requireVersionsFit } from './gallery-version.ts';
 import { templateOf } from './image-templates.ts';
 import { chosenMachine } from './machine-choice.ts';
 import type { ImageTemplate } from './normalise.ts';
@@ -64,6 +65,10 @@ export async function buildRequest(
   const cache = await stepCache(resource, runId, environment, { wish, local, report });
   const distribute = distributionTargets(resource, template, runId, environment.database);
   if (!sourceOnly && !planned) for (const target of distribute) await target.check?.();
+  if (!sourceOnly && !planned) {
+    const definitions = await definitionsOf(environment.database, template.properties.distribute);
+    requireVersionsFit(template.properties, definitions);
+  }
   return {
     runId,
     templateId: resource.id,

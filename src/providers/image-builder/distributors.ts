@@ -8,6 +8,7 @@ import { int32, oneOf, stringMap, variants } from '../../arm/shape.ts';
 import { defaultScheme, isVersion, type NextVersionOptions } from '../compute/version-numbers.ts';
 import { TARGET_REGIONS_SINCE } from './api-versions.ts';
 import { checkUrl, type Rules } from './rules.ts';
+import type { TemplateSource } from './source.ts';
 
 const STORAGE_ACCOUNT_TYPES = ['Standard_LRS', 'Standard_ZRS', 'Premium_LRS'] as const;
 
@@ -99,9 +100,18 @@ export function versionChoice(
   return { scheme: defaultScheme(apiVersion), ...(explicit !== undefined && { explicit }) };
 }
 
+/** Whether the version is to be that of a source which has none. */
+export const lacksVersion = ({ versioning }: SharedImageDistributor, source: Pick<TemplateSource, 'type'>): boolean =>
+  versioning?.scheme === 'Source' && source.type === 'ManagedImage';
+
+export const SOURCE_WITHOUT_VERSION =
+  "The scheme 'Source' needs a source with a version, which a managed image has not.";
+
 /** The regions (names) that a gallery image goes to: as the template says, else only where the definition is. */
 export function regionsOf(distributor: SharedImageDistributor, definitionLocation: string): readonly string[] {
-  const named = distributor.targetRegions?.map(region => region.name) ?? distributor.replicationRegions ?? [];
+  // Some clients send an empty list for what they leave out.
+  const { targetRegions = [], replicationRegions = [] } = distributor;
+  const named = targetRegions.length > 0 ? targetRegions.map(region => region.name) : replicationRegions;
   return named.length > 0 ? named : [definitionLocation];
 }
 

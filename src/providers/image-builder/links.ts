@@ -13,6 +13,7 @@ import { requireLinkedAccess } from '../linked-access.ts';
 import type { Call } from '../provider.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
+import { requireVersionFits } from './gallery-version.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import { parseGroup } from './rules.ts';
 import type { TemplateIdentity } from './schema.ts';
@@ -234,8 +235,8 @@ export async function requireUnlockedTargets(
 }
 
 /**
- * Everything that a template publishes to is there and may be written. Errors: ResourceGroupNotFound, ResourceNotFound, ScopeLocked, with the distributor as
- * target.
+ * Everything that a template publishes to is there, may be written, and would take what is published. Errors: ResourceGroupNotFound, ResourceNotFound,
+ * ScopeLocked, those of requireVersionFits, with the distributor as target.
  */
 export async function requireTargets(
   database: Kysely<Schema>,
@@ -263,7 +264,9 @@ export async function requireTargets(
           `The Resource '${part.type}/${part.names.join('/')}' under resource group '${part.resourceGroup}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`,
           { target: `${target}.galleryImageId` },
         );
-      if (part === id) definitions.set(index, found);
+      if (part !== id) continue;
+      requireVersionFits(distributor, index, found);
+      definitions.set(index, found);
     }
   }
   return definitions;

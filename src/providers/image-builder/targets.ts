@@ -3,8 +3,7 @@
 import { pathToFileURL } from 'node:url';
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { parseId, resourceId } from '../../arm/ids.ts';
-import { findRegion } from '../../arm/locations.ts';
+import { parseId } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { DistributionTarget, Placement, Published } from '../../builds/distributors/distribute.ts';
@@ -12,7 +11,7 @@ import type { Transacting } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import { galleryImageVersions } from '../compute/gallery-image-versions.ts';
 import { images } from '../compute/images.ts';
-import { nextVersion } from '../compute/version-numbers.ts';
+import { compareVersions, nextVersion } from '../compute/version-numbers.ts';
 import { putValidated, requireResource } from '../life.ts';
 import { getResource, listResources, type StoredResource } from '../store.ts';
 import {
@@ -23,6 +22,7 @@ import {
   type SharedImageDistributor,
   versionChoice,
 } from './distributors.ts';
+import { versionProperties } from './gallery-version.ts';
 import type { ImageTemplate } from './normalise.ts';
 
 interface Origin {
@@ -104,8 +104,9 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
     lane: definitionId.toLowerCase(),
     async check() {
       await requireResource(origin.database, definitionId);
-      if (version !== undefined && (await getResource(origin.database, `${definitionId}/versions/${version}`)))
-        throw taken(version, definitionId);
+      if (version === undefined) return;
+      const existing = await listResources(origin.database, { parent: definitionId, type: galleryImageVersions.type });
+      if (existing.some(one => compareVersions(one.name, version) === 0)) throw taken(version, definitionId);
     },
     async place(source) {
       const { location } = await requireResource(origin.database, definitionId);
@@ -132,7 +133,7 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
           throw taken(version, definitionId);
         }
         const { location } = await requireResource(trx, definitionId);
-        const { storageProfile, ...properties } = versionProperties(distributor, published, origin);
+        const { storageProfile, ...properties } = versionProperties(distributor, published.placement.locations, origin);
         const osDiskImage = { sizeInGB: gibOf(published), hostCaching: 'ReadWrite', source: {} };
         await put(
           trx,
@@ -152,34 +153,6 @@ const taken = (version: string, definitionId: string) =>
     target: `${definitionId}/versions/${version}`,
     hint: 'Name another version in galleryImageId, or leave it out: the next one is found then.',
   });
-
-function versionProperties(
-  distributor: SharedImageDistributor,
-  published: Published,
-  { templateId, runId }: Origin,
-): { publishingProfile: JsonObject; storageProfile: JsonObject } {
-  const { subscription, resourceGroup } = parseId(templateId);
-  return {
-    publishingProfile: {
-      targetRegions: published.placement.locations.map(name => {
-        const wanted = distributor.targetRegions?.find(region => findRegion(region.name)?.name === name);
-        return {
-          name,
-          regionalReplicaCount: wanted?.replicaCount ?? 1,
-          storageAccountType: wanted?.storageAccountType ?? distributor.storageAccountType ?? 'Standard_LRS',
-        };
-      }),
-      excludeFromLatest: distributor.excludeFromLatest ?? false,
-      ...(distributor.replicationMode && { replicationMode: distributor.replicationMode }),
-    },
-    // As Azure writes it: the intermediate image of the run, which is gone when the version is there (contract 1.5).
-    storageProfile: {
-      source: {
-        id: resourceId(subscription, resourceGroup!, 'Microsoft.Compute/images', `IntermediateSnapImg_${runId}_0`),
-      },
-    },
-  };
-}
 
 async function put(
   trx: Transacting,

@@ -10,7 +10,7 @@ import { type Finding, isObject, shape } from '../../arm/shape.ts';
 import { brokenTags } from '../../arm/tags.ts';
 import { IDENTITY_REQUIRED_SINCE, STRICT_SINCE } from './api-versions.ts';
 import { checkCustomizer } from './customizers.ts';
-import { checkDistributors } from './distributors.ts';
+import { checkDistributors, lacksVersion, SOURCE_WITHOUT_VERSION } from './distributors.ts';
 import { checkProfile, IDENTITY_TYPE } from './profile.ts';
 import { checkUrl, collectRules, parseGroup, type Rules, withoutEchoes } from './rules.ts';
 import { type TemplateIdentity, type TemplateProperties, TemplateSchema } from './schema.ts';
@@ -122,6 +122,8 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
   if (properties.distribute) checkDistributors(properties.distribute, [...at, 'distribute'], rules);
   properties.distribute?.forEach((target, index) => {
     checkTags(target?.artifactTags, [...at, 'distribute', index, 'artifactTags'], rules);
+    if (target?.type === 'SharedImage' && properties.source && lacksVersion(target, properties.source))
+      rules.rule([...at, 'distribute', index, 'versioning'], [], SOURCE_WITHOUT_VERSION);
   });
   if (properties.vmProfile) checkProfile(properties.vmProfile, [...at, 'vmProfile'], rules);
   const gib = properties.vmProfile?.osDiskSizeGB ?? 0;
