@@ -30,6 +30,13 @@ export type Origin =
   /** The disk of another SKU of the same offer: it boots both ways. */
   | { readonly kind: 'sibling'; readonly sku: string };
 
+/** What the publisher of a marketplace image wants to be agreed to: whoever builds on it has to name it. */
+export interface PurchasePlan {
+  readonly name: string;
+  readonly product: string;
+  readonly publisher: string;
+}
+
 export interface CatalogueEntry extends ImageName {
   readonly osType: 'Linux';
   readonly architecture: 'x64';
@@ -37,6 +44,8 @@ export interface CatalogueEntry extends ImageName {
   /** How Kiln boots it now. */
   readonly firmware: 'bios' | 'uefi';
   readonly provisioning: Provisioning;
+  /** None of the built-in entries has one. */
+  readonly plan?: PurchasePlan;
   readonly origin: Origin;
 }
 

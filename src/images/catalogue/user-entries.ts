@@ -14,6 +14,16 @@ const common = {
   hyperVGeneration: Type.Optional(Type.Union([Type.Literal('V1'), Type.Literal('V2')])),
   firmware: Type.Optional(Type.Union([Type.Literal('bios'), Type.Literal('uefi')])),
   version: Type.Optional(VERSION),
+  plan: Type.Optional(
+    Type.Object(
+      {
+        name: Type.String({ minLength: 1 }),
+        product: Type.String({ minLength: 1 }),
+        publisher: Type.String({ minLength: 1 }),
+      },
+      { additionalProperties: false },
+    ),
+  ),
 };
 const closed = { additionalProperties: false };
 
@@ -32,7 +42,8 @@ const SHAPES = [
 
 /**
  * Reads a catalogue file (untrusted text): an object from `publisher:offer:sku` (the SKU may be `*` for an alias) to one of
- * `{"alias": NAME}`, `{"file": PATH, "sha256"?}`, `{"url": URL, "sha256"}`; the latter two with optional `version`, `hyperVGeneration` and `firmware`.
+ * `{"alias": NAME}`, `{"file": PATH, "sha256"?}`, `{"url": URL, "sha256"}`; the latter two with optional `version`, `hyperVGeneration`, `firmware` and
+ * `plan` (`{"name", "product", "publisher"}`, what templates have to name in `planInfo`).
  * Relative paths are relative to the file. A missing file is no entries, unless `required`. Rejects with one UsageError.
  */
 export async function readUserEntries(
@@ -95,6 +106,7 @@ function toEntry(path: string, name: string, entry: Exclude<EntryText, { alias: 
     hyperVGeneration: entry.hyperVGeneration ?? 'V2',
     firmware: entry.firmware ?? 'bios',
     provisioning: 'cloud-init',
+    ...(entry.plan && { plan: entry.plan }),
     origin:
       'file' in entry
         ? { kind: 'file', path: resolve(dirname(path), entry.file), ...(sha256 && { sha256 }), ...version }

@@ -152,7 +152,7 @@ function item({ subscription, location }: LocationCall, names: readonly string[]
 
 /** An image that stands in for a retired one says so. */
 function properties({ entry, notes }: Found, { virtualSize }: KnownVersion): JsonObject {
-  const { osType, hyperVGeneration, architecture } = entry;
+  const { osType, hyperVGeneration, architecture, plan } = entry;
   return {
     hyperVGeneration,
     architecture,
@@ -161,6 +161,7 @@ function properties({ entry, notes }: Found, { virtualSize }: KnownVersion): Jso
       ...(virtualSize !== undefined && { sizeInGb: Math.ceil(virtualSize / 1024 ** 3) }),
     },
     dataDiskImages: [],
+    ...(plan && { plan }),
     automaticOSUpgradeProperties: { automaticOSUpgradeSupported: false },
     disallowed: { vmDiskType: hyperVGeneration === 'V2' ? 'Unmanaged' : 'None' },
     features: [],

@@ -1,12 +1,13 @@
 /** A template's source as a disk: of the catalogue, or an image that was built here. */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parentId, parseId } from '../../arm/ids.ts';
+import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parentId, parseId, sameText } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
 import { contentOf } from '../../disks/content.ts';
 import type { Home } from '../../home.ts';
 import { acquirePlatformImage, cachedPlatformImage, resolvePlatformImage } from '../../images/catalogue/acquire.ts';
+import type { PurchasePlan } from '../../images/catalogue/entries.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
 import { newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
@@ -44,17 +45,27 @@ export type SourceOwner = Pick<ImageTemplate, 'id' | 'location'> & {
   readonly properties: Pick<ImageTemplateProperties, 'source'>;
 };
 
-/** What the template starts from; nothing is fetched or made yet. Errors: SourceNotFound, SourceUnusable. */
+/** What the template starts from; nothing is fetched or made yet. Errors: SourceNotFound, SourceUnusable, ValidationFailed (its purchase plan). */
 export async function sourceOf(template: SourceOwner, environment: SourceEnvironment): Promise<TemplateSourceImage> {
   const { source } = template.properties;
   if (source.type === 'PlatformImage') return await platformImage(source, environment);
   const missing = source.type === 'ManagedImage' ? noManagedImage(source.imageId) : noVersion(source.imageVersionId);
   const id =
     source.type === 'ManagedImage' ? source.imageId : await versionId(source.imageVersionId, template, environment);
+  const shared = source.type === 'SharedImageVersion';
+  const definition = shared ? await getResource(environment.database, parentId(parseId(id))!) : undefined;
+  requireGeneralized(definition, missing);
   const image = builtImage(await requireImage(id, template.location, environment.home.root, missing));
-  if (source.type === 'ManagedImage') return image;
-  const definition = await getResource(environment.database, parentId(parseId(id))!);
-  return { ...image, ...kindOf(definition?.properties) };
+  return { ...image, ...(definition && kindOf(definition.properties)) };
+}
+
+/** An image that was made of a machine as it is, users and all, boots as that machine: nobody's to build on. Errors: SourceUnusable. */
+function requireGeneralized(definition: StoredResource | undefined, missing: string): void {
+  if (definition?.properties.osState === 'Specialized')
+    throw new KilnError('SourceUnusable', `${missing} It is specialized, and Image Builder takes generalized images.`, {
+      target: 'properties.source',
+      hint: "Generalize the machine that it was made of (sudo waagent -deprovision+user), and make an image of an image definition whose osState is 'Generalized'.",
+    });
 }
 
 async function platformImage(
@@ -65,6 +76,7 @@ async function platformImage(
   const reference = { publisher, offer, sku, version };
   const userEntries = await userCatalogue(environment);
   const { entry, notes } = findEntry(reference, userEntries);
+  requirePlan(source, entry.plan);
   const options = { cacheDirectory: environment.home.sources, userEntries };
   return {
     reference: [publisher, offer, sku, version].join(':'),
@@ -80,6 +92,34 @@ async function platformImage(
       return { image, cached: before.exactVersion === image.exactVersion };
     },
   };
+}
+
+/**
+ * Whoever builds on an image with a purchase plan names that plan, all of it. Where the catalogue knows of none, what a template says is taken as it is: an image
+ * of the marketplace that one has put into the catalogue oneself may have one. Errors: ValidationFailed.
+ */
+function requirePlan({ publisher, offer, sku, planInfo }: PlatformImageSource, plan: PurchasePlan | undefined): void {
+  if (!plan) return;
+  const target = 'properties.source.planInfo';
+  const name = `${publisher}:${offer}:${sku}`;
+  const hint = `Its plan: ${JSON.stringify({ planName: plan.name, planProduct: plan.product, planPublisher: plan.publisher })}.`;
+  if (!planInfo)
+    throw new KilnError(
+      'ValidationFailed',
+      `The platform image '${name}' has a purchase plan: 'planInfo' is required.`,
+      { target, hint },
+    );
+  for (const [field, wanted] of [
+    ['planName', plan.name],
+    ['planProduct', plan.product],
+    ['planPublisher', plan.publisher],
+  ] as const)
+    if (!sameText(planInfo[field], wanted))
+      throw new KilnError(
+        'ValidationFailed',
+        `The ${field} '${planInfo[field]}' is not that of the platform image '${name}', which is '${wanted}'.`,
+        { target: `${target}.${field}`, hint },
+      );
 }
 
 /** How long a publisher is asked for its newest version while a template is made (ms); its builds ask again, and wait longer. */
