@@ -1,6 +1,6 @@
 /**
  * Machines without a guest, for tests of what goes over the wire: everything of a build is real (disks, layers, region stores, rows), except that nobody boots
- * the disk. Every command ends well; questions about the guest's identity get an answer.
+ * the disk. Every command ends well, unless it is a template's script with a line `exit N`; questions about the guest's identity get an answer.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -59,8 +59,10 @@ function machine(shape: Machine['shape']): Machine {
   return {
     shape,
     user: 'kiln',
-    async exec(command, { output, signal } = {}) {
+    async exec(command, { output, signal, stdin } = {}) {
       signal?.throwIfAborted();
+      const exit = /^exit (\d+)$/m.exec(typeof stdin === 'string' || Buffer.isBuffer(stdin) ? stdin.toString() : '');
+      if (exit && command.includes('/tmp/script_')) return { exitCode: Number(exit[1]) };
       if (command.includes('/etc/machine-id')) {
         const keys = command.includes('authorized_keys') ? '1\n' : '';
         output?.(Buffer.from(`${identity}${keys}${key}`), 'stdout');
