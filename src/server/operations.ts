@@ -8,6 +8,7 @@ import type { Engine } from '../engine/engine.ts';
 import { isTerminal } from '../engine/operation.ts';
 import type { Roles } from '../providers/authorization/roles.ts';
 import { RUN_KIND } from '../providers/image-builder/run.ts';
+import { withLogUrl } from '../providers/image-builder/staged-blobs.ts';
 import type { Answer, ProviderEnvironment } from '../providers/provider.ts';
 import type { ArmRequest, Dispatcher, Reply } from './dispatch.ts';
 import { armError } from './envelope.ts';
@@ -55,7 +56,10 @@ export async function operationStatus(
     });
   const now = isTerminal(row.status) ? row : await ended(environment.engine, row, request.signal);
   const compute = request.path.types.at(-1)?.toLowerCase() === 'capsoperations';
-  const body = (compute ? capsBody : statusBody)({ ...now, error: await errorOf(environment.database, now) });
+  const body = (compute ? capsBody : statusBody)({
+    ...now,
+    error: await errorOf(environment.database, now, request.origin),
+  });
   return { status: 200, body, headers: isTerminal(now.status) ? {} : { 'retry-after': RETRY_AFTER } };
 }
 
@@ -100,10 +104,14 @@ function warningsOf({ output }: OperationRow): { readonly properties?: { readonl
 }
 
 /** Of a run it says what lastRunStatus says: Azure's sentence first, which scripts search for. */
-async function errorOf(database: Kysely<Schema>, { id, kind, error }: OperationRow): Promise<OperationRow['error']> {
+async function errorOf(
+  database: Kysely<Schema>,
+  { id, kind, error }: OperationRow,
+  origin: string,
+): Promise<OperationRow['error']> {
   if (error === null || kind !== RUN_KIND) return error;
   const run = await database.selectFrom('run').select('message').where('id', '=', id).executeTakeFirst();
-  return run?.message ? { ...error, message: run.message } : error;
+  return run?.message ? { ...error, message: withLogUrl(run.message, origin) } : error;
 }
 
 function toError(body: NonNullable<OperationRow['error']>): KilnError {

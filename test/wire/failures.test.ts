@@ -105,6 +105,7 @@ async function runFailure(path: string): Promise<Told> {
   assert.equal(operation.status, 'Failed');
   const { lastRunStatus } = ((await server.request('GET', path, { apiVersion: NEWEST })).body as Wire).properties;
   assert.equal(lastRunStatus.runState, 'Failed');
+  assert.equal(operation.error.message, lastRunStatus.message, 'both say the same');
   return { code: operation.error.code, message: lastRunStatus.message };
 }
 
