@@ -334,6 +334,30 @@ test('what the gallery would refuse after the build is refused when the template
   assert.match(provisioningError.message, /is for specialized ones\.$/);
 });
 
+test('a definition of another kind is refused when a template is changed to it, and by the run where it has become such since', async () => {
+  const [fit, unfit] = [await definition('fit'), await definition('unfit', [], { hyperVGeneration: 'V2' })];
+  const message = /The source image has the hyperVGeneration 'V1', but the image definition .*fit is for 'V2'\.$/;
+  const { path } = await make('changed', [shared(fit)]);
+  const changed = await server.request('PATCH', path, {
+    apiVersion: NEWEST,
+    body: { properties: { distribute: [shared(unfit)] } },
+  });
+  const refused = (await server.settled(changed)).body as Wire;
+  assert.deepEqual([refused.status, refused.error.code], ['Failed', 'ValidationFailed']);
+  assert.match(refused.error.message, message);
+
+  await server.settled(await server.request('DELETE', fit, { apiVersion: GALLERIES }));
+  await definition('fit', [], { hyperVGeneration: 'V2' });
+  server.machines.hold();
+  try {
+    const { status, error } = await run(path);
+    assert.deepEqual([status, error.code], ['Failed', 'ValidationFailed']);
+    assert.match(error.message, message);
+  } finally {
+    server.machines.release();
+  }
+});
+
 test('nothing failed inside, and answers were of the OpenAPI files', () => {
   assert.deepEqual(server.violations, []);
   assert.deepEqual(server.errors, []);

@@ -18,7 +18,7 @@ import { chosenMachine } from './machine-choice.ts';
 import type { ImageTemplate } from './normalise.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { RunEnvironment } from './run.ts';
-import { kindOf } from './same-kind.ts';
+import { kindOf, requireSameKind } from './same-kind.ts';
 import { secretsOf } from './secrets.ts';
 import { sourceOf } from './source-image.ts';
 import { type CacheWish, stepCache } from './step-cache.ts';
@@ -65,9 +65,11 @@ export async function buildRequest(
   const cache = await stepCache(resource, runId, environment, { wish, local, report });
   const distribute = distributionTargets(resource, template, runId, environment.database);
   if (!sourceOnly && !planned) for (const target of distribute) await target.check?.();
+  // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
   if (!sourceOnly && !planned) {
     const definitions = await definitionsOf(environment.database, template.properties.distribute);
     requireVersionsFit(template.properties, definitions);
+    if (!source.replaced) requireSameKind(definitions, source);
   }
   return {
     runId,
