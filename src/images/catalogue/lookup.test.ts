@@ -120,6 +120,8 @@ test('a bad catalogue file gives one error with its path', async () => {
     ['{"a:b:c": {"file": "x", "sha": "1"}}', /"a:b:c"\.sha/],
     ['{"a:b:c": {"file": "x", "version": "1.0"}}', /version/],
     ['{"a:b:c": {"url": "https://example.com/x"}}', /sha256/],
+    ['{"a:b:c": {"file": "x", "plan": {"name": "n", "product": "p"}}}', /"a:b:c"\.plan\.publisher/],
+    ['{"a:b:c": {"alias": "a:b:d", "plan": {}}}', /"a:b:c"\.plan/],
     ['{"a:b:*": {"file": "x"}}', /only an alias/],
     ['{"a:b:c": {"file": "x"}, "A:B:C": {"file": "y"}}', /twice/],
     ['{"a:b:c": null}', /exactly one of/],

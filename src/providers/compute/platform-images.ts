@@ -161,7 +161,7 @@ function properties({ entry, notes }: Found, { virtualSize }: KnownVersion): Jso
       ...(virtualSize !== undefined && { sizeInGb: Math.ceil(virtualSize / 1024 ** 3) }),
     },
     dataDiskImages: [],
-    ...(plan && { plan }),
+    ...(plan && notes.length === 0 && { plan }),
     automaticOSUpgradeProperties: { automaticOSUpgradeSupported: false },
     disallowed: { vmDiskType: hyperVGeneration === 'V2' ? 'Unmanaged' : 'None' },
     features: [],

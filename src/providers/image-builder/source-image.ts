@@ -76,7 +76,8 @@ async function platformImage(
   const reference = { publisher, offer, sku, version };
   const userEntries = await userCatalogue(environment);
   const { entry, notes } = findEntry(reference, userEntries);
-  requirePlan(source, entry.plan);
+  // An image that stands in for another one has not that one's plan.
+  if (notes.length === 0) requirePlan(source, entry.plan);
   const options = { cacheDirectory: environment.home.sources, userEntries };
   return {
     reference: [publisher, offer, sku, version].join(':'),
