@@ -3,6 +3,7 @@ import { hashCanonical } from '../disks/canonical.ts';
 import { provisionScript, RENEWAL } from './container/provision.ts';
 import type { MachineKind } from './machine.ts';
 import { filesCredential, userCredential } from './qemu/credentials.ts';
+import { namesScript } from './qemu/disk-names.ts';
 import { BUILD_USER, type MachineIdentity } from './qemu/identity.ts';
 import { START_ATTENDANT } from './qemu/renewal-port.ts';
 import { seedFiles } from './qemu/seed.ts';
@@ -24,5 +25,6 @@ export function guestScripts(kind: MachineKind): string {
       RENEWAL,
     ]);
   const seed = seedFiles({ instanceId: '', hostname: '', identity: NOBODY });
-  return hashCanonical([seed, userCredential(NOBODY), filesCredential(NOBODY), START_ATTENDANT, SETTLE_SCRIPT]);
+  const others = [START_ATTENDANT, SETTLE_SCRIPT, namesScript([0])];
+  return hashCanonical([seed, userCredential(NOBODY), filesCredential(NOBODY), ...others]);
 }

@@ -72,7 +72,7 @@ export interface Machine extends AsyncDisposable {
 
   /**
    * Freezes what the machine is at this moment, without ending it: the overlay that it wrote becomes a file that never changes again, and it goes on in the
-   * next of the request's `checkpoints`. Called between commands, as often as the request had paths. Missing: this kind of machine cannot.
+   * next of the request's `checkpoints`; data disks likewise, at the same moment. Called between commands, as often as the request had paths. Missing: this kind of machine cannot.
    * Rejects when it could not be done; the machine then goes on as before, or is lost, and what it does next says so.
    */
   checkpoint?(request: CheckpointRequest): Promise<Checkpoint>;
@@ -111,6 +111,8 @@ export interface MachineMemory {
 export interface Checkpoint {
   /** The frozen overlay. It names what it stands on relatively (`layer-1.qcow2`), so a chain that is linked elsewhere under its names is whole. */
   readonly disk: MachineDisk;
+  /** The same of the data disks, where it has any. */
+  readonly dataDisks?: readonly DataDisk[];
   /** Missing where only the disk is kept, which is then clean as after an unmount. */
   readonly memory?: MachineMemory;
   /** What resuming needs to know besides. JSON, kept with the layer: no secrets. */
@@ -123,6 +125,12 @@ export interface Checkpoint {
 export interface MachineDisk {
   readonly path: string;
   readonly format: 'qcow2' | 'raw';
+}
+
+/** A disk besides the system's, at a logical unit of the one SCSI controller. */
+export interface DataDisk {
+  readonly lun: number;
+  readonly disk: MachineDisk;
 }
 
 /**
@@ -140,6 +148,8 @@ export interface MachineRequest {
   readonly name: string;
   readonly kind: MachineKind;
   readonly disk: MachineDisk;
+  /** Each with the overlays that it goes on in, as many as `checkpoints`. */
+  readonly dataDisks?: readonly (DataDisk & { readonly checkpoints?: readonly string[] })[];
   readonly processors: number;
   readonly memoryMiB: number;
   readonly firmware: 'bios' | 'uefi';

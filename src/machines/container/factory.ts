@@ -56,12 +56,20 @@ async function nspawnVersion(): Promise<string> {
   return /^systemd (\d+)/.exec(stdout)?.[1] ?? 'unknown';
 }
 
+/** Its commands see no device that they could partition or format, and mounting is what a container must not. */
+export const noDataDisks = (why: string): KilnError =>
+  new KilnError('NotSupported', `${why}, and a container machine cannot have data disks.`, {
+    target: 'properties.additionalDataDisks',
+    hint: 'Steps in a container can neither partition nor mount disks. Build in a virtual machine: --machine vm.',
+  });
+
 /** @param script what the guest gets before its first command, as root */
 async function start(request: MachineRequest, shape: MachineShape, script: string): Promise<Machine> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0)
     throw new KilnError('NotSupported', 'A container machine mounts disks, which only root on Linux may.', {
       hint: 'Run Kiln as root, or build in a virtual machine: --machine vm.',
     });
+  if ((request.dataDisks ?? []).length > 0) throw noDataDisks('The source has data disks');
   await using held = new AsyncDisposableStack();
   const begun = performance.now();
   request.report(LIMITS);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, open, readdir, readFile, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, readdir, readFile, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Duplex } from 'node:stream';
@@ -11,9 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../processes/process.ts';
 import { freeze, thaw } from './checkpoint.ts';
 import { receiveDevices } from './devices-file.ts';
-import { descriptors, diskChain } from './disk-nodes.ts';
+import { DISK_NODE, dataNode, descriptors, diskChain } from './disk-nodes.ts';
 import { openGuestMemory } from './guest-memory.ts';
-import { openOverlays } from './overlays.ts';
+import { type OpenDisk, openDisk } from './open-disk.ts';
 import { Qmp } from './qmp.ts';
 
 type Answers = Readonly<Record<string, (args: Record<string, unknown>) => unknown>>;
@@ -51,29 +51,51 @@ const memoryOf = (name: string) => ({
   ram: path.join(scratch, `${name}.ram`),
   devices: path.join(scratch, `${name}.devices`),
 });
-const requestOf = (name: string) => ({ index: 1, overlayFd: 9, writtenFd: 7, ram, memory: memoryOf(name), signal });
+const DISKS = [
+  { node: 'disk', overlayFd: 9, writtenFd: 7 },
+  { node: 'lun0', overlayFd: 15, writtenFd: 13 },
+];
+const requestOf = (name: string) => ({ index: 1, disks: DISKS, ram, memory: memoryOf(name), signal });
 const receiver = (received: Promise<void>) => ({
   uri: 'unix:/nowhere',
   received,
   [Symbol.asyncDispose]: async () => {},
 });
 
-test('memory first, then the new overlay on the one written so far; the guest stands still from before to behind it', async () => {
-  const snapshots: object[] = [];
+test('memory first, then the new overlays of all disks at once; the guest stands still from before to behind it', async () => {
+  const snapshots: unknown[] = [];
   const { qmp, asked } = session({
     'query-migrate': () => ({ status: 'completed' }),
-    'blockdev-snapshot': args => void snapshots.push(args),
+    transaction: args => void snapshots.push(args.actions),
     'query-fdsets': () => [],
   });
   const ms = await freeze(qmp, { ...requestOf('whole'), receiver: receiver(Promise.resolve()) });
   assert.ok(ms >= 0);
   assert.deepEqual(asked, [
-    ...['migrate-set-capabilities', 'blockdev-add'],
-    ...['stop', 'migrate', 'query-migrate', 'blockdev-snapshot', 'cont', 'query-fdsets'],
+    ...['migrate-set-capabilities', 'blockdev-add', 'blockdev-add'],
+    ...['stop', 'migrate', 'query-migrate', 'transaction', 'cont', 'query-fdsets', 'query-fdsets'],
   ]);
-  assert.deepEqual(snapshots, [{ node: 'disk-overlay-0', overlay: 'disk-overlay-1' }]);
+  const snapshot = (disk: string) => ({
+    type: 'blockdev-snapshot',
+    data: { node: `${disk}-overlay-0`, overlay: `${disk}-overlay-1` },
+  });
+  assert.deepEqual(snapshots, [[snapshot('disk'), snapshot('lun0')]]);
   const { size, mode } = await stat(memoryOf('whole').ram);
   assert.deepEqual([size, mode & 0o777], [16 * 1024 * 1024, 0o600]);
+});
+
+test('where one of the overlays is refused, none is left, and the guest does not even stand still', async () => {
+  const removed: unknown[] = [];
+  const { qmp, asked } = session({
+    'blockdev-add': args => {
+      if (args['node-name'] === 'lun0-overlay-1') throw new Error('no room');
+    },
+    'blockdev-del': args => void removed.push(args['node-name']),
+  });
+  const request = { ...requestOf('refused'), receiver: receiver(Promise.resolve()) };
+  await assert.rejects(freeze(qmp, request), /no room/);
+  assert.ok(removed.includes('disk-overlay-1'));
+  assert.ok(!asked.includes('stop'));
 });
 
 const REFUSALS: readonly (readonly [string, Answers, () => Promise<void>, object])[] = [
@@ -99,10 +121,10 @@ const REFUSALS: readonly (readonly [string, Answers, () => Promise<void>, object
     { code: 'DiskFull' },
   ],
   [
-    'QEMU refuses the overlay',
+    'QEMU refuses the overlays',
     {
       'query-migrate': () => ({ status: 'completed' }),
-      'blockdev-snapshot': () => {
+      transaction: () => {
         throw new Error('busy');
       },
     },
@@ -118,7 +140,7 @@ for (const [what, answers, received, expected] of REFUSALS)
     const { qmp, asked } = session(answers);
     await assert.rejects(freeze(qmp, { ...request, memory, receiver: receiver(received()) }), expected);
     for (const file of Object.values(memory)) assert.equal(existsSync(file), false);
-    assert.ok(asked.includes('blockdev-del'));
+    assert.equal(asked.filter(one => one === 'blockdev-del').length, DISKS.length);
     assert.equal(asked.at(-1), 'cont');
   });
 
@@ -154,19 +176,23 @@ async function writers(pid: number, file: string): Promise<number> {
 
 test('QEMU itself can no longer write to what is frozen: other builds start from it', async () => {
   await using held = new AsyncDisposableStack();
-  const disks = ['one', 'two', 'three'].map(name => path.join(scratch, `${name}.qcow2`));
-  await run('qemu-img', ['create', '-q', '-f', 'qcow2', disks[0]!, '16M']);
-  const overlays = await openOverlays({ path: disks[0]!, format: 'qcow2' }, disks.slice(1));
-  const first = { handle: await open(disks[0]!, 'r+'), reading: await open(disks[0]!, 'r') };
-  const files = [first, ...overlays].flatMap(({ handle, reading }) => [handle, reading]);
+  const files: FileHandle[] = [];
   held.defer(async () => void (await Promise.all(files.map(file => file.close()))));
-  const [disk, ...above] = [0, 1, 2].map(n => ({ fd: 4 + 2 * n, readFd: 5 + 2 * n }));
-  const written = { ...disk!, format: 'qcow2' as const };
+  const hand = (file: FileHandle) => 3 + files.push(file);
+  const opened: OpenDisk[] = [];
+  for (const node of [DISK_NODE, dataNode(3)]) {
+    const [first, ...behind] = [0, 1, 2].map(n => path.join(scratch, `${node}-${n}.qcow2`));
+    await run('qemu-img', ['create', '-q', '-f', 'qcow2', first!, '16M']);
+    opened.push(await openDisk(node, { path: first!, format: 'qcow2' }, behind, hand));
+  }
+  const [disk, data] = opened as [OpenDisk, OpenDisk];
   const args = [
     ...['-nodefaults', '-display', 'none', '-machine', 'q35', '-m', '16M', '-accel', 'tcg'],
-    ...[disk!, ...above].flatMap(descriptors),
+    ...opened.flatMap(({ chain, overlays }) => [...chain, ...overlays]).flatMap(descriptors),
     ...['-chardev', 'socket,id=qmp,fd=3,server=off', '-mon', 'chardev=qmp,mode=control'],
-    ...['-blockdev', JSON.stringify(diskChain([written])), '-device', 'virtio-blk-pci,drive=disk'],
+    ...['-blockdev', JSON.stringify(diskChain(disk.chain)), '-device', 'virtio-blk-pci,drive=disk'],
+    ...['-blockdev', JSON.stringify(diskChain(data.chain, data.node)), '-device', 'virtio-scsi-pci,id=data'],
+    ...['-device', `scsi-hd,bus=data.0,channel=0,scsi-id=0,lun=3,drive=${data.node}`],
   ];
   const fds = files.map(file => file.fd);
   const qemu = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...fds] });
@@ -177,13 +203,17 @@ test('QEMU itself can no longer write to what is frozen: other builds start from
   });
   const qmp = new Qmp(qemu.stdio[3] as Duplex);
   await qmp.open();
-  assert.ok((await writers(qemu.pid!, disks[0]!)) > 0);
+  for (const { written } of opened) assert.ok((await writers(qemu.pid!, written[0]!.path)) > 0);
   for (const index of [0, 1]) {
     const memory = memoryOf(`memory-${index}`);
     await using receiver = await receiveDevices(path.join(scratch, 'socket'), memory.devices);
-    const [writtenFd, overlayFd] = [4 + 2 * index, 6 + 2 * index];
-    await freeze(qmp, { index, overlayFd, writtenFd, ram, memory, receiver, signal });
-    assert.equal(await writers(qemu.pid!, disks[index]!), 0);
-    assert.ok((await writers(qemu.pid!, disks[index + 1]!)) > 0);
+    const disks = opened.map(({ node, chain, overlays }) => ({
+      ...{ node, overlayFd: overlays[index]!.fd, writtenFd: (overlays[index - 1] ?? chain[0]!).fd },
+    }));
+    await freeze(qmp, { index, disks, ram, memory, receiver, signal });
+    for (const { written } of opened) {
+      assert.equal(await writers(qemu.pid!, written[index]!.path), 0);
+      assert.ok((await writers(qemu.pid!, written[index + 1]!.path)) > 0);
+    }
   }
 });

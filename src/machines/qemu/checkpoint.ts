@@ -1,10 +1,10 @@
-/** Freezing a machine without ending it: its memory goes into files, the overlay it wrote becomes what a new one stands on, and it goes on. */
+/** Freezing a machine without ending it: its memory goes into files, the overlays it wrote become what new ones stand on, all at once, and it goes on. */
 import { type FileHandle, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError } from '../../arm/errors.ts';
 import type { MachineMemory } from '../machine.ts';
 import type { DevicesReceiver } from './devices-file.ts';
-import { DISK_NODE, overlay, overlayNode, WRITABLE } from './disk-nodes.ts';
+import { overlay, overlayNode, WRITABLE } from './disk-nodes.ts';
 import { saveMemory } from './guest-memory.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -22,10 +22,8 @@ interface Migration {
 export interface Freeze {
   /** How many checkpoints there were before. */
   readonly index: number;
-  /** QEMU's set of descriptors of the overlay that comes on top. */
-  readonly overlayFd: number;
-  /** The set of what is written until then. */
-  readonly writtenFd: number;
+  /** All that the guest writes to. */
+  readonly disks: readonly FreezingDisk[];
   readonly memory: MachineMemory;
   /** What the guest has its memory in. */
   readonly ram: FileHandle;
@@ -34,16 +32,22 @@ export interface Freeze {
   readonly signal: AbortSignal;
 }
 
+export interface FreezingDisk {
+  /** The node that it was written to before any checkpoint. */
+  readonly node: string;
+  /** QEMU's set of descriptors of the overlay that comes on top. */
+  readonly overlayFd: number;
+  /** The set of what is written until then. */
+  readonly writtenFd: number;
+}
+
 /**
- * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlay as before, and nothing is left of the files.
+ * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlays as before, and nothing is left of the files.
  * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
-export async function freeze(
-  qmp: Qmp,
-  { index, overlayFd, writtenFd, memory, ram, receiver, signal }: Freeze,
-): Promise<number> {
+export async function freeze(qmp: Qmp, { index, disks, memory, ram, receiver, signal }: Freeze): Promise<number> {
   await qmp.execute('migrate-set-capabilities', KEEP_RAM);
-  await qmp.execute('blockdev-add', overlay(index, overlayFd));
+  await addOverlays(qmp, index, disks);
   let kept = false;
   const begun = performance.now();
   await qmp.execute('stop');
@@ -51,18 +55,38 @@ export async function freeze(
     await qmp.execute('migrate', { uri: receiver.uri });
     await Promise.all([migrated(qmp, signal), receiver.received]);
     await saveMemory(ram, memory.ram, signal);
-    const node = index === 0 ? DISK_NODE : overlayNode(index - 1);
-    await qmp.execute('blockdev-snapshot', { node, overlay: overlayNode(index) });
+    // All of them or none: disks and memory are of one moment.
+    await qmp.execute('transaction', { actions: disks.map(({ node }) => snapshot(node, index)) });
     kept = true;
   } catch (error) {
     throw signal.aborted ? signal.reason : notKept(await causeOf(error, receiver));
   } finally {
-    if (!kept) await abandon(qmp, index, memory);
+    if (!kept) await abandon(qmp, { index, disks, memory });
     await qmp.execute('cont').catch(standing);
   }
   const pausedMs = performance.now() - begun;
-  await letGo(qmp, writtenFd);
+  for (const { writtenFd } of disks) await letGo(qmp, writtenFd);
   return pausedMs;
+}
+
+const snapshot = (node: string, index: number) => ({
+  type: 'blockdev-snapshot',
+  data: { node: index === 0 ? node : overlayNode(node, index - 1), overlay: overlayNode(node, index) },
+});
+
+async function addOverlays(qmp: Qmp, index: number, disks: readonly FreezingDisk[]): Promise<void> {
+  try {
+    for (const { node, overlayFd } of disks) await qmp.execute('blockdev-add', overlay(node, index, overlayFd));
+  } catch (error) {
+    await removeOverlays(qmp, index, disks);
+    throw error;
+  }
+}
+
+/** What is not there is not removed. */
+async function removeOverlays(qmp: Qmp, index: number, disks: readonly FreezingDisk[]): Promise<void> {
+  for (const { node } of disks)
+    await qmp.execute('blockdev-del', { 'node-name': overlayNode(node, index) }).catch(() => {});
 }
 
 /**
@@ -85,11 +109,11 @@ function standing(error: Error): never {
   throw new KilnError('MachineLost', `The virtual machine does not go on after it was frozen. ${error.message}`);
 }
 
-async function abandon(qmp: Qmp, index: number, { ram, devices }: MachineMemory): Promise<void> {
+async function abandon(qmp: Qmp, { index, disks, memory }: Pick<Freeze, 'index' | 'disks' | 'memory'>): Promise<void> {
   await qmp.execute('migrate_cancel').catch(() => {});
   await migrated(qmp, AbortSignal.timeout(5000)).catch(() => {});
-  await qmp.execute('blockdev-del', { 'node-name': overlayNode(index) }).catch(() => {});
-  for (const file of [ram, devices]) await rm(file, { force: true });
+  await removeOverlays(qmp, index, disks);
+  for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
 }
 
 async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {

@@ -1,11 +1,12 @@
 /** The checkpoints of one machine, one after the other: what they are made with, and how many there were. */
 import { type FileHandle, rm } from 'node:fs/promises';
 import { KilnError } from '../../arm/errors.ts';
-import type { Checkpoint, CheckpointRequest, MachineDisk } from '../machine.ts';
-import { freeze } from './checkpoint.ts';
+import type { Checkpoint, CheckpointRequest } from '../machine.ts';
+import { type FreezingDisk, freeze } from './checkpoint.ts';
 import { receiveDevices } from './devices-file.ts';
 import { oneLine } from './loss.ts';
 import type { QemuMachine } from './machine.ts';
+import type { OpenDisk } from './open-disk.ts';
 import type { Qmp } from './qmp.ts';
 import { type RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 
@@ -13,12 +14,9 @@ import { type RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 const ATTENDANT_MS = 30_000;
 
 export interface CheckpointParts {
-  /** What the guest writes: the request's disk, then its `checkpoints`. */
-  readonly disks: readonly MachineDisk[];
-  /** What QEMU knows those behind the first by. */
-  readonly overlayFds: readonly number[];
-  /** The same, of the first. */
-  readonly diskFd: number;
+  /** What the guest writes to. */
+  readonly disk: OpenDisk;
+  readonly dataDisks: readonly (OpenDisk & { readonly lun: number })[];
   /** What the guest has its memory in; missing when there will be no checkpoints. */
   readonly ram?: FileHandle;
   /** Where QEMU hands over what its devices know, and who it is. */
@@ -42,22 +40,31 @@ export class Checkpoints {
     { qmp, port }: { readonly qmp: Qmp; readonly port: RenewalPort },
     signal: AbortSignal,
   ): Promise<Checkpoint> {
-    const { disks, diskFd, overlayFds, ram, socketPath, uid, facts } = this.#parts;
+    const { disk, dataDisks, ram, socketPath, uid, facts } = this.#parts;
     const index = this.#taken;
-    const overlayFd = overlayFds[index];
-    if (overlayFd === undefined || !ram)
-      throw new KilnError('InternalError', `The machine was started for ${overlayFds.length} checkpoints.`);
+    const disks = [disk, ...dataDisks].map(one => freezing(one, index));
+    if (!ram) throw new KilnError('InternalError', 'The memory of the machine is in no file that can be copied.');
     await beAttended(port, machine, signal);
     // As a resume that failed may have left it: a link to a layer's.
     for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
     await using receiver = await receiveDevices(socketPath, memory.devices, uid);
-    const pausedMs = await freeze(qmp, {
-      ...{ index, overlayFd, memory, ram, receiver, signal },
-      writtenFd: overlayFds[index - 1] ?? diskFd,
-    });
+    const pausedMs = await freeze(qmp, { index, disks, memory, ram, receiver, signal });
     this.#taken++;
-    return { disk: disks[index]!, memory, facts, pausedMs };
+    const frozen = dataDisks.map(({ lun, written }) => ({ lun, disk: written[index]! }));
+    return {
+      disk: disk.written[index]!,
+      ...(frozen.length > 0 && { dataDisks: frozen }),
+      ...{ memory, facts, pausedMs },
+    };
   }
+}
+
+/** @param index how many checkpoints there were */
+function freezing({ node, chain, overlays }: OpenDisk, index: number): FreezingDisk {
+  const over = overlays[index];
+  if (over === undefined)
+    throw new KilnError('InternalError', `The machine was started for ${overlays.length} checkpoints.`);
+  return { node, overlayFd: over.fd, writtenFd: (overlays[index - 1] ?? chain[0]!).fd };
 }
 
 /** The attendant is in the memory of every checkpoint. A step may have ended it. */

@@ -9,11 +9,13 @@ const plain: Invocation = {
   machine: 'q35',
   processors: 2,
   memoryMiB: 2048,
-  disk: [
-    { fd: 4, format: 'qcow2' },
-    { fd: 5, format: 'qcow2' },
-    { fd: 6, format: 'raw' },
-  ],
+  disk: {
+    chain: [
+      { fd: 4, format: 'qcow2' },
+      { fd: 5, format: 'qcow2' },
+      { fd: 6, format: 'raw' },
+    ],
+  },
   seedFd: 7,
   qmpFd: 3,
   sshForward: { address: '198.18.0.2', port: 2222 },
@@ -44,17 +46,42 @@ test('the disk is a chain of descriptors of which only the first is written', ()
 });
 
 test('a disk without a backing file says so, instead of following what its header names', () => {
-  const [disk] = values(commandLine({ ...plain, disk: [{ fd: 4, format: 'qcow2' }] }), '-blockdev');
+  const [disk] = values(commandLine({ ...plain, disk: { chain: [{ fd: 4, format: 'qcow2' }] } }), '-blockdev');
   assert.equal(JSON.parse(disk!).backing, null);
 });
 
 test('what a machine writes behind a checkpoint is known from the start, for writing and for reading', () => {
-  const disk = [{ fd: 5, readFd: 6, format: 'qcow2' as const }];
-  const args = commandLine({ ...plain, disk, overlays: [{ fd: 8, readFd: 9 }] });
+  const chain = [{ fd: 5, readFd: 6, format: 'qcow2' as const }];
+  const args = commandLine({ ...plain, disk: { chain, overlays: [{ fd: 8, readFd: 9 }] } });
   assert.deepEqual(values(args, '-add-fd'), [
     ...['fd=5,set=5,opaque=writable', 'fd=6,set=5', 'fd=8,set=8,opaque=writable', 'fd=9,set=8', 'fd=7,set=7'],
   ]);
   assert.ok(!values(args, '-blockdev').some(node => node.includes('/dev/fdset/8')), 'nothing opens it yet');
+});
+
+test('data disks are units of one controller, behind the devices that every machine has', () => {
+  const dataDisks = [0, 7].map(lun => ({
+    lun,
+    chain: [{ fd: 20 + lun, readFd: 40 + lun, format: 'qcow2' as const }],
+    overlays: [{ fd: 60 + lun, readFd: 80 + lun }],
+  }));
+  const args = commandLine({ ...plain, dataDisks });
+  const devices = values(args, '-device');
+  assert.deepEqual(devices.slice(0, -3), values(commandLine(plain), '-device'));
+  assert.deepEqual(devices.slice(-3), [
+    'virtio-scsi-pci,id=data',
+    'scsi-hd,bus=data.0,channel=0,scsi-id=0,lun=0,drive=lun0',
+    'scsi-hd,bus=data.0,channel=0,scsi-id=0,lun=7,drive=lun7',
+  ]);
+  const nodes = values(args, '-blockdev').map(text => JSON.parse(text));
+  assert.deepEqual(
+    nodes.filter(node => /^lun/.test(node['node-name'])).map(node => [node['node-name'], node.file.filename]),
+    [
+      ['lun0', '/dev/fdset/20'],
+      ['lun7', '/dev/fdset/27'],
+    ],
+  );
+  assert.ok(values(args, '-add-fd').includes('fd=67,set=67,opaque=writable'), 'what comes on top is known');
 });
 
 test('the port for the renewal comes behind all other devices; memory is in its descriptor’s file', () => {

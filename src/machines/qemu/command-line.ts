@@ -1,5 +1,5 @@
 /** QEMU's command line: a pure function of what a machine is. */
-import { type DiskFile, descriptors, diskChain } from './disk-nodes.ts';
+import { type DiskFile, dataNode, descriptors, diskChain } from './disk-nodes.ts';
 
 export interface Invocation {
   /** Shown by `ps`. */
@@ -9,10 +9,9 @@ export interface Invocation {
   readonly machine: string;
   readonly processors: number;
   readonly memoryMiB: number;
-  /** The writable overlay first, then what it stands on. */
-  readonly disk: readonly DiskFile[];
-  /** What the guest will write to behind each checkpoint: known to QEMU from the start, since it can open nothing later. */
-  readonly overlays?: readonly Omit<DiskFile, 'format'>[];
+  readonly disk: InvokedDisk;
+  /** At units of one SCSI controller, as on Azure. */
+  readonly dataDisks?: readonly (InvokedDisk & { readonly lun: number })[];
   /** The provisioning seed, read-only. */
   readonly seedFd?: number;
   /** Strings of the guest's SMBIOS tables: one by value, one read from a descriptor because it is secret. */
@@ -34,6 +33,13 @@ export interface Invocation {
   readonly console: 'output' | 'terminal';
 }
 
+export interface InvokedDisk {
+  /** The writable overlay first, then what it stands on. */
+  readonly chain: readonly DiskFile[];
+  /** What the guest will write to behind each checkpoint: known to QEMU from the start, since it can open nothing later. */
+  readonly overlays?: readonly Omit<DiskFile, 'format'>[];
+}
+
 /** Always the same: the guest's network configuration is made for it. Locally administered. */
 export const MAC_ADDRESS = '52:54:00:6b:69:6c';
 
@@ -48,12 +54,13 @@ const TRANSLATION_BUFFER_MIB = 512;
 
 /** Arguments for qemu-system-x86_64. File descriptors must be inherited under the numbers given. */
 export function commandLine(invocation: Invocation): string[] {
-  const { disk, overlays = [], seedFd, uefi } = invocation;
+  const { disk, dataDisks = [], seedFd, uefi } = invocation;
+  const files = [disk, ...dataDisks].flatMap(({ chain, overlays = [] }) => [...chain, ...overlays]);
   const others = [seedFd, uefi?.variablesFd].filter(fd => fd !== undefined).map(fd => ({ fd }));
   return [
     ...['-name', invocation.name, '-no-user-config', '-nodefaults', '-display', 'none'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...[...disk, ...overlays, ...others].flatMap(descriptors),
+    ...[...files, ...others].flatMap(descriptors),
     ...memory(invocation),
     ...['-accel', invocation.accelerator === 'kvm' ? 'kvm' : `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`],
     ...['-cpu', invocation.cpu, '-smp', String(invocation.processors)],
@@ -67,13 +74,14 @@ export function commandLine(invocation: Invocation): string[] {
     ],
     ...firmware(invocation),
     ...serial(invocation),
-    ...['-blockdev', JSON.stringify(diskChain(disk))],
+    ...['-blockdev', JSON.stringify(diskChain(disk.chain))],
     ...['-device', 'virtio-blk-pci,drive=disk,bootindex=0'],
     ...seed(invocation),
     ...credentials(invocation),
     ...network(invocation),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...trusted(invocation),
+    ...data(invocation),
     ...renewal(invocation),
     ...(invocation.incoming ? ['-incoming', 'defer'] : []),
   ];
@@ -91,6 +99,17 @@ function seed({ seedFd }: Invocation): string[] {
   const file = { driver: 'file', filename: `/dev/fdset/${seedFd}`, 'read-only': true };
   const node = { 'node-name': 'seed', driver: 'raw', 'read-only': true, file };
   return ['-blockdev', JSON.stringify(node), '-device', 'virtio-blk-pci,drive=seed,serial=kiln-seed'];
+}
+
+function data({ dataDisks = [] }: Invocation): string[] {
+  if (dataDisks.length === 0) return [];
+  return [
+    ...['-device', 'virtio-scsi-pci,id=data'],
+    ...dataDisks.flatMap(({ lun, chain }) => [
+      ...['-blockdev', JSON.stringify(diskChain(chain, dataNode(lun)))],
+      ...['-device', `scsi-hd,bus=data.0,channel=0,scsi-id=0,lun=${lun},drive=${dataNode(lun)}`],
+    ]),
+  ];
 }
 
 /** By /dev/fd, since QEMU reads these before it knows of descriptor sets. */

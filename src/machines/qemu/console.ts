@@ -1,16 +1,17 @@
 /** An image booted for a person: its serial console on the person's terminal, changes thrown away. */
 import { randomBytes } from 'node:crypto';
-import { copyFile, mkdtemp, open, readdir, rm, stat } from 'node:fs/promises';
+import { copyFile, type FileHandle, mkdtemp, open, readdir, rm, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
 import { createOverlay, type DiskFile } from '../../disks/qemu-img.ts';
 import { type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { commandLine, machineType } from './command-line.ts';
-import { openDiskChain } from './disk-chain.ts';
+import { DISK_NODE, dataNode } from './disk-nodes.ts';
 import { newIdentity } from './identity.ts';
 import { cpuOf, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
+import { type OpenDisk, openDisk } from './open-disk.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD } from './process.ts';
 import { alive, ownRecord, readRecord, writeRecord } from './process-record.ts';
 import { Qmp } from './qmp.ts';
@@ -21,6 +22,8 @@ import { terminalKeeper } from './terminal-state.ts';
 export interface ConsoleRequest extends AcceleratorOptions {
   /** Never written to: the machine runs on a throw-away overlay. */
   readonly disk: DiskFile;
+  /** The same, at their units. */
+  readonly dataDisks?: readonly { readonly lun: number; readonly disk: DiskFile }[];
   readonly firmware: 'bios' | 'uefi';
   readonly processors: number;
   readonly memoryMiB: number;
@@ -66,24 +69,29 @@ async function boot(request: ConsoleRequest): Promise<void> {
   // Takes what is left of an interrupted start, too.
   stack.defer(() => sweepMachines(directory));
 
-  const overlay = path.join(directory, 'disk.qcow2');
-  await createOverlay({ backing: request.disk, path: overlay });
+  const overlayOf = async (backing: DiskFile, name: string) => {
+    const overlay = path.join(directory, `${name}.qcow2`);
+    await createOverlay({ backing, path: overlay });
+    return { path: overlay, format: 'qcow2' as const };
+  };
   const identity = newIdentity();
   const password = randomBytes(6).toString('base64url');
   const seed = path.join(directory, 'seed.img');
   await writeSeed(seed, { instanceId: path.basename(directory), hostname: 'kiln', identity, password }, request.signal);
 
-  const files: { readonly fd: number }[] = [];
-  const hand = (handle: { readonly fd: number }) => FIRST_FILE_FD + files.push(handle) - 1;
-  const chain = (await openDiskChain(overlay, 'qcow2')).map(({ handle, format }) => {
-    stack.use(handle);
-    return { fd: hand(handle), format };
-  });
-  const seedFd = hand(stack.use(await open(seed, 'r')));
+  const files: FileHandle[] = [];
+  const hand = (handle: FileHandle) => FIRST_FILE_FD + files.push(stack.use(handle)) - 1;
+  const disk = await openDisk(DISK_NODE, await overlayOf(request.disk, 'disk'), [], hand);
+  const dataDisks: (OpenDisk & { readonly lun: number })[] = [];
+  for (const { lun, disk } of request.dataDisks ?? []) {
+    const node = dataNode(lun);
+    dataDisks.push({ lun, ...(await openDisk(node, await overlayOf(disk, node), [], hand)) });
+  }
+  const seedFd = hand(await open(seed, 'r'));
   const uefi = request.firmware === 'uefi' ? await findFirmware() : undefined;
   const variables = path.join(directory, 'uefi-variables.fd');
   if (uefi) await copyFile(uefi.variables, variables);
-  const variablesFd = uefi && hand(stack.use(await open(variables, 'r+')));
+  const variablesFd = uefi && hand(await open(variables, 'r+'));
 
   await sweepAbandoned();
   const { network, slot, close } = await openNetwork(directory, request.report);
@@ -107,7 +115,7 @@ async function boot(request: ConsoleRequest): Promise<void> {
       machine: machineType(MACHINE, uefi !== undefined),
       processors: request.processors,
       memoryMiB: request.memoryMiB,
-      disk: chain,
+      ...{ disk, dataDisks },
       seedFd,
       qmpFd: QMP_FD,
       ...(uefi && { uefi: { codePath: uefi.code, variablesFd: variablesFd! } }),

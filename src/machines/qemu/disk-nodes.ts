@@ -1,4 +1,4 @@
-/** The disk as QEMU's block nodes: a chain of files that Kiln opened, and the overlays that are put on top of it while the machine runs. */
+/** Disks as QEMU's block nodes: a chain of files that Kiln opened, and the overlays that are put on top of it while the machine runs. */
 
 /** One file, handed over as descriptors: QEMU needs no right to any path. */
 export interface DiskFile {
@@ -9,11 +9,14 @@ export interface DiskFile {
   readonly format: 'qcow2' | 'raw' | 'vpc';
 }
 
-/** The node that the guest writes to, before any checkpoint. */
+/** The node of the system's disk that the guest writes to, before any checkpoint. */
 export const DISK_NODE = 'disk';
 
-/** The node of the overlay behind a checkpoint, counted from 0. */
-export const overlayNode = (index: number): string => `disk-overlay-${index}`;
+/** The same, of a data disk. */
+export const dataNode = (lun: number): string => `lun${lun}`;
+
+/** The node of a disk's overlay behind a checkpoint, counted from 0. */
+export const overlayNode = (disk: string, index: number): string => `${disk}-overlay-${index}`;
 
 /** What the descriptor of a set is called with which its file can be written. */
 export const WRITABLE = 'writable';
@@ -25,16 +28,16 @@ export const descriptors = ({ fd, readFd }: Pick<DiskFile, 'fd' | 'readFd'>): st
 ];
 
 /**
- * The chain as one nested definition. The disk is a throw-away overlay: what its caches hold need not survive a power cut, so guest
+ * A disk's chain as one nested definition. The disk is a throw-away overlay: what its caches hold need not survive a power cut, so guest
  * flushes are dropped; it is complete when QEMU has closed or frozen it. Zeroes and discarded blocks take no room.
  */
-export function diskChain(files: readonly DiskFile[], index = 0): object | null {
+export function diskChain(files: readonly DiskFile[], disk = DISK_NODE, index = 0): object | null {
   const file = files[index];
   if (file === undefined) return null;
-  const backing = file.format === 'qcow2' ? { backing: diskChain(files, index + 1) } : {};
-  if (index === 0) return { ...writtenNode(DISK_NODE, file), ...backing };
+  const backing = file.format === 'qcow2' ? { backing: diskChain(files, disk, index + 1) } : {};
+  if (index === 0) return { ...writtenNode(disk, file), ...backing };
   return {
-    'node-name': `disk-backing-${index}`,
+    'node-name': `${disk}-backing-${index}`,
     driver: file.format,
     'read-only': true,
     file: { driver: 'file', filename: `/dev/fdset/${file.fd}`, 'read-only': true },
@@ -43,8 +46,8 @@ export function diskChain(files: readonly DiskFile[], index = 0): object | null 
 }
 
 /** An overlay that will be put on top: without what it stands on, which it is given then. */
-export const overlay = (index: number, fd: number): object => ({
-  ...writtenNode(overlayNode(index), { fd, format: 'qcow2' }),
+export const overlay = (disk: string, index: number, fd: number): object => ({
+  ...writtenNode(overlayNode(disk, index), { fd, format: 'qcow2' }),
   backing: null,
 });
 

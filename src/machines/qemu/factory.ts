@@ -9,15 +9,14 @@ import { commandLine, machineType } from './command-line.ts';
 import { ConsoleLog } from './console-log.ts';
 import { userCredential, writeCredential } from './credentials.ts';
 import { deadlinesOf } from './deadlines.ts';
-import { openDiskChain } from './disk-chain.ts';
-import type { DiskFile } from './disk-nodes.ts';
+import { DISK_NODE, dataNode } from './disk-nodes.ts';
 import { factsOf, misfits } from './facts.ts';
 import { loadMemory, openGuestMemory } from './guest-memory.ts';
 import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
 import { cpuOf, type Firmware, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
-import { openOverlays } from './overlays.ts';
+import { type OpenDisk, openDisk } from './open-disk.ts';
 import { FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
 import { GUEST_HOSTNAME, SEED_BYTES, writeSeed } from './seed.ts';
 import { memorySocketOf } from './slot.ts';
@@ -148,9 +147,10 @@ async function assemble(
   const file = (suffix: string) => path.join(request.directory, `${request.name}.${suffix}`);
   const remove = (name: string) => undo.push(() => rm(name, { force: true }));
   const opened: FileHandle[] = [];
-  const hand = (handle: FileHandle) => FIRST_FILE_FD + opened.push(handle) - 1;
   // QEMU has its own copies once it runs.
   await using handles = new AsyncDisposableStack();
+  const inherit = (handle: FileHandle) => FIRST_FILE_FD + opened.push(handle) - 1;
+  const hand = (handle: FileHandle) => inherit(handles.use(handle));
 
   // What takes long goes on beside the rest; nothing is taken back before it has ended.
   const networking = sweepAbandoned().then(() => openNetwork(request.directory, request.report));
@@ -165,22 +165,16 @@ async function assemble(
   for (const going of [networking, filling]) going.catch(() => {});
 
   const identity = newIdentity();
-  const chain: DiskFile[] = (await openDiskChain(request.disk.path, request.disk.format)).map(({ handle, format }) => ({
-    fd: hand(handles.use(handle)),
-    format,
-  }));
-  if (checkpoints.length > 0)
-    chain[0] = { ...chain[0]!, readFd: hand(handles.use(await open(request.disk.path, 'r'))) };
-  const overlays = (await openOverlays(request.disk, checkpoints)).map(({ handle, reading }) => ({
-    fd: hand(handles.use(handle)),
-    readFd: hand(handles.use(reading)),
-  }));
-  const devicesFd = memory && hand(handles.use(await open(memory.devices, 'r')));
+  const disk = await openDisk(DISK_NODE, request.disk, checkpoints, hand);
+  const dataDisks: (OpenDisk & { readonly lun: number })[] = [];
+  for (const { lun, disk, checkpoints = [] } of request.dataDisks ?? [])
+    dataDisks.push({ lun, ...(await openDisk(dataNode(lun), disk, checkpoints, hand)) });
+  const devicesFd = memory && hand(await open(memory.devices, 'r'));
   const uefi = request.firmware === 'uefi' ? await firmwareFor(request) : undefined;
   const variables = file('uefi-variables.fd');
   remove(variables);
   if (uefi) await copyFile(uefi.variables, variables);
-  const variablesFd = uefi && hand(handles.use(await open(variables, 'r+')));
+  const variablesFd = uefi && hand(await open(variables, 'r+'));
   const console = ConsoleLog.open(request.consolePath);
   undo.push(async () => console.close());
 
@@ -188,7 +182,7 @@ async function assemble(
   const attendable = request.checkpoints !== undefined || memory !== undefined;
   if (slot) await ram?.chown(slot.uid, slot.uid);
   await filling;
-  const memoryFd = ram && hand(ram);
+  const memoryFd = ram && inherit(ram);
   const provision = async () => {
     const seeded = request.provisioning === 'cloud-init';
     if (memory !== undefined && !seeded) return {};
@@ -201,7 +195,7 @@ async function assemble(
       const instanceId = `${request.id}-${request.name}`;
       await writeSeed(provisionPath, { instanceId, hostname: GUEST_HOSTNAME, identity }, request.signal);
     } else await writeCredential(provisionPath, identity, slot?.uid);
-    const fd = hand(handles.use(await open(provisionPath, 'r')));
+    const fd = hand(await open(provisionPath, 'r'));
     return seeded ? { seedFd: fd } : { credentials: { open: userCredential(identity), secretFd: fd } };
   };
   const provisioned = await provision();
@@ -225,8 +219,8 @@ async function assemble(
       machine: machineType(MACHINE, uefi !== undefined, request.trusted),
       processors: request.processors,
       memoryMiB: request.memoryMiB,
-      disk: chain,
-      overlays,
+      disk,
+      dataDisks,
       ...provisioned,
       qmpFd: QMP_FD,
       ...(attendable && { renewalFd: RENEWAL_FD }),
@@ -242,9 +236,7 @@ async function assemble(
     recordPath,
   });
   const parts: CheckpointParts = {
-    disks: [request.disk, ...checkpoints.map(path => ({ path, format: 'qcow2' as const }))],
-    diskFd: chain[0]!.fd,
-    overlayFds: overlays.map(({ fd }) => fd),
+    ...{ disk, dataDisks },
     socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
     ...(slot && { uid: slot.uid }),
     facts,

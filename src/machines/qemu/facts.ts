@@ -11,7 +11,7 @@ const DEVICES = 2;
 export type ResumeFacts = Readonly<Record<string, string | number>>;
 
 export async function factsOf(
-  { processors, memoryMiB, firmware, provisioning }: MachineRequest,
+  { processors, memoryMiB, firmware, provisioning, dataDisks = [] }: MachineRequest,
   accelerator: Accelerator,
 ): Promise<ResumeFacts> {
   return {
@@ -21,6 +21,7 @@ export async function factsOf(
     // With acceleration the guest has seen what the host's own processor can do.
     ...(accelerator.name === 'kvm' && { host: await hostProcessor() }),
     ...{ processors, memoryMiB, firmware, provisioning },
+    ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(({ lun }) => lun).join() }),
   };
 }
 

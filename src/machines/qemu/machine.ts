@@ -21,6 +21,7 @@ import type { Checkpoints } from './checkpoints.ts';
 import { NETWORK } from './command-line.ts';
 import type { ConsoleLog } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
+import { namesScript } from './disk-names.ts';
 import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
 import { POWER_OFF } from './power-off.ts';
@@ -120,6 +121,7 @@ export class QemuMachine implements Machine {
       const { exitCode } = await this.#ssh.exec(`${SETTLE_SCRIPT}\n${attend} >/dev/null 2>&1`, { signal, output });
       this.#renewal.attended = exitCode === 0;
       for (const line of cloudInitComplaints(Buffer.concat(chunks).toString('utf8'))) request.report(line);
+      await this.#nameDisks(this.#ssh, signal);
     } catch (error) {
       if (error instanceof ConnectionLost)
         throw await this.#unreachable(`The guest broke off while it started. ${error.message}`);
@@ -270,6 +272,21 @@ export class QemuMachine implements Machine {
 
   get #target() {
     return { address: this.#parts.sshAddress, port: this.#sshPort, identity: this.#parts.identity };
+  }
+
+  /** A guest without udev has its data disks all the same, under names of its own. */
+  async #nameDisks(connection: SshConnection, signal: AbortSignal): Promise<void> {
+    const { dataDisks = [], report } = this.#parts.request;
+    if (dataDisks.length === 0) return;
+    let said = '';
+    const { exitCode } = await connection.exec('sudo -n sh -s', {
+      stdin: namesScript(dataDisks.map(({ lun }) => lun)),
+      signal,
+      output(chunk) {
+        said = (said + chunk.toString('utf8')).slice(-1000);
+      },
+    });
+    if (exitCode !== 0) report(`The data disks have no names below /dev/disk/azure in this guest: ${oneLine(said)}`);
   }
 
   /** The connection, made anew when a customizer has broken it (by restarting the guest's network, say). */
