@@ -14,6 +14,7 @@ import { openEngine } from './engine/engine.ts';
 import { isTerminal, type OperationHandler } from './engine/operation.ts';
 import { type Home, openHome } from './home.ts';
 import type { Doorway } from './images/catalogue/own-door.ts';
+import { imageIdOf } from './images/data-disks.ts';
 import { list, remove, sweepStaged } from './images/store.ts';
 import { sweepFrozen } from './machines/container/frozen.ts';
 import { machineFactory } from './machines/factory.ts';
@@ -155,7 +156,8 @@ async function settleRun({ home, database }: Service, runId: string): Promise<vo
   await sweepMachines(join(home.runs, runId));
   await sweepFrozen(join(home.runs, runId));
   for (const image of await list(home.root))
-    if (image.manifest.runId === runId && !(await isRecorded(database, image.manifest.id, runId))) await remove(image);
+    if (image.manifest.runId === runId && !(await isRecorded(database, imageIdOf(image.manifest), runId)))
+      await remove(image);
   await rm(join(home.runs, runId), { recursive: true, force: true });
 }
 

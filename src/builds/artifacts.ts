@@ -23,8 +23,17 @@ export interface Artifact {
   readonly allocatedSize: number;
 }
 
+/** A data disk of the image. */
+export interface DataArtifact extends Artifact {
+  readonly lun: number;
+}
+
+export const dataArtifactFile = (lun: number): string => `image-lun${lun}.qcow2`;
+
 export interface ArtifactOptions {
   readonly directory: string;
+  /** What the file is called there; missing: as ARTIFACT_FILES says. */
+  readonly name?: string;
   readonly signal: AbortSignal;
   /** Fraction done, 0 to 1. */
   readonly onProgress: (fraction: number) => void;
@@ -34,9 +43,9 @@ export interface ArtifactOptions {
 export async function makeArtifact(
   disk: DiskFile,
   format: ArtifactFormat,
-  { directory, signal, onProgress }: ArtifactOptions,
+  { directory, name = ARTIFACT_FILES[format], signal, onProgress }: ArtifactOptions,
 ): Promise<Artifact> {
-  const path = join(directory, ARTIFACT_FILES[format]);
+  const path = join(directory, name);
   if (format === 'vhd') return { path, format, ...(await writeVhd(disk, { to: path, signal, onProgress })) };
   const { virtualSize, allocatedSize } = await convertDisk(disk, { to: path, format, signal, onProgress });
   return { path, format, ...(await passOverFile(path, { signal })), virtualSize, allocatedSize };

@@ -4,6 +4,7 @@ import { contentOf } from '../disks/content.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
 import { guestScripts } from '../machines/guest-scripts.ts';
 import type { MachineShape } from '../machines/machine.ts';
+import { openDataDisks } from './data-disks.ts';
 import { machineLayer, machineRequest } from './layers/machine-layer.ts';
 import { overlayOf, pinSource } from './layers/overlays.ts';
 import { type WarmStart, whyCold } from './layers/warm-start.ts';
@@ -15,6 +16,8 @@ export interface BootInputs {
   readonly shape: MachineShape;
   /** `osDiskSizeGB` of the template; 0 keeps the size of the source. */
   readonly osDiskSizeGB: number;
+  /** Sizes of the template's additionalDataDisks (GiB); missing where there are none. */
+  readonly dataDisks?: readonly number[];
 }
 
 export interface BootOptions {
@@ -27,7 +30,8 @@ export interface BootOptions {
 function warmLayer(inputs: BootInputs, layers: number): PhaseLayer {
   const warmStart = ({ source }: BuildState): WarmStart => ({
     source: { name: source!.name, ...contentOf(source!) },
-    ...inputs,
+    ...{ shape: inputs.shape, osDiskSizeGB: inputs.osDiskSizeGB },
+    ...(inputs.dataDisks && { dataDisks: [...inputs.dataDisks] }),
   });
   return {
     ...machineLayer(inputs.shape, 1, layers, state => ({ warmStart: warmStart(state) })),
@@ -60,9 +64,16 @@ export function bootPhase(inputs: BootInputs, { subState = 'Building', layers = 
         virtualSize,
         beside: true,
       });
-      const machine = await context.machines.start(machineRequest(inputs.shape, source, context, 1, layers));
+      const dataDisks = await openDataDisks(source, inputs.dataDisks ?? [], context);
+      const luns = dataDisks.map(({ lun }) => lun);
+      const machine = await context.machines.start(
+        machineRequest(inputs.shape, source, context, { depth: 1, layers, luns }),
+      );
       context.own(machine);
-      return { state: { ...state, disk, machine }, detail: { shape: machine.shape, virtualSize } };
+      return {
+        state: { ...state, disk, machine, ...(luns.length > 0 && { dataDisks }) },
+        detail: { shape: machine.shape, virtualSize, ...(luns.length > 0 && { dataDisks: luns }) },
+      };
     },
   };
 }

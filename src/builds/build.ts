@@ -31,6 +31,8 @@ export interface BuildRequest {
   readonly source: { readonly reference: string; readonly acquire: Acquire };
   readonly shape: MachineShape;
   readonly osDiskSizeGB: number;
+  /** Sizes of the data disks that the template adds (GiB), in order. */
+  readonly dataDisks: readonly number[];
   readonly customize: readonly Phase[];
   readonly bootProof: boolean;
   readonly validate: ValidationRequest;
@@ -73,14 +75,15 @@ export interface BuildPlan {
 
 /** The phases of a request, in order; nothing runs. */
 export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): readonly Phase[] {
-  const { source, shape, osDiskSizeGB, bootProof, validate, customize, cache } = request;
+  const { source, shape, osDiskSizeGB, dataDisks, bootProof, validate, customize, cache } = request;
   const kept = cache !== undefined;
   const acquire = sourcePhase(source.reference, source.acquire);
-  const machine = { shape, osDiskSizeGB };
+  const plain = { shape, osDiskSizeGB };
+  const machine = { ...plain, ...(dataDisks.length > 0 && { dataDisks }) };
   const validators = validate.validators.map(phase =>
     validate.continueDistributeOnFailure ? { ...phase, onFailure: 'next kind' as const } : phase,
   );
-  if (validate.sourceOnly) return [acquire, bootPhase(machine, { subState: 'Validating' }), ...validators];
+  if (validate.sourceOnly) return [acquire, bootPhase(plain, { subState: 'Validating' }), ...validators];
   const booted = bootProof || validators.length > 0;
   // What follows a step that is never kept is not kept either.
   // A machine with a TPM is not frozen: its state is another process's.

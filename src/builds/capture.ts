@@ -1,7 +1,14 @@
-/** The capture phase: a clean power-off, then the overlay and what it stands on become the files that are published, each standalone and sparse. */
+/** The capture phase: a clean power-off, then the overlays and what they stand on become the files that are published, each standalone and sparse; each data disk is one of its own. */
 
 import { rm } from 'node:fs/promises';
-import { type ArtifactFormat, bootable, makeArtifact } from './artifacts.ts';
+import {
+  type Artifact,
+  type ArtifactFormat,
+  bootable,
+  type DataArtifact,
+  dataArtifactFile,
+  makeArtifact,
+} from './artifacts.ts';
 import { imageLayer } from './layers/image-layer.ts';
 import type { Phase } from './phase.ts';
 
@@ -23,32 +30,37 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
     inputs: { formats: wanted, digest: 'fsverity' },
     ...(kept && { layer: imageLayer(booted) }),
     async run(state, context) {
-      const { machine, disk, source, ...rest } = state;
+      const { machine, disk, dataDisks = [], source, ...rest } = state;
       await machine!.powerOff({ signal: context.signal });
       await machine!.destroy();
       context.log.say('The machine is off; capturing its disk.');
-      const shares = new Map<ArtifactFormat, number>();
+      const shares = new Map<string, number>();
+      const { directory, signal } = context;
+      const onProgress = (file: string) => (share: number) => {
+        shares.set(file, share);
+        const done = [...shares.values()].reduce((a, b) => a + b, 0) / (wanted.length + dataDisks.length);
+        context.progress({ label: 'copying', done: Math.round(done * 100), total: 100, unit: 'steps' });
+      };
       const making = wanted.map(format =>
-        makeArtifact(disk!, format, {
-          directory: context.directory,
-          signal: context.signal,
-          onProgress(share) {
-            shares.set(format, share);
-            const done = [...shares.values()].reduce((a, b) => a + b, 0) / wanted.length;
-            context.progress({ label: 'copying', done: Math.round(done * 100), total: 100, unit: 'steps' });
-          },
-        }),
+        makeArtifact(disk!, format, { directory, signal, onProgress: onProgress(format) }),
       );
+      const makingData = dataDisks.map(async ({ lun, disk }): Promise<DataArtifact> => {
+        const name = dataArtifactFile(lun);
+        return {
+          lun,
+          ...(await makeArtifact(disk, 'qcow2', { directory, name, signal, onProgress: onProgress(name) })),
+        };
+      });
       // Nothing is still being written when this ends.
-      await Promise.allSettled(making);
-      const artifacts = await Promise.all(making);
-      await rm(disk!.path);
+      await Promise.allSettled<Artifact>([...making, ...makingData]);
+      const [artifacts, dataArtifacts] = [await Promise.all(making), await Promise.all(makingData)];
+      for (const { path } of [disk!, ...dataDisks.map(({ disk }) => disk)]) await rm(path);
       const { path, format, virtualSize, allocatedSize } = bootable(artifacts);
       const { hyperVGeneration, osType, firmware } = source!;
       const image = { path, format, virtualSize, allocatedSize, hyperVGeneration, osType, firmware };
       return {
-        state: { ...rest, source: source!, image, artifacts },
-        bytes: artifacts.reduce((sum, artifact) => sum + artifact.allocatedSize, 0),
+        state: { ...rest, source: source!, image, artifacts, ...(dataDisks.length > 0 && { dataArtifacts }) },
+        bytes: [...artifacts, ...dataArtifacts].reduce((sum, artifact) => sum + artifact.allocatedSize, 0),
       };
     },
   };

@@ -4,8 +4,8 @@
  */
 
 import type { Progress, SourceImage } from '../images/source.ts';
-import type { Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
-import type { Artifact, ArtifactFormat } from './artifacts.ts';
+import type { DataDisk, Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
+import type { Artifact, ArtifactFormat, DataArtifact } from './artifacts.ts';
 import type { BuildLog } from './log.ts';
 
 export const PHASE_KINDS = [
@@ -93,6 +93,8 @@ export interface BuildState {
   readonly source?: SourceImage;
   /** The run's own disk: an overlay on the source, or on layers. */
   readonly disk?: MachineDisk;
+  /** The same of its data disks, by their units; missing where it has none. */
+  readonly dataDisks?: readonly DataDisk[];
   /** Running between boot and capture; again, from the finished image, for the validators. Owned by the build, not by the phase. */
   readonly machine?: Machine;
   /** What identified the build machine and must be gone from the image. */
@@ -100,6 +102,8 @@ export interface BuildState {
   readonly image?: FinishedDisk;
   /** What distributors publish of it. */
   readonly artifacts?: readonly Artifact[];
+  /** The same of its data disks, by their units; missing where it has none. */
+  readonly dataArtifacts?: readonly DataArtifact[];
 }
 
 export interface GuestIdentity {

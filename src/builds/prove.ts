@@ -8,7 +8,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKilnError, KilnError } from '../arm/errors.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
-import type { Machine } from '../machines/machine.ts';
+import type { DataDisk, Machine } from '../machines/machine.ts';
 import { ask } from './ask.ts';
 import type { GuestIdentity, Phase, PhaseContext, PhaseLayer } from './phase.ts';
 
@@ -46,7 +46,14 @@ export function provePhase(options: ProveOptions): Phase {
       await using held = new AsyncDisposableStack();
       held.defer(() => rm(overlay, { force: true }));
       await createOverlay({ backing: image, path: overlay });
-      const machine = held.use(await boot(overlay, image.firmware, options, context));
+      const dataDisks: DataDisk[] = [];
+      for (const { lun, ...backing } of state.dataArtifacts ?? []) {
+        const path = join(context.directory, `proof-lun${lun}.qcow2`);
+        held.defer(() => rm(path, { force: true }));
+        await createOverlay({ backing, path });
+        dataDisks.push({ lun, disk: { path, format: 'qcow2' } });
+      }
+      const machine = held.use(await boot(overlay, dataDisks, image.firmware, options, context));
       if (proof) {
         const [machineId = '', keys = '', ...hostKeys] = await ask(machine, FACTS, context.signal);
         check({ machineId, authorizedKeys: Number(keys), hostKeys }, state.identity!);
@@ -61,6 +68,7 @@ export function provePhase(options: ProveOptions): Phase {
 
 async function boot(
   path: string,
+  dataDisks: readonly DataDisk[],
   firmware: 'bios' | 'uefi',
   { processors, memoryMiB, trusted, proof, validators }: ProveOptions,
   context: PhaseContext,
@@ -72,6 +80,7 @@ async function boot(
       name: 'proof',
       kind: 'qemu',
       disk: { path, format: 'qcow2' },
+      ...(dataDisks.length > 0 && { dataDisks }),
       processors,
       memoryMiB,
       firmware,

@@ -40,8 +40,14 @@ export interface Warmed {
 }
 
 /** The source and the boot, as builds have them. */
-function phasesOf({ source, shape, osDiskSizeGB }: Omit<WarmRequest, 'runId' | 'store'>): [Phase, Phase] {
-  return [sourcePhase(source.reference, source.acquire), bootPhase({ shape, osDiskSizeGB }, { layers: 1 })];
+function phasesOf({
+  source,
+  shape,
+  osDiskSizeGB,
+  dataDisks = [],
+}: Omit<WarmRequest, 'runId' | 'store'>): [Phase, Phase] {
+  const machine = { shape, osDiskSizeGB, ...(dataDisks.length > 0 && { dataDisks }) };
+  return [sourcePhase(source.reference, source.acquire), bootPhase(machine, { layers: 1 })];
 }
 
 /** The key under which a warm start is stored. */

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { KilnError } from '../arm/errors.ts';
 import type { DiskFormat } from '../disks/qemu-img.ts';
 import { openHome } from '../home.ts';
+import { dataDisksOf } from '../images/data-disks.ts';
 import { exportImage, find, list, remove, type StoredImage } from '../images/store.ts';
 import { capped, sizeOf } from '../machines/sizes.ts';
 import { examples, globalOptions } from './command.ts';
@@ -50,16 +51,39 @@ export function register(command: Command): void {
     .argument('<image>', IMAGE)
     .addOption(location())
     .action(async (name: string, options: { location?: string }) => {
-      const image = await find((await openHome({ home: globalOptions(remover).home })).root, name, options);
+      const { root } = await openHome({ home: globalOptions(remover).home });
+      const image = await find(root, name, options);
+      const dataDisks = dataDisksOf(await list(root), image);
       await remove(image);
+      for (const { stored } of dataDisks) await remove(stored);
       process.stderr.write(`Removed ${image.manifest.name} from ${image.manifest.location}.\n`);
     });
   registerRun(command);
   examples(command, [
     ['kiln images list', 'what was built here'],
     ['kiln images export hello-vhd --format qcow2 -o hello.qcow2', 'a copy in another format'],
+    ['kiln images export hello-image --disk 0', 'its data disk at LUN 0'],
     ['kiln images run hello-vhd', 'boot a throw-away copy, with a console'],
   ]);
+}
+
+interface ExportOptions {
+  readonly location?: string;
+  readonly disk?: string;
+  readonly format?: DiskFormat;
+  readonly output?: string;
+}
+
+/** @param lun as typed. Errors: NotFound, which names the disks that there are. */
+async function diskOf(root: string, image: StoredImage, lun: string | undefined): Promise<StoredImage> {
+  if (lun === undefined) return image;
+  const disks = dataDisksOf(await list(root), image);
+  const found = disks.find(disk => String(disk.lun) === lun);
+  if (found) return found.stored;
+  throw new KilnError('NotFound', `${image.manifest.name} has no data disk at LUN ${lun}.`, {
+    target: image.manifest.id,
+    hint: disks.length === 0 ? 'It has no data disks.' : `It has those at LUN ${disks.map(one => one.lun).join(', ')}.`,
+  });
 }
 
 function registerExport(command: Command): void {
@@ -68,14 +92,18 @@ function registerExport(command: Command): void {
     .description('Copy an image out, sparse; a file that is there is replaced when the copy is complete.')
     .argument('<image>', IMAGE)
     .addOption(location())
+    .option('--disk <lun>', 'the data disk at this unit, instead of the disk of the system')
     .addOption(new Option('-f, --format <format>', 'of the copy').choices(['vhd', 'qcow2', 'raw']))
     .option('-o, --output <file>', 'where to (default: its name here, with the extension of the format)')
-    .action(async (name: string, options: { location?: string; format?: DiskFormat; output?: string }) => {
+    .action(async (name: string, options: ExportOptions) => {
       const global = globalOptions(exporter);
       await ensureRequirements('images export', global);
-      const image = await find((await openHome({ home: global.home })).root, name, options);
+      const { root } = await openHome({ home: global.home });
+      const image = await diskOf(root, await find(root, name, options), options.disk);
       const format = options.format ?? image.manifest.format;
-      const to = resolve(options.output ?? `${image.manifest.name.replaceAll('/', '-')}.${format}`);
+      const to = resolve(
+        options.output ?? `${image.manifest.name.replaceAll(/[ /]/g, '-').replaceAll(/[()]/g, '')}.${format}`,
+      );
       if ((await stat(to).catch(() => undefined))?.isDirectory())
         throw new KilnError('UsageError', `${to} is a directory.`, { hint: 'Name a file with --output.' });
       const display = openDisplay();
@@ -115,6 +143,10 @@ function registerRun(command: Command): void {
       const { processors, memoryMiB } = capped(sizeOf('', manifest.hyperVGeneration)!);
       await runConsole({
         disk: { path, format: manifest.format },
+        dataDisks: dataDisksOf(await list(home.root), image).map(({ lun, stored }) => ({
+          lun,
+          disk: { path: stored.path, format: stored.manifest.format },
+        })),
         firmware: manifest.firmware,
         processors,
         memoryMiB: Math.min(memoryMiB, 2048),

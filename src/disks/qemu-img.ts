@@ -61,6 +61,12 @@ export async function inspect(path: string, format?: DiskFormat, signal?: AbortS
   };
 }
 
+/** Makes an empty qcow2 disk of so many bytes, readable by nobody else on this host. It takes no room before something is written. */
+export async function createDisk(path: string, virtualSize: number): Promise<void> {
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', resolve(path), String(virtualSize)]);
+  await chmod(path, 0o600);
+}
+
 /**
  * Makes a qcow2 file that holds only what will differ from `backing`, which must not change as long as the overlay lives.
  * `virtualSize` in bytes grows the disk; a smaller one than the backing disk's is ignored, since cutting a disk off destroys it.

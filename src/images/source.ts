@@ -27,10 +27,16 @@ export interface SourceImage extends ContentDigest {
   /** Absolute path; read-only, shared by builds as a backing file. */
   readonly disk: { readonly path: string; readonly format: 'qcow2' | 'raw' };
   readonly virtualSize: number;
+  /** The data disks that belong to it, by their units; missing where there are none. */
+  readonly dataDisks?: readonly SourceDataDisk[];
   readonly osType: 'Linux' | 'Windows';
   readonly hyperVGeneration: 'V1' | 'V2';
   readonly firmware: 'bios' | 'uefi';
   readonly provisioning: Provisioning;
+}
+
+export interface SourceDataDisk extends Pick<SourceImage, 'disk' | keyof ContentDigest | 'virtualSize'> {
+  readonly lun: number;
 }
 
 export interface AcquireOptions {

@@ -9,6 +9,7 @@ import { KilnError } from '../arm/errors.ts';
 import { cloneOrCopy, linkOrCopy } from '../disks/copy.ts';
 import { moveDurably, sync } from '../disks/durable.ts';
 import { convertDisk, type DiskFormat } from '../disks/qemu-img.ts';
+import { dataDiskId, isDataDisk } from './data-disks.ts';
 import { type ImageKind, type ImageManifest, makerOf, parseManifest } from './manifest.ts';
 
 /** A finished image and where its disk lies. */
@@ -116,10 +117,10 @@ export async function addImage(
   }
 }
 
-/** Removes what an image takes the place of: other makers' images of the same resource id, where it is. Call it when the image is recorded. */
+/** Removes what an image takes the place of: other makers' images of the same resource id, where it is, and their data disks. Call it when the image is recorded. */
 export async function supersede(home: string, { manifest }: StoredImage): Promise<void> {
   for (const other of await list(home, { location: manifest.location }))
-    if (sameImage(other.manifest, manifest) && makerOf(other.manifest) !== makerOf(manifest)) await remove(other);
+    if (isPartOf(other.manifest, manifest) && makerOf(other.manifest) !== makerOf(manifest)) await remove(other);
 }
 
 /** Gives up what was put together. */
@@ -151,7 +152,7 @@ export async function list(home: string, filter: { readonly location?: string } 
 
 /**
  * Finds one image by what a person types: a resource id, a name, a run output's name, or the beginning of one of them or of the
- * digest, if only one image fits. Rejects with NotFound, which lists the candidates.
+ * digest, if only one image fits. Data disks are no images of their own. Rejects with NotFound, which lists the candidates.
  */
 export async function find(
   home: string,
@@ -159,7 +160,7 @@ export async function find(
   filter: { readonly location?: string } = {},
 ): Promise<StoredImage> {
   const wanted = text.toLowerCase();
-  const all = await list(home, filter);
+  const all = (await list(home, filter)).filter(({ manifest }) => !isDataDisk(manifest));
   const labels = ({ manifest }: StoredImage) => [
     manifest.id,
     manifest.name,
@@ -192,6 +193,11 @@ const digestBegins = ({ fsverity, sha256 }: ImageManifest, wanted: string): bool
   const begins = wanted.replace(/^sha256:/, '');
   return begins !== '' && [fsverity?.replace('sha256:', ''), sha256].some(digest => digest?.startsWith(begins));
 };
+
+/** An image of that id, or a data disk of one. */
+const isPartOf = (other: ImageManifest, image: ImageManifest): boolean =>
+  sameImage(other, image) ||
+  (other.kind === image.kind && other.id.toLowerCase().startsWith(dataDiskId(image.id, '').toLowerCase()));
 
 const sameImage = (a: ImageManifest, b: ImageManifest): boolean =>
   a.kind === b.kind && a.id.toLowerCase() === b.id.toLowerCase();

@@ -7,8 +7,8 @@ import { after, before, test } from 'node:test';
 import { LOCAL_TENANT } from '../../src/arm/ids.ts';
 import { CONTRIBUTOR, READER } from '../../src/arm/role-ids.ts';
 import { passOverFile } from '../../src/disks/pass.ts';
+import { dataDiskId } from '../../src/images/data-disks.ts';
 import { list, type StoredImage } from '../../src/images/store.ts';
-import { dataDiskId } from '../../src/providers/compute/disk-source.ts';
 import { type Answer, type RequestOptions, SUBSCRIPTION, startTestServer, type TestServer } from '../server.ts';
 import { storeDisk, storeManagedImage } from './images-store.ts';
 

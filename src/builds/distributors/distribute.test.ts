@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { dataDisksOf } from '../../images/data-disks.ts';
 import { find, list } from '../../images/store.ts';
 import type { Artifact } from '../artifacts.ts';
 import type { BuildLog } from '../log.ts';
@@ -102,6 +103,67 @@ test('what cannot be recorded destroys nothing that was there', async () => {
       (await list(home)).map(({ manifest }) => manifest.runId),
       ['run1'],
     );
+  });
+});
+
+test('data disks come and go with their image, each under an id of its own', async () => {
+  await withHome(async (home, artifacts) => {
+    const one = target({ ids: [ID], locations: ['westus2', 'eastus'], record: async () => true });
+    const data = (runId: string, ...luns: number[]) =>
+      distributePhase(one, home, { runId, templateId: '/t' }).run(
+        { ...state, artifacts, dataArtifacts: luns.map(lun => ({ ...artifacts[0]!, lun })) },
+        context,
+      );
+    await data('run1', 0, 5);
+    const image = await find(home, 'i', { location: 'eastus' });
+    assert.equal(image.manifest.id, ID, 'what is found by a name is the image');
+    assert.deepEqual(
+      dataDisksOf(await list(home), image).map(({ lun, stored }) => [
+        lun,
+        stored.manifest.location,
+        stored.manifest.id,
+      ]),
+      [
+        [0, 'eastus', `${ID}/dataDisks/0`],
+        [5, 'eastus', `${ID}/dataDisks/5`],
+      ],
+    );
+    await data('run2', 1);
+    const ids = (await list(home, { location: 'westus2' })).map(({ manifest }) => [manifest.id, manifest.runId]);
+    assert.deepEqual(ids.sort(), [
+      [ID, 'run2'],
+      [`${ID}/dataDisks/1`, 'run2'],
+    ]);
+    const broken = target({
+      ids: [ID],
+      record: async () => {
+        throw new Error('the database is away');
+      },
+    });
+    const failing = distributePhase(broken, home, { runId: 'run3', templateId: '/t' });
+    await assert.rejects(failing.run({ ...state, artifacts, dataArtifacts: [{ ...artifacts[0]!, lun: 1 }] }, context));
+    assert.deepEqual(new Set((await list(home)).map(({ manifest }) => manifest.runId)), new Set(['run2']));
+  });
+});
+
+test('a VHD is one disk, and the log says which ones it is not', async () => {
+  await withHome(async (home, [artifact]) => {
+    const said: string[] = [];
+    const published: number[] = [];
+    const vhd: DistributionTarget = {
+      ...target({
+        ids: ['/t/runs/r/vhds/out'],
+        record: async ({ dataDisks }) => published.push(dataDisks.length) > 0,
+      }),
+      type: 'VHD',
+    };
+    const log = { say: (line: string) => void said.push(line) } as BuildLog;
+    await distributePhase(vhd, home, { runId: 'run1', templateId: '/t' }).run(
+      { ...state, artifacts: [{ ...artifact!, format: 'vhd' }], dataArtifacts: [{ ...artifact!, lun: 0 }] },
+      { ...context, log },
+    );
+    assert.deepEqual([published, (await list(home)).length], [[0], 1]);
+    assert.match(said[0]!, /data disks/);
   });
 });
 

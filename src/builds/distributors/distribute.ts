@@ -1,10 +1,11 @@
 /** The distribute phases: finished files go into the store of each region, then become known, all or nothing for one target. */
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { contentOf } from '../../disks/content.ts';
+import { dataDiskId } from '../../images/data-disks.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
 import { addImage, IMAGE_FILES, remove, type StoredImage, supersede } from '../../images/store.ts';
-import type { Artifact, ArtifactFormat } from '../artifacts.ts';
+import type { Artifact, ArtifactFormat, DataArtifact } from '../artifacts.ts';
 import type { BuildState, Phase, PhaseContext } from '../phase.ts';
 
 /** Where one distributor's image goes; decided when it is published, since versions depend on what is there then. */
@@ -19,6 +20,8 @@ export interface Placement {
 export interface Published {
   readonly placement: Placement;
   readonly artifact: Artifact;
+  /** Of the data disks that were published with it, by their units. */
+  readonly dataDisks: readonly DataArtifact[];
   /** One a location, in the placement's order. */
   readonly images: readonly StoredImage[];
 }
@@ -61,14 +64,25 @@ export function distributePhase(target: DistributionTarget, home: string, proven
     inputs: { type: target.type, format: FORMATS[target.type] },
     async run(state, context) {
       const artifact = state.artifacts!.find(({ format }) => format === FORMATS[target.type])!;
+      const all = state.dataArtifacts ?? [];
+      // A VHD is one disk.
+      const dataDisks = target.type === 'VHD' ? [] : all;
+      if (dataDisks.length < all.length)
+        context.log.say(
+          `${target.label}: a VHD is the disk of the system alone; data disks go into managed images and gallery versions.`,
+        );
       for (let tries = 1; ; tries++) {
         const placement = await target.place(state.source!);
-        if (await publish(placement, artifact, state, context)) {
+        if (await publish(placement, artifact, dataDisks, state, context)) {
           context.log.say(`${target.label}: ${placement.id}`);
           return {
             state,
-            bytes: artifact.allocatedSize * placement.locations.length,
-            detail: { id: placement.id, fsverity: artifact.fsverity, locations: placement.locations },
+            bytes:
+              [artifact, ...dataDisks].reduce((sum, one) => sum + one.allocatedSize, 0) * placement.locations.length,
+            detail: {
+              ...{ id: placement.id, fsverity: artifact.fsverity, locations: placement.locations },
+              ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(({ lun, fsverity }) => ({ lun, fsverity })) }),
+            },
           };
         }
         if (tries === TRIES)
@@ -80,24 +94,33 @@ export function distributePhase(target: DistributionTarget, home: string, proven
   async function publish(
     placement: Placement,
     artifact: Artifact,
+    dataDisks: readonly DataArtifact[],
     state: BuildState,
     context: PhaseContext,
   ): Promise<boolean> {
+    const data: StoredImage[] = [];
     const images: StoredImage[] = [];
+    // An image is there when its own disk is: that one comes last, and goes first.
     const withdraw = async () => {
-      for (const image of images) await remove(image).catch(() => {});
+      for (const image of [...images, ...data]) await remove(image).catch(() => {});
     };
     try {
       const { signal } = context;
       signal.throwIfAborted();
-      const adding = placement.locations.map(location =>
-        addImage(home, artifact.path, manifestOf(placement, location, artifact, state), { signal }),
-      );
-      // All of them have ended before any is taken back.
-      for (const end of await Promise.allSettled(adding)) if (end.status === 'fulfilled') images.push(end.value);
-      await Promise.all(adding);
-      signal.throwIfAborted();
-      const recorded = await target.record({ placement, artifact, images });
+      const add = async (disks: readonly (Artifact & { readonly lun?: number })[], into: StoredImage[]) => {
+        const adding = disks.flatMap(disk =>
+          placement.locations.map(location =>
+            addImage(home, disk.path, manifestOf(placement, location, disk, state), { signal }),
+          ),
+        );
+        // All of them have ended before any is taken back.
+        for (const end of await Promise.allSettled(adding)) if (end.status === 'fulfilled') into.push(end.value);
+        await Promise.all(adding);
+        signal.throwIfAborted();
+      };
+      await add(dataDisks, data);
+      await add([artifact], images);
+      const recorded = await target.record({ placement, artifact, dataDisks, images });
       if (!recorded) await withdraw();
       // From here on the image is the resource; what it replaces may go, now or at the next publication.
       else for (const image of images) await supersede(home, image).catch(() => {});
@@ -112,14 +135,20 @@ export function distributePhase(target: DistributionTarget, home: string, proven
     }
   }
 
-  function manifestOf(placement: Placement, location: string, artifact: Artifact, state: BuildState): ImageManifest {
+  function manifestOf(
+    placement: Placement,
+    location: string,
+    artifact: Artifact & { readonly lun?: number },
+    state: BuildState,
+  ): ImageManifest {
+    const { lun } = artifact;
     const source = state.source!;
     const image = state.image!;
     return {
       schema: 1,
-      id: placement.id,
+      id: lun === undefined ? placement.id : dataDiskId(placement.id, lun),
       kind: target.type,
-      name: placement.name,
+      name: lun === undefined ? placement.name : `${placement.name} (data disk ${lun})`,
       location,
       format: artifact.format,
       file: IMAGE_FILES[artifact.format],

@@ -11,11 +11,18 @@ test('an image that is taken is of the generation that its own template names: o
     image: { ...common, ...disk, hyperVGeneration: 'V2', path: '/first/image.qcow2' },
     identity: { machineId: 'id', hostKeys: [] },
     artifacts: [{ ...disk, path: '/first/image.qcow2', fsverity: 'digest' }],
+    dataArtifacts: [{ ...disk, lun: 4, path: '/first/image-lun4.qcow2', fsverity: 'of data' }],
   } as unknown as BuildState;
   const context = { directory: '/second' } as PhaseContext;
   const layer = imageLayer(true);
   const { facts, files } = await (await layer.keep(made, context))!.content;
-  const taken: TakenLayer = { facts, names: Object.keys(files), take: async () => ({ intact: Promise.resolve() }) };
+  assert.deepEqual(files, { 'image.qcow2': '/first/image.qcow2', 'image-lun4.qcow2': '/first/image-lun4.qcow2' });
+  const linked = new Set<string>();
+  const take = async (names: readonly string[] = []) => {
+    for (const name of names) linked.add(name);
+    return { intact: Promise.resolve() };
+  };
+  const taken: TakenLayer = { facts, names: Object.keys(files), take };
   const here = { source: { ...common, hyperVGeneration: 'V1' } } as unknown as BuildState;
   for (const restored of [
     await layer.restore([taken], here, context),
@@ -28,5 +35,8 @@ test('an image that is taken is of the generation that its own template names: o
     assert.equal(restored.image!.hyperVGeneration, 'V1');
     assert.equal(restored.image!.path, '/second/image.qcow2');
     assert.equal(restored.artifacts![0]!.fsverity, 'digest');
+    const [data] = restored.dataArtifacts!;
+    assert.deepEqual([data!.lun, data!.path, data!.fsverity], [4, '/second/image-lun4.qcow2', 'of data']);
+    assert.ok(linked.has('image-lun4.qcow2'));
   }
 });

@@ -1,30 +1,41 @@
-/** Layers of a running machine: what it was after boot, and after each customizer. The disk's overlay, and the memory where the kind of machine keeps it. */
+/** Layers of a running machine: what it was after boot, and after each customizer. The overlays of its disks, and the memory where the kind of machine keeps it. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createOverlay } from '../../disks/qemu-img.ts';
 import type { SourceImage } from '../../images/source.ts';
 import type { MachineMemory, MachineRequest, MachineShape } from '../../machines/machine.ts';
 import type { BuildState, LayerContent, PhaseContext, PhaseLayer } from '../phase.ts';
-import { memoryNames, memoryOf, overlayName, overlayOf, pinSource } from './overlays.ts';
+import { memoryNames, memoryOf, overlayName, overlayOf, pinDisks } from './overlays.ts';
 
-/**
- * The build machine on the overlay of the given depth.
- * @param layers how many layers of it may be kept in all
- */
+export interface MachinePlace {
+  /** Of the overlays that it writes first. */
+  readonly depth: number;
+  /** How many layers of it may be kept in all. */
+  readonly layers: number;
+  /** The units of its data disks. */
+  readonly luns: readonly number[];
+}
+
+/** The build machine on the overlays of the given depth. */
 export function machineRequest(
   { kind, processors, memoryMiB, trusted }: MachineShape,
   source: SourceImage,
   context: PhaseContext,
-  depth: number,
-  layers: number,
+  { depth, layers, luns }: MachinePlace,
 ): MachineRequest {
   const { directory } = context;
+  const behind = Array.from({ length: Math.max(0, layers - depth + 1) }, (_, n) => depth + 1 + n);
+  const disk = (lun?: number) => ({ path: overlayOf(directory, depth, lun), format: 'qcow2' as const });
+  const checkpoints = (lun?: number) => behind.map(further => overlayOf(directory, further, lun));
   return {
     id: context.runId,
     directory,
     name: 'build',
     kind,
-    disk: { path: overlayOf(directory, depth), format: 'qcow2' },
+    disk: disk(),
+    ...(luns.length > 0 && {
+      dataDisks: luns.map(lun => ({ lun, disk: disk(lun), checkpoints: checkpoints(lun) })),
+    }),
     processors,
     memoryMiB,
     firmware: source.firmware,
@@ -33,7 +44,7 @@ export function machineRequest(
     consolePath: join(context.logDirectory, 'console.log'),
     signal: context.signal,
     report: line => context.log.say(line),
-    checkpoints: Array.from({ length: Math.max(0, layers - depth + 1) }, (_, n) => overlayOf(directory, depth + 1 + n)),
+    checkpoints: checkpoints(),
   };
 }
 
@@ -53,18 +64,26 @@ export function machineLayer(
     async keep(state, { directory, signal }) {
       const { machine } = state;
       if (!machine?.checkpoint) return undefined;
-      const { disk, memory, facts, pausedMs } = await machine.checkpoint({
+      const {
+        disk,
+        dataDisks = [],
+        memory,
+        facts,
+        pausedMs,
+      } = await machine.checkpoint({
         memory: memoryOf(directory, depth),
         signal,
       });
+      const luns = dataDisks.map(({ lun }) => lun);
       return {
-        state: { ...state, disk: { path: overlayOf(directory, depth + 1), format: 'qcow2' } },
+        state: { ...state, ...disksAt(directory, depth + 1, luns) },
         content: {
           files: {
             [overlayName(depth)]: disk.path,
+            ...Object.fromEntries(dataDisks.map(({ lun, disk }) => [overlayName(depth, lun), disk.path])),
             ...(memory && { [kept.ram]: memory.ram, [kept.devices]: memory.devices }),
           },
-          facts: { ...about(state), machine: facts, pausedMs },
+          facts: { ...about(state), machine: facts, pausedMs, ...(luns.length > 0 && { luns }) },
           // Else the store's budget would free nothing before the build ends: memory of every step, as long as it goes on.
           ...(memory && { release: () => forget(memory) }),
         },
@@ -73,17 +92,25 @@ export function machineLayer(
     async restore(taken, state, context) {
       const { directory, machines } = context;
       const source = state.source!;
-      await pinSource(source.disk, directory);
+      await pinDisks(source, directory);
+      const { facts, names } = taken.at(-1)!;
+      const luns = (facts.luns ?? []) as readonly number[];
+      // The system's disk, and the others.
+      const disks = [undefined, ...luns];
       const checks: Promise<void>[] = [];
-      for (const [index, layer] of taken.entries())
-        checks.push((await layer.take(index + 1 === depth ? undefined : [overlayName(index + 1)])).intact);
+      for (const [index, layer] of taken.entries()) {
+        const wanted = index + 1 === depth ? undefined : disks.map(lun => overlayName(index + 1, lun));
+        checks.push((await layer.take(wanted)).intact);
+      }
       const intact = Promise.all(checks);
       intact.catch(() => {});
-      const request = machineRequest(shape, source, context, depth + 1, layers);
-      const backing = { path: overlayOf(directory, depth), format: 'qcow2' as const };
-      await rm(request.disk.path, { force: true });
-      await createOverlay({ backing, path: request.disk.path, beside: true });
-      const { facts, names } = taken.at(-1)!;
+      const request = machineRequest(shape, source, context, { depth: depth + 1, layers, luns });
+      for (const lun of disks) {
+        const backing = { path: overlayOf(directory, depth, lun), format: 'qcow2' as const };
+        const path = overlayOf(directory, depth + 1, lun);
+        await rm(path, { force: true });
+        await createOverlay({ backing, path, beside: true });
+      }
       const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
       const checkpoint = {
         facts: facts.machine as Readonly<Record<string, unknown>>,
@@ -94,11 +121,17 @@ export function machineLayer(
       context.own(machine);
       // QEMU has it all.
       if (memory) await forget(memory);
-      return { ...state, disk: request.disk, machine };
+      return { ...state, ...disksAt(directory, depth + 1, luns), machine };
     },
   };
 }
 
 async function forget({ ram, devices }: MachineMemory): Promise<void> {
   for (const file of [ram, devices]) await rm(file, { force: true });
+}
+
+/** What a build writes from a depth on. */
+function disksAt(directory: string, depth: number, luns: readonly number[]): Pick<BuildState, 'disk' | 'dataDisks'> {
+  const disk = (lun?: number) => ({ path: overlayOf(directory, depth, lun), format: 'qcow2' as const });
+  return { disk: disk(), ...(luns.length > 0 && { dataDisks: luns.map(lun => ({ lun, disk: disk(lun) })) }) };
 }

@@ -30,6 +30,10 @@ test('each fact that differs is named, with what it was and what it is', () => {
     assert.match(sentence, /^The warm start of Debian:debian-12:12-gen2:0\.1\.0 was made with [^;]+;[^;]+$/);
   }
   assert.match(whyCold([other({}, { osDiskSizeGB: 30 })], here)!, /a disk of 30 GiB, .* the disk of its source;/);
+  assert.match(
+    whyCold([other({}, { dataDisks: [4, 8] })], here)!,
+    /data disks of 4 and 8 GiB, .* no further data disk;/,
+  );
 });
 
 test('of several, the one that comes nearest is spoken of', () => {

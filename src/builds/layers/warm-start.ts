@@ -21,6 +21,8 @@ const WarmStart = Type.Object({
     model: Type.String(),
   }),
   osDiskSizeGB: Type.Number(),
+  /** Sizes of further disks (GiB), where there are any. */
+  dataDisks: Type.Optional(Type.Array(Type.Number())),
 });
 
 export type WarmStart = Readonly<Static<typeof WarmStart>>;
@@ -50,8 +52,12 @@ function differences(kept: WarmStart, here: WarmStart): { one: string; other: st
   const size = ({ osDiskSizeGB }: WarmStart) =>
     osDiskSizeGB === 0 ? 'the disk of its source' : `a disk of ${osDiskSizeGB} GiB`;
   const disks = kept.osDiskSizeGB === here.osDiskSizeGB ? [] : [{ one: size(kept), other: size(here) }];
-  return [...shapeDifferences(kept.shape as MachineShape, here.shape as MachineShape), ...disks];
+  const data = dataSizes(kept) === dataSizes(here) ? [] : [{ one: dataSizes(kept), other: dataSizes(here) }];
+  return [...shapeDifferences(kept.shape as MachineShape, here.shape as MachineShape), ...disks, ...data];
 }
+
+const dataSizes = ({ dataDisks = [] }: WarmStart) =>
+  dataDisks.length === 0 ? 'no further data disk' : `data disks of ${listed(dataDisks.map(String))} GiB`;
 
 const listed = (words: readonly string[]): string =>
   words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`;

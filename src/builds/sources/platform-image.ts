@@ -1,13 +1,13 @@
 /** The source phase: the disk that a build starts from, downloaded or made once and kept for all builds. */
 import { contentOf, contentText } from '../../disks/content.ts';
 import type { AcquireOptions, SourceImage } from '../../images/source.ts';
-import { pinSource } from '../layers/overlays.ts';
+import { pinDisks } from '../layers/overlays.ts';
 import type { Phase } from '../phase.ts';
 
 /** What of the source can change what is made of it. */
-export const sourceContent = (source: SourceImage) => ({
-  ...contentOf(source),
-  provisioning: source.provisioning,
+export const sourceContent = ({ provisioning, dataDisks = [], ...source }: SourceImage) => ({
+  ...{ ...contentOf(source), provisioning },
+  ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(({ lun, ...disk }) => ({ lun, ...contentOf(disk) })) }),
 });
 
 /** Gets the disk; says whether it was there already. */
@@ -31,7 +31,7 @@ export function sourcePhase(reference: string, acquire: Acquire): Phase {
       context.log.say(`Source image ${image.name}, ${image.disk.format}, ${contentText(image)}.`);
       return {
         // From here on it may be removed from the cache, or made anew, while the build waits for another one.
-        state: { ...state, source: { ...image, disk: await pinSource(image.disk, context.directory) } },
+        state: { ...state, source: await pinDisks(image, context.directory) },
         cached,
         content: sourceContent(image),
         detail: { name: image.name, exactVersion: image.exactVersion, ...contentOf(image) },

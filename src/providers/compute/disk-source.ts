@@ -10,6 +10,7 @@ import { isObject, type JsonObject } from '../../arm/shape.ts';
 import { contentOf } from '../../disks/content.ts';
 import { type ImportedDisk, type ImportOptions, importVhd } from '../../disks/import-vhd.ts';
 import { DEFAULT_LIMITS, type DiskLimits } from '../../disks/untrusted.ts';
+import { dataDisksOf } from '../../images/data-disks.ts';
 import { list, type StoredImage } from '../../images/store.ts';
 import { type LinkedAction, type Permitted, requireLinkedAccess } from '../linked-access.ts';
 import type { Call, ProviderEnvironment } from '../provider.ts';
@@ -204,11 +205,7 @@ async function storedSource(
   const image = here.find(({ manifest }) => idKey(manifest.id) === idKey(id));
   if (!image) throw notFound(resource.id, path);
   const kind = sameText(id.type, IMAGE) ? 'ManagedImage' : 'SharedImage';
-  const prefix = dataDiskId(idKey(id), '').toLowerCase();
-  const dataDisks = here
-    .filter(({ manifest }) => manifest.location === image.manifest.location && idKey(manifest.id).startsWith(prefix))
-    .map(stored => ({ lun: Number(idKey(stored.manifest.id).slice(prefix.length)), disk: diskOf(stored) }))
-    .sort((a, b) => a.lun - b.lun);
+  const dataDisks = dataDisksOf(here, image).map(({ lun, stored }) => ({ lun, disk: diskOf(stored) }));
   const { osType, hyperVGeneration } = image.manifest;
   const osState = await osStateOf(database, resource, id);
   return {
@@ -220,9 +217,6 @@ async function storedSource(
 }
 
 const diskOf = (stored: StoredImage): SourceDisk => ({ virtualSize: stored.manifest.virtualSize, stored });
-
-/** Under which id the region store keeps a data disk of an image or version. */
-export const dataDiskId = (id: string, lun: number | string): string => `${id}/dataDisks/${lun}`;
 
 async function osStateOf(
   database: Environment['database'],

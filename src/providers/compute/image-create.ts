@@ -7,6 +7,7 @@ import { idKey } from '../../arm/ids.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { contentOf } from '../../disks/content.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
+import { dataDiskId } from '../../images/data-disks.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import {
   IMAGE_FILES,
@@ -21,7 +22,7 @@ import {
 } from '../../images/store.ts';
 import type { ProviderEnvironment } from '../provider.ts';
 import { getResource, lockResource, patchProperties, type StoredResource, waitsFor } from '../store.ts';
-import { dataDiskId, openDiskSource, takeDisk } from './disk-source.ts';
+import { openDiskSource, takeDisk } from './disk-source.ts';
 import { type ImageDiskSource, imageDiskSources } from './image-sources.ts';
 import type { ImageProperties, StorageProfile } from './images.ts';
 

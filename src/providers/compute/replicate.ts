@@ -12,11 +12,12 @@ import type { ServiceLog } from '../../database/service-log.ts';
 import { contentOf } from '../../disks/content.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
+import { dataDiskId, dataDisksOf } from '../../images/data-disks.ts';
 import type { ImageManifest } from '../../images/manifest.ts';
 import { filesOf, placeImage, removeFiles, removeStaged } from '../../images/replica.ts';
 import { IMAGE_FILES, remove, type StoredImage } from '../../images/store.ts';
 import { getResource, lockResource, patchProperties, type StoredResource, waitsFor } from '../store.ts';
-import { dataDiskId, openDiskSource, type SourceDisk, takeDisk } from './disk-source.ts';
+import { openDiskSource, type SourceDisk, takeDisk } from './disk-source.ts';
 import { targetRegions } from './latest-version.ts';
 import { clearReplicas, failReplicas, noteProgress, writeReplica } from './replica-rows.ts';
 import { sourceReference } from './source-reference.ts';
@@ -168,11 +169,7 @@ async function ownDisks(
   for (const region of regions) {
     const os = at(region).find(({ manifest }) => sameId(manifest.id, version.id));
     if (!os) continue;
-    const prefix = dataDiskId(version.id, '').toLowerCase();
-    const data = at(region)
-      .filter(({ manifest }) => manifest.id.toLowerCase().startsWith(prefix))
-      .map(stored => ({ lun: Number(stored.manifest.id.slice(prefix.length)), disk: diskOf(stored) }))
-      .sort((a, b) => a.lun - b.lun);
+    const data = dataDisksOf(files, os).map(({ lun, stored }) => ({ lun, disk: diskOf(stored) }));
     return { os: diskOf(os), data, source: source ?? os.manifest.source };
   }
   return undefined;
@@ -280,16 +277,10 @@ function imagesOf(version: StoredResource, files: readonly { readonly manifest: 
   const before = version.properties.storageProfile;
   const given = isObject(before) && isObject(before.osDiskImage) ? before.osDiskImage : {};
   const size = ({ virtualSize }: ImageManifest) => Math.ceil(virtualSize / GIB);
-  const prefix = dataDiskId(version.id, '').toLowerCase();
   const os = files.find(({ manifest }) => sameId(manifest.id, version.id));
-  const data = files
-    .filter(({ manifest }) => manifest.id.toLowerCase().startsWith(prefix))
-    .map(({ manifest }) => ({
-      lun: Number(manifest.id.slice(prefix.length)),
-      sizeInGB: size(manifest),
-      hostCaching: 'None',
-    }))
-    .sort((a, b) => a.lun - b.lun);
+  const data = os
+    ? dataDisksOf(files, os).map(({ lun, stored }) => ({ lun, sizeInGB: size(stored.manifest), hostCaching: 'None' }))
+    : [];
   return {
     ...(os && {
       osDiskImage: { hostCaching: 'ReadWrite', source: {}, ...given, sizeInGB: size(os.manifest) },

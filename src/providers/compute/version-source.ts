@@ -46,7 +46,7 @@ export function versionSource(storageProfile: unknown): {
         {
           path: `${STORAGE}.dataDiskImages[${dataSource}].source`,
           message: `The value of parameter galleryImageVersion.${STORAGE}.dataDiskImages[${dataSource}].source is invalid.`,
-          hint: 'Kiln keeps images of one disk: leave data disks out.',
+          hint: 'Data disks come with the image that the version is made from: name that one in storageProfile.source.id.',
         },
       ],
     };

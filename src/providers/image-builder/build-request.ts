@@ -7,6 +7,7 @@ import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
 import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from '../../builds/customizers/step.ts';
 import type { Phase } from '../../builds/phase.ts';
+import { noDataDisks } from '../../machines/container/factory.ts';
 import type { MachineKind } from '../../machines/machine.ts';
 import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import { getResource, type StoredResource } from '../store.ts';
@@ -53,6 +54,8 @@ export async function buildRequest(
   const policy = local ? 'vm' : (environment.options?.machines ?? 'vm');
   const kind = chosenMachine(template, { asked: machine, policy, local });
   const { vmProfile, customize, validate } = template.properties;
+  const dataDisks = (template.properties.additionalDataDisks ?? []).map(({ sizeGB = 0 }) => sizeGB);
+  if (kind === 'container' && dataDisks.length > 0) throw noDataDisks('The template has additionalDataDisks');
   const sourceOnly = validate?.sourceValidationOnly ?? false;
   const source = await sourceOf(template, { ...environment, ...(catalogue !== undefined && { catalogue }) });
   const { sentence, ...size } = machineSize(vmProfile?.vmSize ?? '', source.hyperVGeneration);
@@ -77,6 +80,7 @@ export async function buildRequest(
     source,
     shape: await machines.shape({ ...size, kind, firmware, ...(trusted && { trusted }) }),
     osDiskSizeGB: vmProfile?.osDiskSizeGB ?? 0,
+    dataDisks,
     customize: await phasesOf('customize', customize, environment),
     validate: {
       validators: await phasesOf('validate', validate?.inVMValidations ?? [], environment),

@@ -13,6 +13,7 @@ import { idKey, parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import { CONTRIBUTOR } from '../../arm/role-ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { OperationRow } from '../../database/schema.ts';
+import { dataDisksOf } from '../../images/data-disks.ts';
 import { list } from '../../images/store.ts';
 import { openService, type Service } from '../../service.ts';
 import { galleries } from '../compute/galleries.ts';
@@ -704,6 +705,50 @@ test('staging: a group goes with what is in it, but not under a build', async ()
   for (const id of [outer, inner, group, innerGroup]) assert.equal(await getResource(store(), id), undefined, id);
   assert.deepEqual(await contentOf(innerGroup), []);
   assert.deepEqual(await files(), []);
+});
+
+test('data disks become those of images and versions, and images that are built on them carry them along', async () => {
+  const newest = { apiVersion: '2025-10-01' };
+  const built = async (name: string, properties: JsonObject) => {
+    const target = { type: 'ManagedImage', runOutputName: 'i', location: 'eastus', imageId: imageId(name) };
+    const id = await made(name, { distribute: [target, VHD], ...properties }, newest);
+    const run = await ended(await provider.actions!.run!.run(call(id), undefined));
+    assert.equal(run.status, 'Succeeded', JSON.stringify(run.error));
+    const files = (await list(service.home.root)).filter(({ manifest }) => manifest.runId === run.id);
+    const image = files.find(({ manifest }) => manifest.id === imageId(name))!;
+    const { storageProfile } = (await getResource(store(), imageId(name)))!.properties as Record<string, JsonObject>;
+    const shownDisks = (storageProfile!.dataDisks as JsonObject[]).map(({ lun, diskSizeGB }) => [lun, diskSizeGB]);
+    const disks = dataDisksOf(files, image).map(({ lun, stored }) => [lun, stored.manifest.virtualSize / 1024 ** 3]);
+    // The VHD is one disk.
+    assert.equal(files.length, 2 + disks.length);
+    return { image, shownDisks, disks };
+  };
+  const first = await built('with-data', { additionalDataDisks: [{ sizeGB: 3 }, { sizeGB: 1 }] });
+  assert.deepEqual(first.disks, [
+    [0, 3],
+    [1, 1],
+  ]);
+  assert.deepEqual(first.shownDisks, first.disks);
+  const source = { type: 'ManagedImage', imageId: imageId('with-data') };
+  const second = await built('with-more', { source, additionalDataDisks: [{ sizeGB: 2 }] });
+  assert.deepEqual(second.disks, [...first.disks, [2, 2]]);
+  assert.deepEqual(second.shownDisks, second.disks);
+
+  const gallery = resourceId(S, G, galleries.type, 'datagallery');
+  const definition = resourceId(S, G, galleryImages.type, 'datagallery', 'd');
+  await put(galleries, gallery, {});
+  const identifier = { publisher: 'p', offer: 'o', sku: 's' };
+  const properties = { osType: 'Linux', osState: 'Generalized', hyperVGeneration: 'V1', identifier };
+  await put(galleryImages, definition, { properties });
+  const version = `${definition}/versions/1.0.0`;
+  const target = { type: 'SharedImage', runOutputName: 'v', galleryImageId: version };
+  const id = await made('versioned', { source, distribute: [target] });
+  assert.equal((await ended(await provider.actions!.run!.run(call(id), undefined))).status, 'Succeeded');
+  const { storageProfile } = (await getResource(store(), version))!.properties as Record<string, JsonObject>;
+  assert.deepEqual(storageProfile!.dataDiskImages, [
+    { lun: 0, sizeInGB: 3, hostCaching: 'None' },
+    { lun: 1, sizeInGB: 1, hostCaching: 'None' },
+  ]);
 });
 
 test('nothing is built in a group that is being deleted', async () => {

@@ -11,7 +11,8 @@ import type { PurchasePlan } from '../../images/catalogue/entries.ts';
 import { findEntry, type UserEntries } from '../../images/catalogue/lookup.ts';
 import { newestPlatformImage } from '../../images/catalogue/newest.ts';
 import { joinUserEntries, readUserEntries } from '../../images/catalogue/user-entries.ts';
-import type { SourceImage } from '../../images/source.ts';
+import { dataDisksOf, type StoredDataDisk } from '../../images/data-disks.ts';
+import type { SourceDataDisk, SourceImage } from '../../images/source.ts';
 import { list, type StoredImage } from '../../images/store.ts';
 import { latestVersion } from '../compute/latest-version.ts';
 import { findSharedVersion } from '../compute/shared-galleries.ts';
@@ -55,7 +56,7 @@ export async function sourceOf(template: SourceOwner, environment: SourceEnviron
   const shared = source.type === 'SharedImageVersion';
   const definition = shared ? await getResource(environment.database, parentId(parseId(id))!) : undefined;
   requireGeneralized(definition, missing);
-  const image = builtImage(await requireImage(id, template.location, environment.home.root, missing));
+  const image = await requireImage(id, template.location, environment.home.root, missing);
   return { ...image, ...(definition && kindOf(definition.properties)) };
 }
 
@@ -222,10 +223,11 @@ export const viewerOf = ({ id }: Pick<ImageTemplate, 'id'>): Viewer => ({
   tenantId: LOCAL_TENANT,
 });
 
-async function requireImage(id: string, location: string, home: string, missing: string): Promise<StoredImage> {
-  const replicas = (await list(home)).filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());
+async function requireImage(id: string, location: string, home: string, missing: string): Promise<TemplateSourceImage> {
+  const all = await list(home);
+  const replicas = all.filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());
   const here = replicas.find(({ manifest }) => manifest.location === location);
-  if (here) return here;
+  if (here) return builtImage(here, dataDisksOf(all, here));
   throw new KilnError(
     'SourceNotFound',
     replicas.length === 0
@@ -241,17 +243,26 @@ async function requireImage(id: string, location: string, home: string, missing:
   );
 }
 
-function builtImage({ manifest: image, path }: StoredImage): TemplateSourceImage {
-  const source = {
+const sourceDataDisk = ({ lun, stored: { manifest, path } }: StoredDataDisk<StoredImage>): SourceDataDisk => ({
+  ...{ lun, disk: { path, format: 'qcow2' } },
+  ...{ ...contentOf(manifest), virtualSize: manifest.virtualSize },
+});
+
+function builtImage(
+  { manifest: image, path }: StoredImage,
+  dataDisks: readonly StoredDataDisk<StoredImage>[],
+): TemplateSourceImage {
+  const source: SourceImage = {
     name: image.id,
     exactVersion: parseId(image.id).name,
-    disk: { path, format: 'qcow2' as const },
+    disk: { path, format: 'qcow2' },
     ...contentOf(image),
     virtualSize: image.virtualSize,
     osType: image.osType,
     hyperVGeneration: image.hyperVGeneration,
     firmware: image.firmware,
-    provisioning: 'cloud-init' as const,
+    provisioning: 'cloud-init',
+    ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(sourceDataDisk) }),
   };
   return {
     reference: image.id,

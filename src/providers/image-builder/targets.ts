@@ -6,6 +6,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { parseId } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
+import type { Artifact } from '../../builds/artifacts.ts';
 import type { DistributionTarget, Placement, Published } from '../../builds/distributors/distribute.ts';
 import type { Transacting } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
@@ -87,8 +88,10 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
     record: published =>
       write(origin, distributor, published, async trx => {
         const { osType, hyperVGeneration } = published.images[0]!.manifest;
-        const osDisk = { osType, osState: 'Generalized', diskSizeGB: gibOf(published) };
-        await put(trx, images, published, distributor.location, { hyperVGeneration, storageProfile: { osDisk } });
+        const osDisk = { osType, osState: 'Generalized', diskSizeGB: gibOf(published.artifact) };
+        const dataDisks = published.dataDisks.map(disk => ({ lun: disk.lun, diskSizeGB: gibOf(disk) }));
+        const storageProfile = { osDisk, dataDisks };
+        await put(trx, images, published, distributor.location, { hyperVGeneration, storageProfile });
         return true;
       }),
   };
@@ -134,14 +137,22 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
         }
         const { location } = await requireResource(trx, definitionId);
         const { storageProfile, ...properties } = versionProperties(distributor, published.placement.locations, origin);
-        const osDiskImage = { sizeInGB: gibOf(published), hostCaching: 'ReadWrite', source: {} };
+        const osDiskImage = { sizeInGB: gibOf(published.artifact), hostCaching: 'ReadWrite', source: {} };
+        const dataDiskImages = published.dataDisks.map(disk => ({
+          ...{ lun: disk.lun, sizeInGB: gibOf(disk), hostCaching: 'None' },
+        }));
         await put(
           trx,
           galleryImageVersions,
           published,
           location!,
           { ...properties, storageProfile },
-          { storageProfile: { ...storageProfile, osDiskImage } },
+          {
+            storageProfile: {
+              ...{ ...storageProfile, osDiskImage },
+              ...(dataDiskImages.length > 0 && { dataDiskImages }),
+            },
+          },
         );
         return true;
       }),
@@ -171,7 +182,7 @@ async function put(
   });
 }
 
-const gibOf = (published: Published) => Math.ceil(published.artifact.virtualSize / 1024 ** 3);
+const gibOf = ({ virtualSize }: Pick<Artifact, 'virtualSize'>) => Math.ceil(virtualSize / 1024 ** 3);
 
 function tagsOf(distributor: Distributor, { runId }: Origin): Placement['tags'] {
   return { ...distributor.artifactTags, correlationId: runId };

@@ -4,6 +4,7 @@
  */
 import { KilnError } from '../../arm/errors.ts';
 import { formatPath, type JsonPath } from '../../arm/json-path.ts';
+import { MOST_DATA_DISKS } from '../../builds/data-disks.ts';
 import { sizeNames, sizeOf } from '../../machines/sizes.ts';
 import type { ImageTemplate } from './normalise.ts';
 
@@ -12,6 +13,9 @@ export interface Unsupported {
   readonly refusals: readonly KilnError[];
   readonly warnings: readonly string[];
 }
+
+/** Azure's own limit (GiB). */
+const LARGEST_DATA_DISK = 32_767;
 
 const WINDOWS_STEPS = new Set(['PowerShell', 'WindowsRestart', 'WindowsUpdate']);
 
@@ -50,13 +54,27 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
         'Use Shell and File validators.',
       );
   });
-  if ((properties.additionalDataDisks ?? []).length > 0)
+  const dataDisks = properties.additionalDataDisks ?? [];
+  dataDisks.forEach(({ sizeGB = 0 }, index) => {
+    if (sizeGB < 1 || sizeGB > LARGEST_DATA_DISK)
+      refuse(
+        at('additionalDataDisks', index, 'sizeGB'),
+        `A data disk cannot have ${sizeGB} GB.`,
+        `Say how large it is to be: from 1 to ${LARGEST_DATA_DISK} GB.`,
+      );
+  });
+  if (dataDisks.length > MOST_DATA_DISKS)
     refuse(
       at('additionalDataDisks'),
-      'This version of Kiln cannot attach data disks yet.',
-      'Leave them out, or enlarge the OS disk with vmProfile.osDiskSizeGB.',
+      `A machine has at most ${MOST_DATA_DISKS} data disks, not ${dataDisks.length}.`,
+      'Take fewer and larger ones.',
     );
   properties.distribute.forEach((distributor, index) => {
+    if (distributor.type === 'VHD' && dataDisks.length > 0)
+      warn(
+        at('distribute', index),
+        'publishes the disk of the system alone: a VHD is one disk. Data disks go into managed images and gallery versions',
+      );
     if (distributor.type === 'VHD' && distributor.uri)
       refuse(
         at('distribute', index, 'uri'),

@@ -319,7 +319,7 @@ test('what cannot be built is refused or warned about, never skipped in silence'
         { type: 'PowerShell', inline: ['x'] },
       ],
     },
-    additionalDataDisks: [{ sizeGB: 1 }],
+    additionalDataDisks: [{ sizeGB: 1 }, {}, { sizeGB: 32_768 }],
   }).refusals;
   assert.deepEqual(
     refusals.map(error => error.target),
@@ -328,8 +328,19 @@ test('what cannot be built is refused or warned about, never skipped in silence'
       'properties.customize[2]',
       'properties.customize[3]',
       'properties.validate.inVMValidations[1]',
-      'properties.additionalDataDisks',
+      'properties.additionalDataDisks[1].sizeGB',
+      'properties.additionalDataDisks[2].sizeGB',
     ],
+  );
+  // A VHD is one disk.
+  assert.deepEqual(
+    found({ additionalDataDisks: [{ sizeGB: 1 }] }).warnings.map(line => line.split(' ')[0]),
+    ['properties.distribute[0]'],
+  );
+  const many = found({ additionalDataDisks: Array.from({ length: 65 }, () => ({ sizeGB: 1 })) }).refusals;
+  assert.deepEqual(
+    many.map(error => error.target),
+    ['properties.additionalDataDisks'],
   );
   const { warnings } = found({
     optimize: { vmBoot: { state: 'Enabled' } },

@@ -21,6 +21,8 @@ export interface WarmInput {
   /** Of vmProfile; empty: the default of the source's generation. */
   readonly vmSize: string;
   readonly osDiskSizeGB: number;
+  /** Sizes of additionalDataDisks (GiB), where there are any. */
+  readonly dataDisks?: readonly number[];
   readonly catalogue?: string;
 }
 
@@ -34,13 +36,16 @@ export const warmInput = ({ id, location, properties }: ImageTemplate): WarmInpu
   template: { ...(id !== undefined && { id }), location, source: properties.source },
   vmSize: properties.vmProfile?.vmSize ?? '',
   osDiskSizeGB: properties.vmProfile?.osDiskSizeGB ?? 0,
+  ...(properties.additionalDataDisks?.length && {
+    dataDisks: properties.additionalDataDisks.map(({ sizeGB = 0 }) => sizeGB),
+  }),
 });
 
 export type WarmPlace = Pick<RunEnvironment, 'database' | 'home' | 'machines'>;
 
 /** Errors: SourceNotFound, SourceUnusable, ValidationFailed for a size that Kiln does not know. */
 export async function warmRequest(
-  { template: { source, ...place }, vmSize, osDiskSizeGB, catalogue }: WarmInput,
+  { template: { source, ...place }, vmSize, osDiskSizeGB, dataDisks, catalogue }: WarmInput,
   environment: WarmPlace,
 ): Promise<Omit<WarmRequest, 'runId' | 'store' | 'source'> & { readonly source: TemplateSourceImage }> {
   const options = { ...environment, ...(catalogue !== undefined && { catalogue }) };
@@ -48,7 +53,7 @@ export async function warmRequest(
   const { processors, memoryMiB } = machineSize(vmSize, image.hyperVGeneration);
   const { firmware } = image;
   const shape = await environment.machines.shape({ kind: 'qemu', processors, memoryMiB, firmware });
-  return { source: image, shape, osDiskSizeGB };
+  return { source: image, shape, osDiskSizeGB, ...(dataDisks && { dataDisks }) };
 }
 
 /** The key of a warm start; undefined while its source is not on this host. Errors: as of {@link warmRequest}. */
