@@ -11,6 +11,7 @@ import type { HeldMachine, Place } from '../../builds/keep.ts';
 import { whenReachable } from '../../database/connection.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { ServiceLog } from '../../database/service-log.ts';
+import { removeBuildResources } from './build-resources.ts';
 
 /** How long a machine is kept where nobody says otherwise (minutes). */
 export const KEPT_MINUTES = 60;
@@ -126,7 +127,11 @@ export class KeptMachines {
     await held
       .drop()
       .catch(error => log('error', 'A kept machine could not be cleared away.', { run: runId, error: String(error) }));
-    await this.#write(runId, { kept_by: null, kept_until: null, kept_command: null }).catch(error =>
+    const forget = async () => {
+      await this.#write(runId, { kept_by: null, kept_until: null, kept_command: null });
+      await removeBuildResources(this.#options.database, runId);
+    };
+    await forget().catch(error =>
       log('warning', 'It was not recorded that a kept machine is gone.', { run: runId, error: String(error) }),
     );
     this.#held.delete(runId);
@@ -205,13 +210,15 @@ export async function forgetKept(
 ): Promise<void> {
   const rows = await database.selectFrom('run').select(['id', 'kept_by']).where('kept_by', 'is not', null).execute();
   for (const { id, kept_by } of rows)
-    if (!(await isAlive(kept_by!)))
+    if (!(await isAlive(kept_by!))) {
       await database
         .updateTable('run')
         .set({ kept_by: null, kept_until: null, kept_command: null })
         .where('id', '=', id)
         .where('kept_by', '=', kept_by)
         .execute();
+      await removeBuildResources(database, id);
+    }
 }
 
 async function memoryLeft(): Promise<number | undefined> {

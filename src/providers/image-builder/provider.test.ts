@@ -7,13 +7,16 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { emptyCatalogue, type GuestlessMachines, guestlessMachines } from '../../../test/wire/machines.ts';
 import type { KilnError } from '../../arm/errors.ts';
 import { idKey, parseId, resourceGroupId, resourceId } from '../../arm/ids.ts';
 import { CONTRIBUTOR } from '../../arm/role-ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
+import { json } from '../../database/json.ts';
 import type { OperationRow } from '../../database/schema.ts';
 import { dataDisksOf } from '../../images/data-disks.ts';
+import type { SourceImage } from '../../images/source.ts';
 import { list } from '../../images/store.ts';
 import { openService, type Service } from '../../service.ts';
 import { galleries } from '../compute/galleries.ts';
@@ -24,9 +27,11 @@ import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
 import { storageAccounts } from '../storage/storage-accounts.ts';
 import { getResource, listResources, patchProperties } from '../store.ts';
+import { putBuildResources, requireNoBuildMachine } from './build-resources.ts';
 import { imageTemplates } from './image-templates.ts';
 import { imageTemplatesProvider as provider } from './provider.ts';
 import { removeTemplate } from './remove.ts';
+import { RUN_KIND, type RunEnvironment, runHandler } from './run.ts';
 import { runOutputsProvider } from './run-outputs-provider.ts';
 import { triggersProvider } from './triggers.ts';
 
@@ -122,6 +127,7 @@ function call(id: string, { apiVersion = API, may = async () => true, environmen
 const templateId = (name: string) => resourceId(S, G, imageTemplates.type, name);
 const imageId = (name: string, group = G) => resourceId(S, group, 'Microsoft.Compute/images', name);
 const SOURCE = { type: 'PlatformImage', publisher: 'My', offer: 'linux', sku: '1', version: 'latest' };
+const { type: _, ...PLATFORM } = SOURCE;
 const VHD = { type: 'VHD', runOutputName: 'vhd' };
 
 const body = (properties: JsonObject = {}, more: JsonObject = {}): JsonObject => ({
@@ -749,6 +755,94 @@ test('data disks become those of images and versions, and images that are built 
     { lun: 0, sizeInGB: 3, hostCaching: 'None' },
     { lun: 1, sizeInGB: 1, hostCaching: 'None' },
   ]);
+});
+
+test('the machine that builds is in the staging group while it is there, and nobody else removes it', async () => {
+  const additionalDataDisks = [{ sizeGB: 8 }];
+  const newest = { apiVersion: '2025-10-01' };
+  const properties = { additionalDataDisks, managedResourceTags: { cost: '1' }, vmProfile: { osDiskSizeGB: 20 } };
+  const id = await made('shown-machine', properties, newest);
+  const group = String((await show(id)).properties.exactStagingResourceGroup);
+  const machineIn = async () => (await contentOf(group)).filter(({ type }) => type !== storageAccounts.type);
+  assert.deepEqual(await machineIn(), []);
+  machines.hold();
+  const run = await provider.actions!.run!.run(call(id), undefined);
+  const runId = run.operation!.id;
+  while (machines.held === 0) await sleep(10);
+  const content = await machineIn();
+  const suffix = runId.replaceAll('-', '').slice(0, 10);
+  assert.deepEqual(
+    content.map(({ type, name }) => `${type} ${name}`),
+    [
+      `Microsoft.Compute/disks pkrdd${suffix}-0`,
+      `Microsoft.Compute/disks pkros${suffix}`,
+      `Microsoft.Compute/virtualMachines pkrvm${suffix}`,
+      `Microsoft.Network/networkInterfaces pkrni${suffix}`,
+    ],
+  );
+  const [data, os, machine, nic] = content;
+  for (const { tags } of content)
+    assert.deepEqual(tags, {
+      ...{ cost: '1', createdBy: 'AzureVMImageBuilder' },
+      ...{ imageTemplateName: 'shown-machine', imageTemplateResourceGroupName: G },
+    });
+  assert.deepEqual([data!.properties.diskSizeGB, os!.properties.diskSizeGB], [8, 20]);
+  assert.equal(data!.unmodelled?.managedBy, machine!.id);
+  const { storageProfile, hardwareProfile } = machine!.properties as Record<string, JsonObject>;
+  assert.equal(hardwareProfile!.vmSize, 'Standard_D1_v2');
+  assert.deepEqual(storageProfile!.imageReference, { ...PLATFORM, exactVersion: '1.2.3' });
+  assert.deepEqual(
+    (storageProfile!.dataDisks as JsonObject[]).map(({ lun, createOption, managedDisk }) => [
+      lun,
+      createOption,
+      managedDisk,
+    ]),
+    [[0, 'Empty', { id: data!.id }]],
+  );
+  assert.deepEqual(nic!.properties.virtualMachine, { id: machine!.id });
+  for (const { id: one } of content)
+    await assert.rejects(
+      requireNoBuildMachine(store(), parseId(one)),
+      refused('Conflict', /part of the machine of run/),
+    );
+  // Somebody else's of another name is their own affair.
+  await requireNoBuildMachine(store(), parseId(machine!.id.replace(suffix, '0123456789')));
+  await provider.actions!.cancel!.run(call(id), undefined);
+  machines.release();
+  assert.equal((await ended(run)).status, 'Canceled');
+  assert.deepEqual(await machineIn(), []);
+});
+
+test('the machine of a run whose worker was killed is in the staging group no more', async () => {
+  const id = await made('shown-lost');
+  const group = String((await show(id)).properties.exactStagingResourceGroup);
+  const runId = randomUUID();
+  const row = { id: runId, operation_id: runId, template_id: idKey(id), template_name: 'shown-lost' };
+  const operation = { id: runId, kind: RUN_KIND, resource_id: idKey(id), queue: 'q', timeout_seconds: null };
+  await store()
+    .insertInto('operation')
+    .values({ ...operation, input: json({ templateId: id }) })
+    .execute();
+  await store()
+    .insertInto('run')
+    .values({ ...row, state: 'Running' })
+    .execute();
+  const shape = await machines.shape({ kind: 'qemu', processors: 1, memoryMiB: 1024, firmware: 'bios' });
+  const source = { name: 's', exactVersion: '1.2.3', virtualSize: 4096, hyperVGeneration: 'V1', osType: 'Linux' };
+  const put = () =>
+    getResource(store(), id).then(template =>
+      putBuildResources(store(), template!, { runId, shape, source: source as SourceImage }),
+    );
+  await put();
+  // An attempt that is begun again replaces what was there.
+  await put();
+  assert.equal((await contentOf(group)).length, 4);
+  const handler = runHandler({ ...service.environment, listener: () => undefined } as RunEnvironment);
+  const abandoned = (await store().selectFrom('operation').selectAll().where('id', '=', runId).executeTakeFirst())!;
+  await store()
+    .transaction()
+    .execute(trx => handler.abandoned!(trx, abandoned, { code: 'WorkerLost', message: 'killed' }));
+  assert.equal((await contentOf(group)).length, 1);
 });
 
 test('nothing is built in a group that is being deleted', async () => {

@@ -21,7 +21,7 @@ import {
 import type { Phase, PhaseKind } from '../../builds/phase.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
-import type { RunRow, RunState, Schema } from '../../database/schema.ts';
+import type { RunRow, Schema } from '../../database/schema.ts';
 import type { ServiceLog } from '../../database/service-log.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
@@ -32,6 +32,7 @@ import { requireGroup, requireResource } from '../life.ts';
 import type { ProviderOptions } from '../provider.ts';
 import { getResource } from '../store.ts';
 import { buildRequest } from './build-request.ts';
+import { putBuildResources, removeBuildResources, removeUnlessKept } from './build-resources.ts';
 import { templateOf } from './image-templates.ts';
 import { dropKept, type KeptMachines } from './kept-machines.ts';
 import { lastRun } from './last-run.ts';
@@ -43,14 +44,13 @@ import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
 import { logLocation } from './staged-blobs.ts';
 import { requireOwnStaging } from './staging.ts';
-import { notAllowed, provisioningState } from './states.ts';
+import { ACTIVE, notAllowed, provisioningState } from './states.ts';
 import type { CacheWish } from './step-cache.ts';
 import { noteRunEnd } from './triggers-state.ts';
 
 export const RUN_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/run';
 
-/** States in which a template is being built: at most one run of a template is in one of them (a unique index says so). */
-export const ACTIVE: readonly RunState[] = ['Running', 'Canceling'];
+export { ACTIVE };
 
 /**
  * A template's buildTimeoutInMinutes was chosen for real processors. An emulated one takes 10 to 20 times longer for what a guest computes, but no longer for
@@ -216,6 +216,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       let error: KilnError | undefined;
       let outcome: BuildOutcome;
       let resumes = false;
+      let source: SourceImage | undefined;
       try {
         const resource = await requireResource(database, templateId);
         if (authorize) {
@@ -226,7 +227,10 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
         await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
         const request = noting(
           await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine, cache }),
-          image => noteExactVersion(database, resource, image),
+          async image => {
+            source = image;
+            await noteExactVersion(database, resource, image);
+          },
         );
         resumes = authorize === true && request.cache?.neverSteps.length === 0;
         await database
@@ -236,6 +240,13 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           .execute();
         let phases: readonly Phase[] = [];
         const store = await openLayerStore(home.cache).catch(() => undefined);
+        /** What clients see of the machine is told while it is there; a build does not fail because of it. */
+        const show = (work: () => Promise<void>) =>
+          whenReachable(work, AbortSignal.timeout(PATIENCE)).catch(failure =>
+            environment.log('error', 'The resources of a build machine are not as it is.', {
+              ...{ run: context.id, error: String(failure) },
+            }),
+          );
         outcome = await build(
           request,
           {
@@ -248,6 +259,13 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
               async started(index, phase, key) {
                 await record.started(index, phase, key);
                 listener()?.phase(index, phases);
+                if (phase.kind !== 'boot' || !source) return;
+                const machine = { runId: context.id, shape: request.shape, source };
+                await show(() => putBuildResources(database, resource, machine));
+              },
+              async succeeded(index, phase, result, key) {
+                await record.succeeded(index, phase, result, key);
+                if (phase.kind === 'capture') await show(() => removeBuildResources(database, context.id));
               },
             },
             onLine(line) {
@@ -361,6 +379,7 @@ async function endRun(database: Kysely<Schema>, runId: string, outcome: BuildOut
       .returning(['id', 'template_id'])
       .executeTakeFirst();
     if (run) await noteRunEnd(trx, run.template_id, state);
+    await removeUnlessKept(trx, runId);
   });
 }
 

@@ -33,7 +33,7 @@ export interface Staging extends JsonObject {
   readonly replaced: Tags;
 }
 
-const MAKER = 'AzureVMImageBuilder';
+export const MAKER = 'AzureVMImageBuilder';
 const PATH = 'properties.stagingResourceGroup';
 const NAME_LENGTH = 40;
 /** What the identity has to be allowed in a group that was there. */
@@ -89,7 +89,7 @@ export async function openStaging(
     const account =
       known && (await getResource(trx, accountId(group, known.account)))
         ? known.account
-        : await makeAccount(trx, group, template.location!, withOwn(managed, { createdBy: MAKER, ...ofTemplate }));
+        : await makeAccount(trx, group, template.location!, managedTags(template, managed));
     if (acting && made) await assignContributor(trx, group, acting.principalId);
     const staging: Staging = { made, account, wrote, replaced };
     return (await patchProperties(trx, template.id, { exactStagingResourceGroup: group, staging }))!;
@@ -120,6 +120,13 @@ export async function lockGroup(trx: Transacting, id: string): Promise<StoredRes
 function withOwn(managed: Tags = {}, own: Tags): Tags {
   const others = Object.entries(managed).filter(([name]) => !Object.keys(own).some(one => sameText(one, name)));
   return { ...Object.fromEntries(others), ...own };
+}
+
+/** The tags of what Kiln makes for a template. */
+export function managedTags(template: Pick<StoredResource, 'id'>, managed: Tags | undefined): Record<string, string> {
+  const { name, resourceGroup } = parseId(template.id);
+  const own = { createdBy: MAKER, imageTemplateName: name, imageTemplateResourceGroupName: resourceGroup! };
+  return { ...withOwn(managed, own) };
 }
 
 const pick = (tags: Tags, names: readonly string[]): Tags =>

@@ -1,7 +1,11 @@
 /** Which states of a template forbid which operation, in the sentences of the real service (contract 3.2). */
 import { KilnError } from '../../arm/errors.ts';
 import type { Resource } from '../../arm/resource-type.ts';
+import type { RunState } from '../../database/schema.ts';
 import { TEMPLATE_TYPE } from './validate.ts';
+
+/** States in which a template is being built: at most one run of a template is in one of them (a unique index says so). */
+export const ACTIVE: readonly RunState[] = ['Running', 'Canceling'];
 
 /** What the service calls its own states in those sentences: `provisioned` where resources say `Succeeded`. */
 const PROVISIONING_WORDS: Readonly<Record<string, string>> = Object.freeze({ Succeeded: 'provisioned' });

@@ -9,6 +9,7 @@ import type { Transacting } from '../../database/connection.ts';
 import { recordDone } from '../../engine/done.ts';
 import { requireConditions } from '../conditions.ts';
 import { merged } from '../default-life.ts';
+import { requireNoBuildMachine } from '../image-builder/build-resources.ts';
 import { beginChange, notFoundError } from '../life.ts';
 import type { Answer, Call, ListCall, ResourceCall, ResourceProvider } from '../provider.ts';
 import { getResource, listResources, putResource, removeResource, type StoredResource } from '../store.ts';
@@ -98,6 +99,7 @@ async function change(
   const { environment, apiVersion, correlationId } = call;
   const answer = await environment.database.transaction().execute(async trx => {
     const { existing } = await beginChange(trx, call.id);
+    await requireNoBuildMachine(trx, call.id);
     requireConditions(call.conditions, call.id, existing);
     const { resource: content, dropped } = await next(trx, existing);
     const id = existing?.id ?? formatId(call.id);
@@ -125,6 +127,7 @@ async function remove(call: ResourceCall): Promise<Answer> {
   return await call.environment.database.transaction().execute(async trx => {
     const { existing } = await beginChange(trx, call.id);
     if (!existing) return { status: 204 };
+    await requireNoBuildMachine(trx, call.id);
     requireConditions(call.conditions, call.id, existing);
     await removeResource(trx, existing.id);
     return { status: 200 };
