@@ -22,6 +22,11 @@ udevadm control --reload
 udevadm trigger --action=change --subsystem-match=block
 udevadm settle
 for lun in ${luns.join(' ')}; do
+  # A busy guest may still be looking at its controller.
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    [ -b /dev/disk/azure/scsi1/lun$lun ] && break
+    sleep 1
+  done
   [ -b /dev/disk/azure/scsi1/lun$lun ] || { echo "there is no disk at LUN $lun" >&2; exit 1; }
 done
 `;
