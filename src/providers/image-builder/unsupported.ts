@@ -103,7 +103,10 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
         : "was checked, but nothing is put into the virtual network: the build's machine runs in an isolated network namespace and reaches out through this host",
     );
   if ((properties.vmProfile?.userAssignedIdentities ?? []).length > 0)
-    warn(at('vmProfile', 'userAssignedIdentities'), 'has no effect: the build machine has no identity endpoint yet');
+    warn(
+      at('vmProfile', 'userAssignedIdentities'),
+      'has no effect: a build machine has no identity endpoint, since nothing that it can reach takes the tokens of its identities',
+    );
   if (local) {
     if (properties.stagingResourceGroup !== '')
       warn(at('stagingResourceGroup'), 'has no effect: this build is staged in the state directory');
