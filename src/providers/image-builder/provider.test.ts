@@ -27,8 +27,9 @@ import type { Answer, ProviderEnvironment, ResourceCall } from '../provider.ts';
 import { resourceGroups } from '../resources/resource-groups.ts';
 import { storageAccounts } from '../storage/storage-accounts.ts';
 import { getResource, listResources, patchProperties } from '../store.ts';
-import { putBuildResources, requireNoBuildMachine } from './build-resources.ts';
+import { putBuildResources, removeUnlessKept, requireNoBuildMachine } from './build-resources.ts';
 import { imageTemplates } from './image-templates.ts';
+import { forgetKept } from './kept-machines.ts';
 import { imageTemplatesProvider as provider } from './provider.ts';
 import { removeTemplate } from './remove.ts';
 import { RUN_KIND, type RunEnvironment, runHandler } from './run.ts';
@@ -842,6 +843,24 @@ test('the machine of a run whose worker was killed is in the staging group no mo
   await store()
     .transaction()
     .execute(trx => handler.abandoned!(trx, abandoned, { code: 'WorkerLost', message: 'killed' }));
+  assert.equal((await contentOf(group)).length, 1);
+
+  // The machine of a run that has failed may be kept: it is there as long as its holder is.
+  const ofRun = () => store().updateTable('run').where('id', '=', runId);
+  await put();
+  await ofRun().set({ kept_by: randomUUID(), kept_until: new Date() }).execute();
+  await store()
+    .transaction()
+    .execute(trx => removeUnlessKept(trx, runId));
+  assert.equal((await contentOf(group)).length, 4);
+  const [machine] = (await contentOf(group)).filter(({ name }) => name.startsWith('pkrvm'));
+  await assert.rejects(
+    requireNoBuildMachine(store(), parseId(machine!.id)),
+    refused('Conflict', /part of the machine of run/),
+  );
+  await forgetKept(store(), async () => true);
+  assert.equal((await contentOf(group)).length, 4);
+  await forgetKept(store(), async () => false);
   assert.equal((await contentOf(group)).length, 1);
 });
 
