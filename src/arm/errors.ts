@@ -515,6 +515,12 @@ export const ERRORS = Object.freeze({
     'Read proof-console.log of the run.',
   ),
   DistributionFailed: entry('build', 500, 'A finished image could not be published.', 'The message names the target.'),
+  UploadFailed: entry(
+    'build',
+    502,
+    'A VHD could not be uploaded to the `uri` of its distributor.',
+    'Check the uri, its signature and the network; `kiln runs retry` goes on where the upload ended.',
+  ),
   WorkerLost: entry(
     'build',
     500,

@@ -72,6 +72,33 @@ export async function putPages(
   return made;
 }
 
+/**
+ * Gives pages the bytes of a file without moving any: the file gets a second name, and never changes again. `spans`, in order and at least one, are of the blob and
+ * of the file alike; what lies between them becomes zeros. Errors: those of changeBlob, InvalidPageRange.
+ */
+export async function linkPages(
+  store: BlobStore,
+  address: BlobAddress,
+  { path, spans }: { readonly path: string; readonly spans: readonly Span[] },
+  conditions: BlobConditions = {},
+): Promise<BlobRow> {
+  for (const span of spans) checkPages(span);
+  const whole = { start: spans[0]!.start, end: spans.at(-1)!.end };
+  const file = await store.files.adopt(path);
+  const made = await owning(store, file, () =>
+    changeBlob(store.database, address, conditions, async (trx, standing) => {
+      const blob = requireBlob(standing, 'PageBlob');
+      if (whole.end > blob.size) throw blobRefusal('InvalidPageRange');
+      await cut(trx, blob, whole);
+      const extents = spans.map(({ start, end }) => ({ start, length: end - start, file, offset: start }));
+      await insertExtents(trx, blob.id, extents);
+      return await touchBlob(trx, blob, {});
+    }),
+  );
+  store.collect();
+  return made;
+}
+
 /** Errors: SequenceNumberConditionNotMet. */
 export function checkSequence({ sequence_number: number }: BlobRow, conditions: PageConditions): void {
   const { sequenceAtMost, sequenceBelow, sequenceEquals } = conditions;

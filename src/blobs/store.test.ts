@@ -16,7 +16,7 @@ import { blockList, commitBlocks, putBlockBlob, stageBlock } from './block-blobs
 import { createContainer, deleteContainer } from './containers.ts';
 import { copyStored } from './copying.ts';
 import type { WrittenFile } from './files.ts';
-import { createPageBlob, PAGE, pageRanges, putPages } from './page-blobs.ts';
+import { createPageBlob, linkPages, PAGE, pageRanges, putPages } from './page-blobs.ts';
 import { bytesOf, openBlob } from './reading.ts';
 import { type BlobStore, openBlobStore } from './store.ts';
 
@@ -283,6 +283,37 @@ test('a block that nobody commits goes after a week, however long the process li
   await untilFiles(before - 1);
   assert.equal((await blockList(own, at('new'))).uncommitted.length, 1);
   await own.close();
+});
+
+test('pages are linked to a file that is there: holes stay, what was there goes, another tag is refused', async () => {
+  await createContainer(database.kysely, { account: ACCOUNT, container: 'links' });
+  const address = at('disk.vhd', 'links');
+  const path = join(home.root, 'linked.raw');
+  const bytes = Buffer.alloc(16 * PAGE);
+  for (let page = 0; page < 16; page++) bytes.fill(page + 1, page * PAGE, (page + 1) * PAGE);
+  await writeFile(path, bytes);
+  await createPageBlob(store, address, { ...CONTENT, size: 20 * PAGE });
+  await putPages(store, address, { start: 5 * PAGE, end: 6 * PAGE }, await write(Buffer.alloc(PAGE, 'old')));
+  const { etag } = await putPages(
+    store,
+    address,
+    { start: 19 * PAGE, end: 20 * PAGE },
+    await write(Buffer.alloc(PAGE, 'end')),
+  );
+  const spans = [
+    { start: PAGE, end: 4 * PAGE },
+    { start: 8 * PAGE, end: 16 * PAGE },
+  ];
+  await assert.rejects(linkPages(store, address, { path, spans }, { ifMatch: '0x1' }), code('ConditionNotMet'));
+  await linkPages(store, address, { path, spans }, { ifMatch: etag });
+  await rm(path);
+  const expected = Buffer.alloc(20 * PAGE);
+  for (const { start, end } of spans) bytes.copy(expected, start, start, end);
+  expected.fill('end', 19 * PAGE);
+  assert.ok((await read('disk.vhd', 'links'))?.equals(expected));
+  assert.deepEqual((await pageRanges(store, address))?.ranges, [...spans, { start: 19 * PAGE, end: 20 * PAGE }]);
+  await deleteContainer(database.kysely, { account: ACCOUNT, container: 'links' });
+  store.collect();
 });
 
 test('the end of an account is the end of its bytes, and of no other’s', async () => {

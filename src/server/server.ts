@@ -5,6 +5,8 @@ import rateLimit from '@fastify/rate-limit';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Caller } from '../arm/caller.ts';
 import { KilnError } from '../arm/errors.ts';
+import { blobRefusal } from '../blobs/blob-error.ts';
+import { linkPages } from '../blobs/page-blobs.ts';
 import { openBlobStore } from '../blobs/store.ts';
 import type { ServiceLog } from '../database/service-log.ts';
 import type { Directory, SignInDirectory } from '../directory/directory.ts';
@@ -13,6 +15,7 @@ import type { Roles } from '../providers/authorization/roles.ts';
 import type { ProviderEnvironment } from '../providers/provider.ts';
 import { pathStyle } from './account-hosts.ts';
 import { limitReading } from './answer-patience.ts';
+import { addressOf, blobPath } from './blob-request.ts';
 import { blobRoutes } from './blobs.ts';
 import { limitBodies } from './body-patience.ts';
 import { watchConnections } from './connections.ts';
@@ -198,6 +201,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     port,
     certificate: options.tls.cert,
     storageToken: directory.storageToken,
+    async linkPages(url, file, etag) {
+      const path = blobPath(pathStyle({ url: url.pathname, headers: { host: url.host } }, origin));
+      if (path?.blob === undefined) throw blobRefusal('BlobNotFound');
+      await linkPages(store, addressOf(path), file, { ifMatch: etag });
+    },
   };
   if (doorway) doorway.door ??= door;
   return {

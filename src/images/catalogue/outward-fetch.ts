@@ -1,6 +1,6 @@
 /**
- * fetch() for URLs that strangers name (scripts of templates that came through the API): it connects to no address by which they could reach what only this
- * host may see: its own addresses, its links (169.254.169.254 is a cloud's metadata), multicast. What counts is the address that a connection is really made to,
+ * fetch(), and connections, for URLs that strangers name (scripts and VHDs of templates that came through the API): to no address by which they could reach what
+ * only this host may see: its own addresses, its links (169.254.169.254 is a cloud's metadata), multicast. What counts is the address that a connection is really made to,
  * not the name in the URL: a name may resolve to anything, and to something else a moment later. Private ranges are allowed: file servers of one's own.
  */
 import { lookup as resolve } from 'node:dns';
@@ -61,40 +61,69 @@ const withoutZone = (address: string): string => address.replace(/%.*$/, '');
 
 const isRefused = (address: string): boolean => isInnerAddress(address) || isOwnAddress(address);
 
+/** What somebody wanted of a host that is not to be reached. */
+interface Purpose {
+  readonly code: 'DownloadFailed' | 'UploadFailed';
+  readonly clause: string;
+  readonly instead: string;
+}
+
+const FETCHING: Purpose = Object.freeze({
+  code: 'DownloadFailed',
+  clause: 'from where templates may not fetch',
+  instead: 'Serve the file from another host',
+});
+export const UPLOADING: Purpose = Object.freeze({
+  code: 'UploadFailed',
+  clause: 'to where templates may not upload',
+  instead: 'Name a storage account elsewhere, or one of this server by the address that clients know',
+});
+
+/**
+ * How connections to the host of a URL are to look its name up, so that they lead outward.
+ * Errors: the purpose's, at once for an address that is not to be reached, and from the lookup for a name that means no other.
+ */
+export function outwardLookup({ hostname }: URL, purpose: Purpose): LookupFunction {
+  const host = hostname.replace(/^\[|\]$/g, '');
+  if (isRefused(host)) throw refused(host, host, purpose);
+  return (name, options, done) => lookUp(name, options, done, purpose);
+}
+
 /** As fetch() with `redirect: 'manual'`. Rejects with DownloadFailed for an address that is not to be reached, otherwise as node:http does. */
 export async function outwardFetch(
   url: URL,
   { headers, signal }: { readonly headers: Record<string, string>; readonly signal: AbortSignal },
 ): Promise<Response> {
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  if (isRefused(host)) throw refused(host, host);
+  const lookup = outwardLookup(url, FETCHING);
   const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const message = await new Promise<IncomingMessage>((resolve, reject) => {
-    request(url, { headers, signal, lookup: outwardLookup, agent: false }, resolve).on('error', reject).end();
+    request(url, { headers, signal, lookup, agent: false }, resolve).on('error', reject).end();
   });
   return asResponse(message);
 }
 
 /** Only the addresses of a name that lead outward; an error where none does. */
-const outwardLookup: LookupFunction = (hostname, options, done) => {
+function lookUp(
+  hostname: string,
+  options: Parameters<LookupFunction>[1],
+  done: Parameters<LookupFunction>[2],
+  purpose: Purpose,
+): void {
   resolve(hostname, { ...options, all: true }, (error, addresses) => {
     if (error) return done(error, '');
     const outward = addresses.filter(({ address }) => !isRefused(address));
     const [first] = outward;
-    if (!first) return done(refused(hostname, addresses.map(({ address }) => address).join(', ')), '');
+    if (!first) return done(refused(hostname, addresses.map(({ address }) => address).join(', '), purpose), '');
     if (options.all) done(null, outward);
     else done(null, first.address, first.family);
   });
-};
+}
 
-function refused(host: string, address: string): KilnError {
+function refused(host: string, address: string, { code, clause, instead }: Purpose): KilnError {
   return new KilnError(
-    'DownloadFailed',
-    `${host === address ? address : `${host} (${address})`} is an address of this host itself, of its links or of its cloud's metadata, from where templates may not fetch.`,
-    {
-      target: host,
-      hint: 'Serve the file from another host; or start the server with `kiln serve --allow-local-downloads`.',
-    },
+    code,
+    `${host === address ? address : `${host} (${address})`} is an address of this host itself, of its links or of its cloud's metadata, ${clause}.`,
+    { target: host, hint: `${instead}; or start the server with \`kiln serve --allow-local-downloads\`.` },
   );
 }
 

@@ -1,10 +1,10 @@
 /**
- * The server's own front door, as a place to fetch from: scripts of templates may lie in storage accounts that are here. It is asked as by any stranger, with
- * what the URL proves (a signature, a public container); where that is not enough, in the name of the template's identity, whose roles then decide. The
- * connection is made to the door itself, whatever a name resolves to.
+ * The server's own front door, as a place to fetch from, and to put VHDs: what templates name may lie in storage accounts that are here. It is asked as by any
+ * stranger, with what the URL proves (a signature, a public container); where that is not enough, in the name of the template's identity, whose roles then decide.
+ * The connection is made to the door itself, whatever a name resolves to.
  */
 import type { IncomingMessage } from 'node:http';
-import { request } from 'node:https';
+import { type RequestOptions, request } from 'node:https';
 import type { DetailedPeerCertificate, PeerCertificate } from 'node:tls';
 
 export interface OwnDoor {
@@ -17,6 +17,15 @@ export interface OwnDoor {
   readonly certificate: string;
   /** An access token of a principal, by its object id, for storage; undefined when it was deleted. */
   readonly storageToken: (objectId: string) => Promise<string | undefined>;
+  /**
+   * Gives a page blob the bytes of a file without moving any: of these spans, all else from the first to the last of them being zeros. The file never changes again.
+   * Whoever asks has changed the blob through the door before, and was answered with its tag: another one's is refused (ConditionNotMet).
+   */
+  readonly linkPages?: (
+    url: URL,
+    file: { readonly path: string; readonly spans: readonly { readonly start: number; readonly end: number }[] },
+    etag: string,
+  ) => Promise<void>;
 }
 
 /** Of the process that serves: open while it does. */
@@ -54,18 +63,20 @@ export async function askOwn(url: URL, asking: Asking, door: OwnDoor, as?: strin
   return await ask(url, { ...asking, headers: { ...asking.headers, authorization: `Bearer ${token}` } }, door);
 }
 
-async function ask(
-  url: URL,
-  { headers, signal }: Asking,
-  { address, port, certificate }: OwnDoor,
-): Promise<IncomingMessage> {
-  const options = {
-    ...{ host: address, port, path: `${url.pathname}${url.search}`, headers: { ...headers, host: url.host }, signal },
-    ...{ agent: false, ca: certificate, allowPartialTrustChain: true },
+async function ask(url: URL, { headers, signal }: Asking, door: OwnDoor): Promise<IncomingMessage> {
+  const options = { ...doorOptions(door), path: `${url.pathname}${url.search}`, agent: false } as const;
+  return await new Promise((resolve, reject) => {
+    request({ ...options, headers: { ...headers, host: url.host }, signal }, resolve)
+      .on('error', reject)
+      .end();
+  });
+}
+
+/** What connects to it. The Host header is to be that of the URL. */
+export function doorOptions({ address, port, certificate }: OwnDoor): RequestOptions {
+  return {
+    ...{ host: address, port, ca: certificate, allowPartialTrustChain: true },
     // By whichever name: it is this very certificate that is asked for.
     checkServerIdentity: (_host: string, _peer: PeerCertificate | DetailedPeerCertificate) => undefined,
   };
-  return await new Promise((resolve, reject) => {
-    request(options, resolve).on('error', reject).end();
-  });
 }
