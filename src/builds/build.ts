@@ -5,7 +5,7 @@ import type { Progress } from '../images/source.ts';
 import type { MachineFactory, MachineShape } from '../machines/machine.ts';
 import { bootPhase } from './boot.ts';
 import { capturePhase } from './capture.ts';
-import { type DistributionTarget, distributePhase, FORMATS } from './distributors/distribute.ts';
+import { distributePhase, FORMATS, publishedPhase, type Target } from './distributors/distribute.ts';
 import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
 import { type Keeper, type Kept, keeping } from './keep.ts';
@@ -36,9 +36,11 @@ export interface BuildRequest {
   readonly customize: readonly Phase[];
   readonly bootProof: boolean;
   readonly validate: ValidationRequest;
-  readonly distribute: readonly DistributionTarget[];
+  readonly distribute: readonly Target[];
   /** Strings that came as secrets, such as the signature in a URL: nothing that is written down of the run shows them. */
   readonly secrets?: readonly string[];
+  /** What an earlier run says of a target that has this very image, and is left alone. */
+  readonly published?: (target: Target) => Readonly<Record<string, unknown>> | undefined;
   /** Which stored layers are taken, and whether new ones are kept. Missing: neither. */
   readonly cache?: StepCache;
 }
@@ -139,9 +141,11 @@ export async function build(
     });
   const log = openLog('customization.log');
   const validation = openValidation(() => openLog('validation.log'));
-  const distribute = request.distribute.map(target =>
-    distributePhase(target, environment.home, { runId: request.runId, templateId: request.templateId }),
-  );
+  const distribute = request.distribute.map(target => {
+    const earlier = request.published?.(target);
+    if (earlier) return publishedPhase(target, environment.home, earlier);
+    return distributePhase(target, environment.home, { runId: request.runId, templateId: request.templateId });
+  });
   let machines = new AsyncDisposableStack();
   let kept: (Kept & { readonly held: AsyncDisposableStack }) | undefined;
   const phases = phasesOf(request, distribute).map((open, index) => {

@@ -42,6 +42,8 @@ export interface Phase extends PhasePlan {
    * last ones.
    */
   readonly lane?: string;
+  /** Facts that are kept with the run from the beginning, also when the phase fails. No secrets. */
+  readonly about?: Readonly<Record<string, unknown>>;
   run(state: BuildState, context: PhaseContext): Promise<PhaseResult>;
   /** How what it made is kept, and taken instead of made. Missing: it always runs, unless what follows it was kept. */
   readonly layer?: PhaseLayer;

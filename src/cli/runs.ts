@@ -134,7 +134,7 @@ export function renderOutputs(outputs: readonly RunOutputRow[]): string {
     .map(output =>
       [
         `\n  ${paint('bold', output.name)}  ${output.artifact_id ?? output.artifact_uri}`,
-        `    ${output.path}  (${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
+        `    ${output.path === null ? '' : `${output.path}  `}(${bytes(output.bytes ?? 0)} of ${bytes(output.virtual_size ?? 0)})`,
         `    ${contentText(output)}`,
         '',
       ].join('\n'),

@@ -1,4 +1,4 @@
-/** The distribute phases: finished files go into the store of each region, then become known, all or nothing for one target. */
+/** The distribute phases: finished files go into the store of each region, or to an endpoint elsewhere, then become known, all or nothing for one target. */
 import { asKilnError, KilnError } from '../../arm/errors.ts';
 import { contentOf } from '../../disks/content.ts';
 import { dataDiskId } from '../../images/data-disks.ts';
@@ -6,7 +6,7 @@ import type { ImageManifest } from '../../images/manifest.ts';
 import type { SourceImage } from '../../images/source.ts';
 import { addImage, IMAGE_FILES, remove, type StoredImage, supersede } from '../../images/store.ts';
 import type { Artifact, ArtifactFormat, DataArtifact } from '../artifacts.ts';
-import type { BuildState, Phase, PhaseContext } from '../phase.ts';
+import type { BuildState, Phase, PhaseContext, PhaseResult } from '../phase.ts';
 
 /** Where one distributor's image goes; decided when it is published, since versions depend on what is there then. */
 export interface Placement {
@@ -26,21 +26,42 @@ export interface Published {
   readonly images: readonly StoredImage[];
 }
 
-export interface DistributionTarget {
+interface TargetFacts {
   readonly type: 'VHD' | 'ManagedImage' | 'SharedImage';
   readonly runOutputName: string;
   /** For people and plans: `ManagedImage → westus2`. */
   readonly label: string;
   /** What no two targets may publish at once: the second has to see what the first has made of it. */
   readonly lane: string;
+  /**
+   * Whether the image can go there as far as it is known before the build: no hour of work for a version that exists. Rejects with Conflict, or UploadFailed.
+   */
+  check?(signal?: AbortSignal): Promise<void>;
+}
+
+/** The store of regions. */
+export interface DistributionTarget extends TargetFacts {
   place(source: SourceImage): Promise<Placement>;
-  /** Whether the place is free as far as it is known before the build: no hour of work for a version that exists. Rejects with Conflict. */
-  check?(): Promise<void>;
   /** Makes what was published known: resources and the run output, in one transaction. False when another run took the placement meanwhile. */
   record(published: Published): Promise<boolean>;
 }
 
-export const FORMATS: Readonly<Record<DistributionTarget['type'], ArtifactFormat>> = Object.freeze({
+/** A place that is not Kiln's own store. */
+export interface UploadTarget extends TargetFacts {
+  /** Sends the file and makes known that it is there. What an earlier attempt has sent may stay. */
+  upload(artifact: Artifact, context: Pick<PhaseContext, 'log' | 'signal' | 'progress'>): Promise<Sent>;
+}
+
+export interface Sent {
+  /** Where it is, without secrets. */
+  readonly uri: string;
+  /** Bytes that were sent for it. */
+  readonly bytes: number;
+}
+
+export type Target = DistributionTarget | UploadTarget;
+
+export const FORMATS: Readonly<Record<Target['type'], ArtifactFormat>> = Object.freeze({
   VHD: 'vhd',
   ManagedImage: 'qcow2',
   SharedImage: 'qcow2',
@@ -53,7 +74,7 @@ const TRIES = 5;
 export type Provenance = Pick<ImageManifest, 'runId' | 'templateId'>;
 
 /** @param home the state directory */
-export function distributePhase(target: DistributionTarget, home: string, provenance: Provenance): Phase {
+export function distributePhase(target: Target, home: string, provenance: Provenance): Phase {
   return {
     kind: 'distribute',
     name: target.label,
@@ -62,34 +83,83 @@ export function distributePhase(target: DistributionTarget, home: string, proven
     onFailure: 'next',
     lane: target.lane,
     inputs: { type: target.type, format: FORMATS[target.type] },
-    async run(state, context) {
-      const artifact = state.artifacts!.find(({ format }) => format === FORMATS[target.type])!;
-      const all = state.dataArtifacts ?? [];
-      // A VHD is one disk.
-      const dataDisks = target.type === 'VHD' ? [] : all;
-      if (dataDisks.length < all.length)
-        context.log.say(
-          `${target.label}: a VHD is the disk of the system alone; data disks go into managed images and gallery versions.`,
-        );
-      for (let tries = 1; ; tries++) {
-        const placement = await target.place(state.source!);
-        if (await publish(placement, artifact, dataDisks, state, context)) {
-          context.log.say(`${target.label}: ${placement.id}`);
-          return {
-            state,
-            bytes:
-              [artifact, ...dataDisks].reduce((sum, one) => sum + one.allocatedSize, 0) * placement.locations.length,
-            detail: {
-              ...{ id: placement.id, fsverity: artifact.fsverity, locations: placement.locations },
-              ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(({ lun, fsverity }) => ({ lun, fsverity })) }),
-            },
-          };
-        }
-        if (tries === TRIES)
-          throw new KilnError('DistributionFailed', `${target.label}: other runs took ${TRIES} versions in a row.`);
-      }
+    about: aboutOf(target),
+    run: 'upload' in target ? uploading(target) : publishing(target, home, provenance),
+  };
+}
+
+/** Of a target that has the image already: an earlier run of the template has put it there. */
+export function publishedPhase(target: Target, home: string, earlier: Readonly<Record<string, unknown>>): Phase {
+  return {
+    ...distributePhase(target, home, { runId: '', templateId: '' }),
+    async run(state, { log }) {
+      log.say(`CACHED distribute ${target.label}: run ${String(earlier.publishedBy)} has put the image there.`);
+      return { state, cached: true, detail: earlier };
     },
   };
+}
+
+/** What a later run knows the target by. */
+const aboutOf = ({ runOutputName, lane }: Target) => ({ runOutputName, to: lane });
+
+const artifactFor = ({ type }: Target, state: BuildState): Artifact =>
+  state.artifacts!.find(({ format }) => format === FORMATS[type])!;
+
+/** The data disks that go with it: a VHD is one disk. */
+function dataDisksFor(
+  { type, label }: Target,
+  state: BuildState,
+  { log }: Pick<PhaseContext, 'log'>,
+): readonly DataArtifact[] {
+  const all = state.dataArtifacts ?? [];
+  if (type !== 'VHD' || all.length === 0) return all;
+  log.say(`${label}: a VHD is the disk of the system alone; data disks go into managed images and gallery versions.`);
+  return [];
+}
+
+function uploading(target: UploadTarget): Phase['run'] {
+  return async (state, context) => {
+    const artifact = artifactFor(target, state);
+    dataDisksFor(target, state, context);
+    const { uri, bytes } = await target.upload(artifact, context).catch(thrown => {
+      throw unpublished(target, thrown);
+    });
+    context.log.say(`${target.label}: ${uri}`);
+    return { state, bytes, detail: { ...aboutOf(target), uri, fsverity: artifact.fsverity } };
+  };
+}
+
+/** What went wrong with the target; of what is no one's fault that could be named, that it was this target. */
+function unpublished({ label }: Target, thrown: unknown): unknown {
+  const error = asKilnError(thrown);
+  if (error.code !== 'InternalError') return thrown;
+  return new KilnError('DistributionFailed', `${label} could not be published: ${error.message}`, { cause: thrown });
+}
+
+function publishing(target: DistributionTarget, home: string, provenance: Provenance): Phase['run'] {
+  return run;
+
+  async function run(state: BuildState, context: PhaseContext): Promise<PhaseResult> {
+    const artifact = artifactFor(target, state);
+    const dataDisks = dataDisksFor(target, state, context);
+    for (let tries = 1; ; tries++) {
+      const placement = await target.place(state.source!);
+      if (await publish(placement, artifact, dataDisks, state, context)) {
+        context.log.say(`${target.label}: ${placement.id}`);
+        return {
+          state,
+          bytes: [artifact, ...dataDisks].reduce((sum, one) => sum + one.allocatedSize, 0) * placement.locations.length,
+          detail: {
+            ...aboutOf(target),
+            ...{ id: placement.id, fsverity: artifact.fsverity, locations: placement.locations },
+            ...(dataDisks.length > 0 && { dataDisks: dataDisks.map(({ lun, fsverity }) => ({ lun, fsverity })) }),
+          },
+        };
+      }
+      if (tries === TRIES)
+        throw new KilnError('DistributionFailed', `${target.label}: other runs took ${TRIES} versions in a row.`);
+    }
+  }
 
   async function publish(
     placement: Placement,
@@ -127,11 +197,7 @@ export function distributePhase(target: DistributionTarget, home: string, proven
       return recorded;
     } catch (thrown) {
       await withdraw();
-      const error = asKilnError(thrown);
-      if (error.code !== 'InternalError') throw thrown;
-      throw new KilnError('DistributionFailed', `${target.label} could not be published: ${error.message}`, {
-        cause: thrown,
-      });
+      throw unpublished(target, thrown);
     }
   }
 

@@ -7,6 +7,7 @@ import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
 import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from '../../builds/customizers/step.ts';
 import type { Phase } from '../../builds/phase.ts';
+import type { Outward } from '../../images/upload/remote-blob.ts';
 import { noDataDisks } from '../../machines/container/factory.ts';
 import type { MachineKind } from '../../machines/machine.ts';
 import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
@@ -15,6 +16,7 @@ import type { Customizer } from './customizers.ts';
 import { parseGalleryImageId } from './distributors.ts';
 import { definitionsOf, requireVersionsFit } from './gallery-version.ts';
 import { templateOf } from './image-templates.ts';
+import { actingIdentity } from './links.ts';
 import { chosenMachine } from './machine-choice.ts';
 import type { ImageTemplate } from './normalise.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
@@ -40,13 +42,14 @@ export interface BuildChoices {
   readonly cache?: CacheWish | undefined;
   /** Only looked at: places that are not there yet are no error. */
   readonly planned?: boolean;
+  readonly signal?: AbortSignal;
 }
 
 export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: Omit<RunEnvironment, 'listener' | 'log'>,
-  { catalogue, local, machine, cache: wish, planned = false }: BuildChoices,
+  { catalogue, local, machine, cache: wish, planned = false, signal }: BuildChoices,
 ): Promise<BuildRequest> {
   const template = templateOf(resource);
   const parts = unsupported(template, { local });
@@ -66,8 +69,9 @@ export async function buildRequest(
   const notes: string[] = untrusted === undefined ? [] : [untrusted];
   const report = (line: string) => void notes.push(line);
   const cache = await stepCache(resource, runId, environment, { wish, local, report });
-  const distribute = distributionTargets(resource, template, runId, environment.database);
-  if (!sourceOnly && !planned) for (const target of distribute) await target.check?.();
+  const outward = () => outwardOf(template, environment, local);
+  const distribute = distributionTargets({ templateId: resource.id, template, runId, ...environment, outward });
+  if (!sourceOnly && !planned) for (const target of distribute) await target.check?.(signal);
   // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
   if (!sourceOnly && !planned) {
     const definitions = await definitionsOf(environment.database, template.properties.distribute);
@@ -104,6 +108,17 @@ async function securityTypesOf(template: ImageTemplate, database: RunEnvironment
     if (securityType !== undefined) types.push(securityType);
   }
   return types;
+}
+
+/** Uploads follow the rules of downloads; to the server's own accounts they go in the name of the template's identity. */
+async function outwardOf(
+  { identity }: Pick<ImageTemplate, 'identity'>,
+  { database, doorway, options }: Pick<RunEnvironment, 'database' | 'doorway' | 'options'>,
+  local: boolean,
+): Promise<Outward> {
+  const own = doorway?.door;
+  const acting = own && !local ? await actingIdentity(database, identity) : undefined;
+  return { allowLocal: local || (options?.localDownloads ?? false), own, as: acting?.principalId };
 }
 
 /** Errors: ValidationFailed. */

@@ -7,7 +7,7 @@ import { findRegion, normaliseLocation, REGIONS } from '../../arm/locations.ts';
 import { int32, oneOf, stringMap, variants } from '../../arm/shape.ts';
 import { defaultScheme, isVersion, type NextVersionOptions } from '../compute/version-numbers.ts';
 import { TARGET_REGIONS_SINCE } from './api-versions.ts';
-import { checkUrl, type Rules } from './rules.ts';
+import type { Rules } from './rules.ts';
 import type { TemplateSource } from './source.ts';
 
 const STORAGE_ACCOUNT_TYPES = ['Standard_LRS', 'Standard_ZRS', 'Premium_LRS'] as const;
@@ -140,7 +140,11 @@ export function checkDistributors(
 function checkDistributor(distributor: Distributor, at: JsonPath, rules: Rules): void {
   switch (distributor.type) {
     case 'VHD':
-      if (distributor.uri) checkUrl({ ...rules, localFiles: false }, [...at, 'uri'], distributor.uri);
+      if (distributor.uri) {
+        const fault = uriFault(distributor.uri);
+        // A signature is in no complaint.
+        if (fault !== undefined) rules.bad([...at, 'uri'], distributor.uri.split('?')[0], fault);
+      }
       return;
     case 'ManagedImage':
       if (distributor.imageId !== undefined && !isIdOf(distributor.imageId, 'Microsoft.Compute/images'))
@@ -154,6 +158,19 @@ function checkDistributor(distributor: Distributor, at: JsonPath, rules: Rules):
     case 'SharedImage':
       checkSharedImage(distributor, at, rules);
   }
+}
+
+/** What is wrong with a blob's URL. Untrusted text. */
+function uriFault(text: string): string | undefined {
+  const url = URL.parse(text);
+  if (url?.protocol !== 'https:' && url?.protocol !== 'http:') return 'It must be an absolute http or https URL.';
+  if (url.username !== '' || url.password !== '' || url.hash !== '')
+    return 'It must have no user, password or fragment: what proves who may write there is a signature (SAS).';
+  if (url.pathname.endsWith('/') || url.pathname.split('/').filter(part => part !== '').length < 2)
+    return 'It must name a container and a blob: https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME.vhd.';
+  if (['comp', 'restype', 'snapshot', 'versionid'].some(name => url.searchParams.has(name)))
+    return 'Its query must be a signature (SAS) alone.';
+  return undefined;
 }
 
 function checkSharedImage(distributor: SharedImageDistributor, at: JsonPath, rules: Rules): void {

@@ -33,14 +33,14 @@ export const runOutputsProvider: ResourceProvider = Object.freeze({
   },
 } satisfies ResourceProvider);
 
-/** A VHD's address is where a client of the API fetches it, not where it lies on this host. */
+/** A VHD's address is where a client of the API fetches it, not where it lies on this host; one that was uploaded has an address of its own. */
 function fetchable(
   output: Resource,
   row: RunOutputRow,
   template: StoredResource | undefined,
   origin: string,
 ): Resource {
-  const location = row.artifact_uri === null ? undefined : vhdLocation(template, row);
+  const location = row.artifact_uri === null || row.path === null ? undefined : vhdLocation(template, row);
   if (location === undefined) return output;
   return { ...output, properties: { ...output.properties, artifactUri: `${origin}${location}` } };
 }

@@ -51,7 +51,7 @@ export function runRecord(database: Kysely<Schema>, runId: string): RunRecord {
               key: null,
               cached: false,
               bytes: null,
-              detail: null,
+              detail: phase.about ? json(phase.about) : null,
               error: null,
               started_at: null,
               ended_at: null,

@@ -26,6 +26,7 @@ import type { ServiceLog } from '../../database/service-log.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import type { Home } from '../../home.ts';
+import type { Doorway } from '../../images/catalogue/own-door.ts';
 import type { Progress, SourceImage } from '../../images/source.ts';
 import type { MachineFactory, MachineKind } from '../../machines/machine.ts';
 import { requireGroup, requireResource } from '../life.ts';
@@ -88,7 +89,10 @@ export interface RunEnvironment {
   readonly home: Home;
   readonly machines: MachineFactory;
   /** What the operator chose; missing: virtual machines. */
-  readonly options?: Pick<ProviderOptions, 'machines' | 'keptMachines'>;
+  readonly options?: Pick<ProviderOptions, 'machines' | 'keptMachines'> &
+    Partial<Pick<ProviderOptions, 'localDownloads'>>;
+  /** Of the server in this process, where there is one. */
+  readonly doorway?: Doorway;
   /** Who holds the machines of failed runs; missing: nobody keeps one. */
   readonly kept?: KeptMachines;
   /** Whoever watches this run here, if anybody. */
@@ -225,13 +229,12 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           await requireNetwork(database, resource, templateOf(resource).properties.vmProfile);
         }
         await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
-        const request = noting(
-          await buildRequest(resource, context.id, environment, { catalogue, local: !authorize, machine, cache }),
-          async image => {
-            source = image;
-            await noteExactVersion(database, resource, image);
-          },
-        );
+        const { signal } = context;
+        const choices = { catalogue, local: !authorize, machine, cache, signal };
+        const request = noting(await buildRequest(resource, context.id, environment, choices), async image => {
+          source = image;
+          await noteExactVersion(database, resource, image);
+        });
         resumes = authorize === true && request.cache?.neverSteps.length === 0;
         await database
           .updateTable('run')

@@ -7,14 +7,15 @@ import { parseId } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { Artifact } from '../../builds/artifacts.ts';
-import type { DistributionTarget, Placement, Published } from '../../builds/distributors/distribute.ts';
+import type { DistributionTarget, Placement, Published, Target } from '../../builds/distributors/distribute.ts';
 import type { Transacting } from '../../database/connection.ts';
-import type { Schema } from '../../database/schema.ts';
+import type { RunOutputRow, Schema } from '../../database/schema.ts';
+import type { Outward } from '../../images/upload/remote-blob.ts';
 import { galleryImageVersions } from '../compute/gallery-image-versions.ts';
 import { images } from '../compute/images.ts';
 import { compareVersions, nextVersion } from '../compute/version-numbers.ts';
 import { putValidated, requireResource } from '../life.ts';
-import { getResource, listResources, type StoredResource } from '../store.ts';
+import { getResource, listResources } from '../store.ts';
 import {
   type Distributor,
   type ManagedImageDistributor,
@@ -25,28 +26,26 @@ import {
 } from './distributors.ts';
 import { versionProperties } from './gallery-version.ts';
 import type { ImageTemplate } from './normalise.ts';
+import { uploadTarget } from './upload-target.ts';
 
-interface Origin {
+/** Of a run. */
+export interface Origin {
   readonly templateId: string;
   readonly template: ImageTemplate;
   readonly runId: string;
   readonly database: Kysely<Schema>;
+  /** Where uploads may lead. Asked when one begins: a server's door opens when it serves. */
+  readonly outward: () => Promise<Outward>;
 }
 
-export function distributionTargets(
-  resource: StoredResource,
-  template: ImageTemplate,
-  runId: string,
-  database: Kysely<Schema>,
-): DistributionTarget[] {
-  const origin: Origin = { templateId: resource.id, template, runId, database };
-  return template.properties.distribute.map(distributor => targetOf(distributor, origin));
+export function distributionTargets(origin: Origin): Target[] {
+  return origin.template.properties.distribute.map(distributor => targetOf(distributor, origin));
 }
 
-function targetOf(distributor: Distributor, origin: Origin): DistributionTarget {
+function targetOf(distributor: Distributor, origin: Origin): Target {
   switch (distributor.type) {
     case 'VHD':
-      return vhd(distributor, origin);
+      return distributor.uri ? uploadTarget(distributor, distributor.uri, origin, write) : vhd(distributor, origin);
     case 'ManagedImage':
       return managedImage(distributor, origin);
     case 'SharedImage':
@@ -68,7 +67,7 @@ function vhd(distributor: Distributor, origin: Origin): DistributionTarget {
       locations: [template.location],
       tags: tagsOf(distributor, origin),
     }),
-    record: published => write(origin, distributor, published, async () => true),
+    record: published => publish(origin, distributor, published, async () => true),
   };
 }
 
@@ -86,7 +85,7 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
       tags: tagsOf(distributor, origin),
     }),
     record: published =>
-      write(origin, distributor, published, async trx => {
+      publish(origin, distributor, published, async trx => {
         const { osType, hyperVGeneration } = published.images[0]!.manifest;
         const osDisk = { osType, osState: 'Generalized', diskSizeGB: gibOf(published.artifact) };
         const dataDisks = published.dataDisks.map(disk => ({ lun: disk.lun, diskSizeGB: gibOf(disk) }));
@@ -130,7 +129,7 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
       };
     },
     record: published =>
-      write(origin, distributor, published, async trx => {
+      publish(origin, distributor, published, async trx => {
         if (await getResource(trx, published.placement.id)) {
           if (version === undefined) return false;
           throw taken(version, definitionId);
@@ -184,28 +183,39 @@ async function put(
 
 const gibOf = ({ virtualSize }: Pick<Artifact, 'virtualSize'>) => Math.ceil(virtualSize / 1024 ** 3);
 
-function tagsOf(distributor: Distributor, { runId }: Origin): Placement['tags'] {
+export function tagsOf(distributor: Distributor, { runId }: Pick<Origin, 'runId'>): Placement['tags'] {
   return { ...distributor.artifactTags, correlationId: runId };
 }
 
 /** The resource and the run output, or neither. @returns false when the placement was taken meanwhile. */
+async function publish(
+  origin: Origin,
+  distributor: Distributor,
+  { placement, artifact, images }: Published,
+  resource: (trx: Transacting) => Promise<boolean>,
+): Promise<boolean> {
+  const { path, manifest } = images[0]!;
+  const uri = distributor.type === 'VHD' ? pathToFileURL(path).href : null;
+  const place = { artifact_id: placement.id, artifact_uri: uri, location: manifest.location, path };
+  return await write(origin, distributor, artifact, place, resource);
+}
+
+/** What a run output says of where it is. */
+export type OutputPlace = Pick<RunOutputRow, 'artifact_id' | 'artifact_uri' | 'location' | 'path'>;
+
 async function write(
   { database, templateId, runId }: Origin,
   distributor: Distributor,
-  published: Published,
-  resource: (trx: Transacting) => Promise<boolean>,
+  artifact: Artifact,
+  place: OutputPlace,
+  resource: (trx: Transacting) => Promise<boolean> = async () => true,
 ): Promise<boolean> {
-  const { placement, artifact, images } = published;
   return await database.transaction().execute(async trx => {
     if (!(await resource(trx))) return false;
-    const { path, manifest } = images[0]!;
     const id = `${templateId}/runOutputs/${distributor.runOutputName}`;
     const content = {
       run_id: runId,
-      artifact_id: placement.id,
-      artifact_uri: distributor.type === 'VHD' ? pathToFileURL(path).href : null,
-      location: manifest.location,
-      path,
+      ...place,
       fsverity: artifact.fsverity,
       // That of an older Kiln, whose row this may be.
       sha256: null,

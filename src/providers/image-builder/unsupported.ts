@@ -75,12 +75,6 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
         at('distribute', index),
         'publishes the disk of the system alone: a VHD is one disk. Data disks go into managed images and gallery versions',
       );
-    if (distributor.type === 'VHD' && distributor.uri)
-      refuse(
-        at('distribute', index, 'uri'),
-        'This version of Kiln cannot upload a VHD to a storage account yet.',
-        'Leave uri out: the VHD is kept here, `kiln images export` copies it.',
-      );
   });
 
   if (properties.validate?.sourceValidationOnly)

@@ -257,6 +257,31 @@ test('read-only properties and those of Resource Manager are taken and dropped',
   assert.deepEqual(checked.properties, { source: SOURCE, distribute: [VHD] });
 });
 
+test('a uri names a blob, has nothing but a signature, and the signature is in no complaint', () => {
+  const complaint = (uri: string) => check(template({ distribute: [{ ...VHD, uri }] })).violations[0]?.message;
+  for (const uri of [
+    'https://acct.blob.core.windows.net/vhds/image.vhd',
+    'https://acct.blob.core.windows.net/vhds/a/b/image.vhd?sv=2021-12-02&sig=c2VjcmV0',
+    'http://127.0.0.1:10000/devstoreaccount1/vhds/image.vhd?sig=c2VjcmV0',
+    '',
+  ])
+    assert.equal(complaint(uri), undefined, uri);
+  for (const uri of [
+    'not a url?sig=c2VjcmV0',
+    'ftp://acct.blob.core.windows.net/vhds/image.vhd?sig=c2VjcmV0',
+    'file:///vhds/image.vhd?sig=c2VjcmV0',
+    'https://acct.blob.core.windows.net/vhds?sig=c2VjcmV0',
+    'https://acct.blob.core.windows.net/vhds/?sig=c2VjcmV0',
+    'https://acct.blob.core.windows.net/vhds/image.vhd?comp=lease&sig=c2VjcmV0',
+    'https://user:word@acct.blob.core.windows.net/vhds/image.vhd?sig=c2VjcmV0',
+    'https://acct.blob.core.windows.net/vhds/image.vhd?sig=c2VjcmV0#part',
+  ]) {
+    const said = complaint(uri);
+    assert.match(said ?? '', /Field 'uri' has a bad value/, uri);
+    assert.ok(!said!.includes('c2VjcmV0'), said);
+  }
+});
+
 test('names', () => {
   assert.equal(checkTemplateName('a-b_c.1'), undefined);
   assert.equal(checkTemplateName('a b')?.path, 'name');
