@@ -187,7 +187,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       onError,
       ...catalogue,
     });
-    service.listeners.set(runId, watch(runId));
+    service.listeners.set(runId, runListener(runId, { display, global, wish, minutes: onError.minutes }));
     const ended = await outcome(engine, runId, signal, () => cancelRun(engine, database.kysely, runId));
     display.done(ended.status === 'Succeeded' ? 'done' : 'failed');
     if (ended.status === 'Succeeded') await conclude(service, runId, global);
@@ -197,7 +197,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       await lament(
         service,
         runId,
-        failed(error, { runId, stepFailed: hasFailedStep(steps), wish, onError }),
+        failed(error, { runId, stepFailed: hasFailedStep(steps), retriable: isRetriable(steps, wish), wish, onError }),
         global,
         signal,
       );
@@ -206,27 +206,36 @@ async function runTemplate(run: TemplateRun): Promise<void> {
     display.done('failed');
     throw error;
   }
+}
 
-  function watch(runId: string): RunListener {
-    let distributing = false;
-    return {
-      phase(index, phases) {
-        const phase = phases[index]!;
-        if (index === 0) display.line(`run ${runId}`);
-        // Targets run at once, and are one step on the screen; each says where it has put its image.
-        const targets = phase.lane === undefined ? 1 : phases.filter(({ lane }) => lane !== undefined).length;
-        if (targets === 1) display.step(`${phase.kind}: ${phase.name}`);
-        else if (!distributing) display.step(`${phase.kind}: ${targets} targets`);
-        distributing ||= phase.lane !== undefined;
-      },
-      line({ stream, text }) {
-        if (stream === 'kiln' || global.verbose)
-          display.line(stream === 'kiln' ? paint('dim', text, process.stderr) : `  ${text}`);
-      },
-      progress: progress => display.progress(progress),
-      failed: failure => askAbout(failure, { display, wish, minutes: onError.minutes }),
-    };
-  }
+interface Watching {
+  readonly display: Display;
+  readonly global: GlobalOptions;
+  readonly wish: CacheWish;
+  /** How long the machine of a failed step is kept, where somebody wants it. */
+  readonly minutes: ErrorWish['minutes'];
+}
+
+/** What a person sees of a run that goes on in this process. */
+export function runListener(runId: string, { display, global, wish, minutes }: Watching): RunListener {
+  let distributing = false;
+  return {
+    phase(index, phases) {
+      const phase = phases[index]!;
+      if (index === 0) display.line(`run ${runId}`);
+      // Targets run at once, and are one step on the screen; each says where it has put its image.
+      const targets = phase.lane === undefined ? 1 : phases.filter(({ lane }) => lane !== undefined).length;
+      if (targets === 1) display.step(`${phase.kind}: ${phase.name}`);
+      else if (!distributing) display.step(`${phase.kind}: ${targets} targets`);
+      distributing ||= phase.lane !== undefined;
+    },
+    line({ stream, text }) {
+      if (stream === 'kiln' || global.verbose)
+        display.line(stream === 'kiln' ? paint('dim', text, process.stderr) : `  ${text}`);
+    },
+    progress: progress => display.progress(progress),
+    failed: failure => askAbout(failure, { display, wish, minutes }),
+  };
 }
 
 /** The end of an operation; an abort asks for it, and still waits for it: what runs cleans up first. */
@@ -301,18 +310,28 @@ async function wholeReport(service: Service, runId: string) {
 const hasFailedStep = (phases: readonly PhaseRow[]): boolean =>
   phases.some(({ kind, state }) => state === 'Failed' && /^(customize|generalize|validate)$/.test(kind));
 
+/** Whether the image is stored, and only distribution lacks. */
+function isRetriable(phases: readonly PhaseRow[], { use }: CacheWish): boolean {
+  const made = phases.filter(({ kind }) => kind !== 'distribute');
+  return use !== false && made.length < phases.length && made.every(({ state }) => state === 'Succeeded');
+}
+
 interface FailedRun {
   readonly runId: string;
+  readonly retriable: boolean;
   readonly stepFailed: boolean;
   readonly wish: CacheWish;
   readonly onError: ErrorWish;
 }
 
 /** What can be done about a run that failed, and where to read more. */
-function failed(error: KilnError, { runId, stepFailed, wish, onError }: FailedRun): KilnError {
+function failed(error: KilnError, { runId, stepFailed, retriable, wish, onError }: FailedRun): KilnError {
   const { code, message, target, details, cause } = error;
   const hint = [
     error.hint ?? ERRORS[code].remedy,
+    ...(retriable
+      ? [`kiln runs retry ${runId.slice(0, 8)} distributes to what lacks the image, and builds nothing.`]
+      : []),
     ...(stepFailed ? [again(wish)] : []),
     ...(stepFailed && onError.action === 'clean' ? ['With --on-error keep the machine stays, to be looked into.'] : []),
     `The whole log: kiln logs ${runId.slice(0, 8)}`,
@@ -321,7 +340,7 @@ function failed(error: KilnError, { runId, stepFailed, wish, onError }: FailedRu
 }
 
 /** What a person wants to know at the end: where the time went, where the image is, how to boot it. */
-async function conclude(service: Service, runId: string, { json }: GlobalOptions): Promise<void> {
+export async function conclude(service: Service, runId: string, { json }: GlobalOptions): Promise<void> {
   const { kysely } = service.database;
   if (json) {
     process.stdout.write(`${JSON.stringify({ run: await wholeReport(service, runId) }, null, 2)}\n`);

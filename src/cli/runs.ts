@@ -61,6 +61,14 @@ export function register(command: Command): void {
       await withService(globalOptions(stop), async service => cancel(service, id));
       process.stderr.write('The run is being canceled.\n');
     });
+  const again = command
+    .command('retry')
+    .description('Distribute the image of a run to the targets that it did not reach; nothing is built.')
+    .argument('<run>', 'id of the newest run of a template, or its beginning; `latest` for the newest of all')
+    .action(async (id: string) => {
+      const { retryRun } = await import('./runs-retry.ts');
+      await retryRun(id, globalOptions(again));
+    });
   const end = command
     .command('drop')
     .description('End the machine of a failed run that was kept (kiln build --on-error keep, errorHandling abort).')
@@ -74,6 +82,7 @@ export function register(command: Command): void {
     ['kiln runs show latest', 'phases and times of the newest'],
     ['kiln runs show 3f2a --json', 'the same for machines'],
     ['kiln runs cancel 3f2a', 'end it'],
+    ['kiln runs retry 3f2a', 'distribute again to the targets that failed'],
     ['kiln runs drop 3f2a', 'end the machine that was kept when it failed'],
   ]);
 }

@@ -16,10 +16,15 @@ export interface StepCache {
   readonly fresh?: string | undefined;
   /** The same, and refused where the layer before it is not stored. */
   readonly from?: string | undefined;
+  /** What to do where that layer is not stored, for people. */
+  readonly otherwise?: string;
 }
 
 /** The limits that follow for the phases. Errors: UsageError for a step that is none. */
-export function limitsOf(phases: readonly Phase[], { neverSteps, fresh, from }: Omit<StepCache, 'store' | 'takes'>) {
+export function limitsOf(
+  phases: readonly Phase[],
+  { neverSteps, fresh, from, otherwise }: Omit<StepCache, 'store' | 'takes'>,
+) {
   const first = phases.findIndex(({ kind }) => kind === 'customize');
   const never = neverSteps.map(index => first + index);
   const word = from ?? fresh;
@@ -27,6 +32,7 @@ export function limitsOf(phases: readonly Phase[], { neverSteps, fresh, from }: 
     neverFrom: Math.min(phases.length, ...never),
     freshFrom: word === undefined ? phases.length : stepIndex(phases, word),
     required: from !== undefined,
+    ...(otherwise !== undefined && { otherwise }),
   };
 }
 

@@ -16,6 +16,7 @@ export interface LayerChoice extends StoredChoice {
   readonly shared: boolean;
   /** The build is refused unless it begins at `freshFrom`. */
   readonly required: boolean;
+  readonly otherwise?: string;
 }
 
 export interface CachedPhase {
@@ -149,7 +150,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         const found = await furthest();
         const before = phases.findLastIndex(({ layer }, at) => at < choice.freshFrom && layer);
         if (choice.required && (found?.index ?? 0) < before)
-          throw nothingBefore(phases[choice.freshFrom]!, phases[before]!);
+          throw nothingBefore(phases[choice.freshFrom]!, phases[before]!, choice.otherwise);
         const waited = await claim((found?.index ?? index - 1) + 1);
         // What was there may have gone, and another have come, before the next one was claimed.
         const now = await furthest();
@@ -258,9 +259,9 @@ type LayerContentOf = NonNullable<Awaited<ReturnType<NonNullable<Phase['layer']>
 
 const titleOf = ({ kind, name }: Phase) => `${kind} ${name}`;
 
-function nothingBefore(step: Phase, before: Phase): KilnError {
+function nothingBefore(step: Phase, before: Phase, otherwise?: string): KilnError {
   return new KilnError('NotFound', `${titleOf(before)} is not stored, so the build cannot begin at ${titleOf(step)}.`, {
     target: titleOf(step),
-    hint: 'Build without --from; `kiln plan` shows what is stored.',
+    hint: otherwise ?? 'Build without --from; `kiln plan` shows what is stored.',
   });
 }

@@ -6,8 +6,12 @@ import { KilnError } from '../../arm/errors.ts';
 import { isIdOf } from '../../arm/ids.ts';
 import type { RunRow } from '../../database/schema.ts';
 import type { ExtensionAnswer, ExtensionCall, ExtensionProvider } from '../extension.ts';
+import { buildLinks, identityIds } from '../image-builder/links.ts';
+import { startRun } from '../image-builder/run.ts';
+import type { TemplateIdentity } from '../image-builder/schema.ts';
 import { TEMPLATE_TYPE } from '../image-builder/validate.ts';
 import { requireResource } from '../life.ts';
+import { requireLinkedAccess } from '../linked-access.ts';
 import type { StoredResource } from '../store.ts';
 import { followLog, logText } from './run-log.ts';
 import { runView } from './run-view.ts';
@@ -25,9 +29,10 @@ export const runsExtension: ExtensionProvider = Object.freeze({
 
 async function handle(call: ExtensionCall): Promise<ExtensionAnswer> {
   const { method, scope, segments } = call;
-  if (method !== 'GET' && method !== 'HEAD')
+  const retries = method === 'POST' && segments.length === 2 && segments[1]!.toLowerCase() === 'retry';
+  if (method !== 'GET' && method !== 'HEAD' && !retries)
     throw new KilnError('MethodNotAllowed', `The verb ${method} is not supported for 'Kiln.Builds/runs'.`, {
-      hint: 'Begin and end runs at the template: POST …/run and …/cancel.',
+      hint: 'Begin and end runs at the template: POST …/run and …/cancel. POST …/runs/ID/retry distributes again.',
     });
   if (!isIdOf(scope, TEMPLATE_TYPE))
     throw new KilnError('NotFound', `Runs belong to an image template; '${scope || '/'}' is none.`, {
@@ -35,6 +40,7 @@ async function handle(call: ExtensionCall): Promise<ExtensionAnswer> {
     });
   const template = await requireResource(call.environment.database, scope);
   const [id, part, ...more] = segments;
+  if (retries) return await retry(call, template, await requireRun(call, template, id!));
   if (id === undefined) return { status: 200, body: await list(call, template) };
   if (more.length > 0 || (part !== undefined && part.toLowerCase() !== 'log'))
     throw new KilnError('NotFound', `A run has a log, and no '${segments.slice(1).join('/')}'.`);
@@ -42,6 +48,19 @@ async function handle(call: ExtensionCall): Promise<ExtensionAnswer> {
   if (part === undefined) return { status: 200, body: await show(call, template, run) };
   if (method === 'HEAD') return { status: 200 };
   return await log(call, run.id);
+}
+
+/** 202, and the operation of the new run. Whoever may run the template may. Errors: LinkedAuthorizationFailed, Conflict, RunInProgress. */
+async function retry(call: ExtensionCall, template: StoredResource, run: RunRow): Promise<ExtensionAnswer> {
+  const { engine, database, machines } = call.environment;
+  // For a template without identity its caller answers, as for a run.
+  const acts = identityIds(template.identity as TemplateIdentity | undefined).length > 0;
+  const links = acts ? [] : buildLinks(template.properties as never);
+  const runs = { path: 'id', action: `${TEMPLATE_TYPE}/run/action`, scope: template.id };
+  await requireLinkedAccess(call, { action: 'Kiln.Builds/runs/write', scope: template.id }, [runs, ...links]);
+  const options = { where: 'anywhere', machines, retry: run.id, caller: call.caller.objectId } as const;
+  const id = await startRun(engine, database, template.id, options);
+  return { status: 202, operation: { id, location: template.location! } };
 }
 
 /** Runs of a deleted template with the same name are not this one's. */

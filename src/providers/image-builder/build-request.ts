@@ -20,6 +20,7 @@ import { actingIdentity } from './links.ts';
 import { chosenMachine } from './machine-choice.ts';
 import type { ImageTemplate } from './normalise.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
+import type { Retry } from './retry.ts';
 import type { RunEnvironment } from './run.ts';
 import { kindOf, requireSameKind } from './same-kind.ts';
 import { secretsOf } from './secrets.ts';
@@ -42,6 +43,8 @@ export interface BuildChoices {
   readonly cache?: CacheWish | undefined;
   /** Only looked at: places that are not there yet are no error. */
   readonly planned?: boolean;
+  /** Distributes the image of an earlier run to the targets that do not have it. */
+  readonly retry?: Retry | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -49,9 +52,9 @@ export async function buildRequest(
   resource: StoredResource,
   runId: string,
   environment: Omit<RunEnvironment, 'listener' | 'log'>,
-  { catalogue, local, machine, cache: wish, planned = false, signal }: BuildChoices,
+  { catalogue, local, machine, cache: wish, planned = false, retry, signal }: BuildChoices,
 ): Promise<BuildRequest> {
-  const template = templateOf(resource);
+  const template = pinned(templateOf(resource), retry);
   const parts = unsupported(template, { local });
   refuseUnsupported(parts);
   const policy = local ? 'vm' : (environment.options?.machines ?? 'vm');
@@ -68,12 +71,13 @@ export async function buildRequest(
   const { trusted, sentence: untrusted } = await trustedLaunch({ securityTypes, firmware, kind, machines });
   const notes: string[] = untrusted === undefined ? [] : [untrusted];
   const report = (line: string) => void notes.push(line);
-  const cache = await stepCache(resource, runId, environment, { wish, local, report });
+  const cache = await stepCache(resource, runId, environment, { wish, local, retry, report });
   const outward = () => outwardOf(template, environment, local);
   const distribute = distributionTargets({ templateId: resource.id, template, runId, ...environment, outward });
-  if (!sourceOnly && !planned) for (const target of distribute) await target.check?.(signal);
-  // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
-  if (!sourceOnly && !planned) {
+  // A retry builds nothing in vain: what a target says is its own phase's end.
+  if (!sourceOnly && !planned && !retry) {
+    for (const target of distribute) await target.check?.(signal);
+    // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
     const definitions = await definitionsOf(environment.database, template.properties.distribute);
     requireVersionsFit(template.properties, definitions);
     if (!source.replaced) requireSameKind(definitions, source);
@@ -94,8 +98,14 @@ export async function buildRequest(
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
     secrets: secretsOf(template.properties),
+    ...(retry && { published: retry.published }),
     ...(cache && { cache }),
-    notes: [...parts.warnings, ...(sentence === undefined ? [] : [sentence]), ...notes],
+    notes: [
+      ...(retry ? [`Nothing is built: the image of run ${retry.runId} goes to the targets that lack it.`] : []),
+      ...parts.warnings,
+      ...(sentence === undefined ? [] : [sentence]),
+      ...notes,
+    ],
   };
 }
 
@@ -108,6 +118,13 @@ async function securityTypesOf(template: ImageTemplate, database: RunEnvironment
     if (securityType !== undefined) types.push(securityType);
   }
   return types;
+}
+
+/** A retry is of the image that was built, whatever the newest source is now. */
+function pinned(template: ImageTemplate, retry: Retry | undefined): ImageTemplate {
+  if (!retry) return template;
+  const { properties } = template;
+  return { ...template, properties: { ...properties, source: retry.source(properties.source) } };
 }
 
 /** Uploads follow the rules of downloads; to the server's own accounts they go in the name of the template's identity. */

@@ -41,6 +41,7 @@ import { requireBuildRights, requireUnlockedTargets } from './links.ts';
 import { requireNetwork } from './network.ts';
 import { buildTimeout } from './normalise.ts';
 import { type ErrorWish, keeperOf } from './on-error.ts';
+import { requireRetryable, retryOf } from './retry.ts';
 import { runRecord } from './run-record.ts';
 import { noteExactVersion } from './source-image.ts';
 import { logLocation } from './staged-blobs.ts';
@@ -81,6 +82,8 @@ interface RunInput {
   readonly cache?: CacheWish;
   /** What whoever builds at this host said of the machine of a failed step. */
   readonly onError?: ErrorWish;
+  /** The run whose image is distributed again. */
+  readonly retry?: string;
 }
 
 export interface RunEnvironment {
@@ -102,7 +105,7 @@ export interface RunEnvironment {
 /**
  * Begins a run of a template: the row and the operation in one transaction (the caller's, where `database` is one), so that its status can be read the
  * moment this returns.
- * Errors: NotFound, Conflict (not provisioned), RunInProgress, ResourceGroupBeingDeleted.
+ * Errors: NotFound, Conflict (not provisioned, or nothing to retry), RunInProgress, ResourceGroupBeingDeleted.
  */
 export async function startRun(
   engine: Engine,
@@ -114,12 +117,14 @@ export async function startRun(
     readonly machine?: MachineKind;
     readonly cache?: CacheWish;
     readonly onError?: ErrorWish;
+    /** Id of the newest run: its image goes to the targets that it failed to reach. Nothing is built. */
+    readonly retry?: string;
     readonly machines: MachineFactory;
     /** Object id. */
     readonly caller?: string;
   },
 ): Promise<string> {
-  const { where, catalogue, machine, cache, onError, caller } = options;
+  const { where, catalogue, machine, cache, onError, retry, caller } = options;
   const { accelerator } = await options.machines.shape({
     kind: 'qemu',
     processors: 1,
@@ -136,6 +141,7 @@ export async function startRun(
       if (await activeRun(trx, templateId)) throw await runInProgress(trx, templateId);
       if (provisioningState(resource) !== 'Succeeded')
         throw notAllowed('run/action', resource, (await lastRun(trx, resource))?.state);
+      const earlier = retry === undefined ? {} : await requireRetryable(trx, resource, retry);
       await dropKept(trx, { template: templateId });
       const id = await engine.submit(trx, {
         kind: RUN_KIND,
@@ -148,6 +154,7 @@ export async function startRun(
           ...(machine !== undefined && { machine }),
           ...(cache !== undefined && { cache }),
           ...(onError !== undefined && { onError }),
+          ...(retry !== undefined && { ...earlier, retry }),
         } satisfies RunInput,
         where,
         timeoutSeconds: buildTimeout(templateOf(resource)) * 60 * slowness,
@@ -214,7 +221,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
     kind: RUN_KIND,
     heavy: true,
     async run(context, input) {
-      const { templateId, catalogue, authorize, machine, cache, onError } = input as RunInput;
+      const { templateId, catalogue, authorize, machine, cache, onError, retry: of } = input as RunInput;
       const listener = () => environment.listener(context.id);
       const record = runRecord(database, context.id);
       let error: KilnError | undefined;
@@ -229,8 +236,9 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
           await requireNetwork(database, resource, templateOf(resource).properties.vmProfile);
         }
         await requireUnlockedTargets(database, templateOf(resource).properties.distribute);
+        const retry = of === undefined ? undefined : await retryOf(database, of);
         const { signal } = context;
-        const choices = { catalogue, local: !authorize, machine, cache, signal };
+        const choices = { catalogue, local: !authorize, machine, cache, retry, signal };
         const request = noting(await buildRequest(resource, context.id, environment, choices), async image => {
           source = image;
           await noteExactVersion(database, resource, image);

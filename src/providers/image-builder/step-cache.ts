@@ -11,6 +11,7 @@ import type { Schema } from '../../database/schema.ts';
 import type { StoredResource } from '../store.ts';
 import { templateOf } from './image-templates.ts';
 import { dropOrphans } from './orphan-layers.ts';
+import type { Retry } from './retry.ts';
 import type { RunEnvironment } from './run.ts';
 
 /** `kiln.cache` = `never`: no step; `kiln.cache.STEP` = `never`, by name or number: that one and what follows it. */
@@ -32,6 +33,8 @@ export interface CacheChoices {
   readonly wish?: CacheWish | undefined;
   /** Who builds at this host, not a caller of the API. */
   readonly local: boolean;
+  /** The run takes what this one made, and nothing else. */
+  readonly retry?: Retry | undefined;
   /** Told why there is no store, in one sentence: a build can do without. */
   readonly report?: (line: string) => void;
 }
@@ -41,11 +44,12 @@ export async function stepCache(
   resource: StoredResource,
   runId: string,
   { database, home }: Pick<RunEnvironment, 'database' | 'home'>,
-  { wish = {}, local, report }: CacheChoices,
+  { wish = {}, local, retry, report }: CacheChoices,
 ): Promise<StepCache | undefined> {
   const neverSteps = neverCached(resource);
   if (wish.use === false) return undefined;
-  const { fresh, from, maxAge = local ? Number.POSITIVE_INFINITY : RETRY_AGE } = wish;
+  const { fresh, from }: CacheWish = retry ? { from: 'distribute' } : wish;
+  const { maxAge = local ? Number.POSITIVE_INFINITY : RETRY_AGE } = wish;
   const isYoung = ({ madeAt, ranAt = madeAt }: LayerRecord) => Date.now() - Date.parse(ranAt) <= maxAge * 1000;
   const store = await openStore(home.cache, database).catch(error => {
     if (from !== undefined) throw error;
@@ -53,6 +57,11 @@ export async function stepCache(
   });
   if (!store) return undefined;
   const common = { store, neverSteps, fresh, from };
+  if (retry)
+    return {
+      ...{ ...common, shared: false, takes: retry.takes },
+      otherwise: `The image of run ${retry.runId} is not kept any more, or the template is another one since: run the template again.`,
+    };
   const failed = local ? undefined : await failedBefore(database, resource.id, runId);
   return {
     ...common,
