@@ -38,7 +38,9 @@ describe('Azurite', { skip: !existsSync(AZURITE) && 'the package azurite is not 
     directory = await mkdtemp(join(tmpdir(), 'kiln-azurite-'));
     vhds = await vhdMaker();
     const port = await freePort();
-    const args = ['--silent', '--location', directory, '--blobHost', '127.0.0.1', '--blobPort', String(port)];
+    const where = ['--location', directory, '--blobHost', '127.0.0.1', '--blobPort', String(port)];
+    // The library may speak a newer version of the protocol than the emulator knows.
+    const args = ['--silent', '--disableTelemetry', '--skipApiVersionCheck', ...where];
     azurite = spawn(process.execPath, [AZURITE, ...args], { stdio: 'inherit', env: { PATH: process.env.PATH } });
     const service = new BlobServiceClient(`http://127.0.0.1:${port}/${ACCOUNT}`, credential);
     container = service.getContainerClient('vhds');

@@ -4,12 +4,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { KilnError } from '../../arm/errors.ts';
 import { dataDisksOf } from '../../images/data-disks.ts';
 import { find, list } from '../../images/store.ts';
 import type { Artifact } from '../artifacts.ts';
 import type { BuildLog } from '../log.ts';
 import type { BuildState, PhaseContext } from '../phase.ts';
-import { type DistributionTarget, distributePhase, type Placement } from './distribute.ts';
+import {
+  type DistributionTarget,
+  distributePhase,
+  type Placement,
+  publishedPhase,
+  type UploadTarget,
+} from './distribute.ts';
 
 const ID = '/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/i';
 const sha256 = createHash('sha256').update('source').digest('hex');
@@ -192,5 +199,53 @@ test('a version that another run took meanwhile is left to it, and the next one 
       [`${ID}1`, 'other'],
       [`${ID}2`, 'mine'],
     ]);
+  });
+});
+
+const sent = (upload: UploadTarget['upload']): UploadTarget => ({
+  ...{ type: 'VHD', runOutputName: 'out', label: 'VHD "out"', lane: 'blob https://host/box/out.vhd', upload },
+});
+
+test('an upload gets the file of its format, and what it says is kept with the run', async () => {
+  await withHome(async (home, [qcow2]) => {
+    const vhd: Artifact = { ...qcow2!, format: 'vhd' };
+    const seen: Artifact[] = [];
+    const target = sent(async artifact => {
+      seen.push(artifact);
+      return { uri: 'https://host/box/out.vhd', bytes: 3 };
+    });
+    const phase = distributePhase(target, home, { runId: 'run', templateId: '/t' });
+    assert.deepEqual(phase.about, { runOutputName: 'out', to: 'blob https://host/box/out.vhd' });
+    const { bytes, detail } = await phase.run({ ...state, artifacts: [qcow2!, vhd] }, context);
+    assert.deepEqual(seen, [vhd]);
+    assert.deepEqual([bytes, detail], [3, { ...phase.about, uri: 'https://host/box/out.vhd', fsverity }]);
+    assert.deepEqual(await list(home), [], 'nothing of it is in the store of a region');
+  });
+});
+
+test('a defect of an upload is told as one of its target; what it says itself stays', async () => {
+  await withHome(async (home, [qcow2]) => {
+    const failing = (error: Error) => {
+      const target = sent(async () => Promise.reject(error));
+      const artifacts = [{ ...qcow2!, format: 'vhd' as const }];
+      return distributePhase(target, home, { runId: 'run', templateId: '/t' }).run({ ...state, artifacts }, context);
+    };
+    await assert.rejects(failing(new Error('odd')), {
+      code: 'DistributionFailed',
+      message: 'VHD "out" could not be published: odd',
+    });
+    await assert.rejects(failing(new KilnError('UploadFailed', 'refused')), {
+      code: 'UploadFailed',
+      message: 'refused',
+    });
+  });
+});
+
+test('a target that has the image is left alone', async () => {
+  await withHome(async (home, artifacts) => {
+    const target = sent(() => assert.fail('nothing is sent'));
+    const earlier = { runOutputName: 'out', publishedBy: 'run1' };
+    const { cached, detail } = await publishedPhase(target, home, earlier).run({ ...state, artifacts }, context);
+    assert.deepEqual([cached, detail], [true, earlier]);
   });
 });
