@@ -94,15 +94,15 @@ export const buildSection: Section = {
       'There is no proxy machine.',
     ],
     'properties.additionalDataDisks': [
-      'Checked, kept and shown; a run is refused with `NotSupported`.',
-      'Data disks are not in this version.',
+      'Empty disks of the machine that builds, at the lowest LUNs that the source’s own data disks leave free; steps find them below /dev/disk/azure/scsi1. Managed images and gallery versions have them as data disks, at the same LUNs. At most 64 with the source’s.',
+      'A container machine refuses them.',
     ],
-    'properties.additionalDataDisks[].sizeGB': ['As above.'],
+    'properties.additionalDataDisks[].sizeGB': ['1 to 32767 GiB; a run with another number is refused.'],
     'properties.stagingResourceGroup': [
       'Empty: a group with a generated name. A name that is free: made with it. A group that exists: used, if it is empty and in the template’s subscription and region; it stays when the template is deleted, without what Kiln put there. With or without its first slash.',
     ],
     'properties.exactStagingResourceGroup': [
-      'The group that it has become. In it: a storage account with the logs (`packerlogs`) and VHDs (`vhds`) as blobs.',
+      'The group that it has become. In it: a storage account with the logs (`packerlogs`) and VHDs (`vhds`) as blobs; while a run has its virtual machine, that machine, its disks and its network interface.',
     ],
     'properties.autoRun': ['Whether the template is built at once.'],
     'properties.autoRun.state': [

@@ -21,7 +21,7 @@ export const customizeSection: Section = {
   intro: 'Steps, one after the other, in the booted source. The first one that fails ends the build.',
   rows: {
     'properties.customize': [
-      'Optional: an image can be built without steps. Whatever a step leaves is in the image, except what generalizing removes.',
+      'Optional: an image can be built without steps. Whatever a step leaves is in the image, except what [generalizing](generalizing.md) removes.',
     ],
     ...ofKinds(place, ['Shell', 'File', 'PowerShell', 'WindowsRestart', 'WindowsUpdate'], {
       name: ['For logs, plans, `--fresh` and `--from`. Names may repeat.'],

@@ -26,25 +26,25 @@ export const distributeSections: readonly Section[] = [
       ],
       [`${place}(ManagedImage).location`]: ['Any region.'],
       [`${place}(VHD).type`]: [
-        'A fixed VHD, which `kiln images export` or the staging account’s container `vhds` gives.',
+        'A fixed VHD, which `kiln images export` or the staging account’s container `vhds` gives. One disk, that of the system: data disks go into managed images and gallery versions, which the log says.',
         'With `kiln build` there is no staging account: the run output’s `artifactUri` is a file.',
       ],
       [`${place}(VHD).uri`]: [
-        'Checked, kept and shown; a run is refused with `NotSupported`.',
-        'Uploading to other storage accounts is not in this version.',
+        'The VHD goes there instead: a page blob of any service that speaks Azure’s protocol. A signature (SAS) in it says who may write; on the server’s own accounts the role of the template’s identity is enough. Found before the build, sent without holes, resumed where it broke off, verified at the end. Logs and run outputs have it without its signature.',
+        'Elsewhere Azure writes by the identity’s role: no other service takes the tokens of identities that live here.',
       ],
     },
   },
   {
     title: 'distribute: SharedImage',
     intro:
-      'A new version in an image definition, which has to be there and fit: operating system, generation, generalized. What the gallery would refuse of the version is refused when the template is made and again before a build begins, in the gallery’s own sentences.',
+      'A new version in an image definition, which has to be there and fit: operating system, generation, architecture, security type, generalized. What the gallery would refuse of the version is refused when the template is made and again before a build begins, in the gallery’s own sentences.',
     rows: {
       [`${shared}.type`]: [
         'A version in a gallery: `Microsoft.Compute/galleries/images/versions`, made in the region of its definition.',
       ],
       [`${shared}.galleryImageId`]: [
-        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails before it builds anything, with `Conflict`. Not together with `versioning`, nor in templates with triggers.',
+        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails before it builds anything, with `Conflict`. Not together with `versioning`, nor in templates with triggers. Of a definition with the feature `SecurityType` Trusted Launch the machines of the build have Secure Boot and a TPM, where the source boots by UEFI and the host has swtpm and OVMF; the log says what is missing.',
       ],
       [`${shared}.replicationRegions`]: [
         'The region of the definition must be among them. Required before 2022-07-01; since then, without it and `targetRegions`, the version is in the region of the definition alone. Not together with `targetRegions`.',

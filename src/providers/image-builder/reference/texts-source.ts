@@ -15,7 +15,7 @@ export const sourceSection: Section = {
     'properties.source(PlatformImage).type': ['An image of the marketplace, by its four names.'],
     'properties.source(PlatformImage).publisher': [
       'With offer and SKU the name of an entry of the catalogue (`kiln catalogue list`, `az vm image list`), in any casing.',
-      'Behind the name stands the public cloud image of the distribution, or, for Debian 12, one made here from packages: the disks of Azure’s marketplace are not to be had. Images that are retired there lead to the next newer one, which the log says.',
+      'Behind the name stands the public cloud image of the distribution, or, for Debian 12 and 13, one made here from packages: the disks of Azure’s marketplace are not to be had. Images that are retired there lead to the next newer one, which the log says.',
     ],
     'properties.source(PlatformImage).offer': ['See `publisher`.'],
     'properties.source(PlatformImage).sku': [
@@ -37,7 +37,7 @@ export const sourceSection: Section = {
     'properties.source(PlatformImage).planInfo.planPublisher': PLAN,
     'properties.source(ManagedImage).type': ['A managed image that was built here or made from a VHD.'],
     'properties.source(ManagedImage).imageId': [
-      'In the subscription and the region of the template, else the template is refused; generalized.',
+      'In the subscription and the region of the template, else the template is refused; generalized. It comes with its data disks.',
     ],
     'properties.source(SharedImageVersion).type': [
       'A version in a gallery of one’s own, or in one that is shared directly with the template’s subscription or tenant.',
