@@ -1,15 +1,13 @@
-/** Uploads to Azurite, Microsoft's own emulator of the blob service, as a peer that was not written here. Read back by Microsoft's library. Skipped where it is not installed. */
+/** Uploads to Azurite, Microsoft's own emulator of the blob service, as a peer that was not written here. Read back by Microsoft's library. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import {
   BlobSASPermissions,
   BlobServiceClient,
@@ -21,13 +19,14 @@ import { passOverFile } from '../../src/disks/pass.ts';
 import { openRemoteBlob } from '../../src/images/upload/remote-blob.ts';
 import { uploadVhd, type VhdFile } from '../../src/images/upload/upload-vhd.ts';
 import { type Vhds, vhdMaker } from '../wire/vhds.ts';
+import { azuriteScript } from './azurite.ts';
 
-const AZURITE = fileURLToPath(new URL('../../node_modules/azurite/dist/src/blob/main.js', import.meta.url));
+const script = await azuriteScript();
 /** Of the emulator, the same everywhere, and no secret: its documentation has it. */
 const ACCOUNT = 'devstoreaccount1';
 const KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==';
 
-describe('Azurite', { skip: !existsSync(AZURITE) && 'the package azurite is not installed' }, () => {
+describe('Azurite', { skip: 'missing' in script && script.missing }, () => {
   let azurite: ChildProcess;
   let directory: string;
   let vhds: Vhds;
@@ -41,7 +40,8 @@ describe('Azurite', { skip: !existsSync(AZURITE) && 'the package azurite is not 
     const where = ['--location', directory, '--blobHost', '127.0.0.1', '--blobPort', String(port)];
     // The library may speak a newer version of the protocol than the emulator knows.
     const args = ['--silent', '--disableTelemetry', '--skipApiVersionCheck', ...where];
-    azurite = spawn(process.execPath, [AZURITE, ...args], { stdio: 'inherit', env: { PATH: process.env.PATH } });
+    assert.ok('path' in script);
+    azurite = spawn(process.execPath, [script.path, ...args], { stdio: 'inherit', env: { PATH: process.env.PATH } });
     const service = new BlobServiceClient(`http://127.0.0.1:${port}/${ACCOUNT}`, credential);
     container = service.getContainerClient('vhds');
     for (let tries = 0; ; tries++) {
