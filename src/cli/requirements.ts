@@ -15,7 +15,7 @@ export interface Requirement {
   /** The commands that cannot do their work without it. */
   readonly commands: readonly string[];
   readonly why: string;
-  /** Kiln works without it; `why` says what is lost. Never installed by itself. */
+  /** Kiln works without it; `why` says what is lost. Installed by itself for tests alone. */
   readonly optional?: true;
   /** Only an ordinary user (or only root) needs it. */
   readonly only?: 'user' | 'root';
@@ -129,10 +129,13 @@ export function locate(program: string): string | undefined {
   return undefined;
 }
 
-/** What a command (`build`, `images run` …) lacks on this machine. Optional things are not asked for. */
+/** What a command (`build`, `images run` …) lacks on this machine. Optional things are asked for by tests alone, which would be skipped without. */
 export function missingFor(command: string): Requirement[] {
   return REQUIREMENTS.filter(
-    requirement => requirement.optional !== true && concerns(requirement, command) && !locate(requirement.program),
+    requirement =>
+      (requirement.optional !== true || command === 'test') &&
+      concerns(requirement, command) &&
+      !locate(requirement.program),
   );
 }
 
