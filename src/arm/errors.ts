@@ -499,7 +499,7 @@ export const ERRORS = Object.freeze({
   GuestStopped: entry(
     'build',
     500,
-    'The guest powered itself off, restarted or panicked.',
+    'The guest powered itself off, restarted, panicked or found nothing to boot.',
     'No customizer may do that; read console.log of the run.',
   ),
   MachineLost: entry(

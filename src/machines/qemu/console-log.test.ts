@@ -36,18 +36,17 @@ test('a console without end keeps its beginning and its end', async () => {
   );
 });
 
-test('a panic is heard once, wherever its words are cut', () => {
-  const text = '[ 1.0] Kernel panic - not syncing: Attempted to kill init! Kernel panic - not syncing';
+test('last words are heard once each, wherever they are cut', () => {
+  const text =
+    'BdsDxe: No bootable option or device was found.\n[ 1.0] Kernel panic - not syncing: Attempted to kill init! Kernel panic - not syncing';
   for (let cut = 0; cut < text.length; cut++) {
     const log = ConsoleLog.open('/dev/null');
-    let heard = 0;
-    log.onPanic = () => {
-      heard++;
-    };
+    const heard: string[] = [];
+    log.onLastWords = which => heard.push(which);
     log.write(Buffer.from(text.slice(0, cut)));
     log.write(Buffer.from(text.slice(cut)));
     log.write(Buffer.from(text));
     log.close();
-    assert.equal(heard, 1);
+    assert.deepEqual(heard.sort(), ['nothingToBoot', 'panic']);
   }
 });

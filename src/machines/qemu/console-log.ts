@@ -15,20 +15,27 @@ export interface ConsoleLimits {
 const LIMITS: ConsoleLimits = Object.freeze({ most: 16 * MEBIBYTE, first: 8 * MEBIBYTE, last: MEBIBYTE });
 
 const NOTICE = '\n[Kiln has left out a part of this console here: it became too long.]\n';
-const PANIC = 'Kernel panic - not syncing';
+
+/** What says on a console that nothing more will come: of a Linux kernel, and of UEFI firmware that has tried all that it may start. */
+const LAST_WORDS = Object.freeze({
+  panic: 'Kernel panic - not syncing',
+  nothingToBoot: 'No bootable option or device was found',
+});
+export type LastWords = keyof typeof LAST_WORDS;
+const LONGEST = Math.max(...Object.values(LAST_WORDS).map(words => words.length));
 
 /**
- * Appends to a console's file and watches it for the last words of a Linux kernel. Writes are immediate, so that the file's end is always what the
+ * Appends to a console's file and watches it for last words. Writes are immediate, so that the file's end is always what the
  * guest said last. A full disk costs the log, not the build.
  */
 export class ConsoleLog {
-  /** Called once, when a kernel panic begins to be printed. The bytes come from the guest: it may lie. */
-  onPanic: (() => void) | undefined;
+  /** Called once for each of them, when it has been printed. The bytes come from the guest: it may lie. */
+  onLastWords: ((which: LastWords) => void) | undefined;
   readonly #limits: ConsoleLimits;
   #fd: number | undefined;
   #size: number;
   #seen = '';
-  #panicked = false;
+  readonly #heard = new Set<LastWords>();
 
   private constructor(fd: number, limits: ConsoleLimits) {
     this.#fd = fd;
@@ -71,11 +78,13 @@ export class ConsoleLog {
   }
 
   #watch(chunk: Buffer): void {
-    if (this.#panicked) return;
     this.#seen += chunk.toString('latin1');
-    this.#panicked = this.#seen.includes(PANIC);
+    for (const [which, words] of Object.entries(LAST_WORDS) as [LastWords, string][]) {
+      if (this.#heard.has(which) || !this.#seen.includes(words)) continue;
+      this.#heard.add(which);
+      this.onLastWords?.(which);
+    }
     // The words may come in two pieces.
-    this.#seen = this.#seen.slice(-PANIC.length);
-    if (this.#panicked) this.onPanic?.();
+    this.#seen = this.#seen.slice(-LONGEST);
   }
 }

@@ -107,6 +107,18 @@ export const panicked = (tail: string): KilnError =>
     hint: 'Look into the console log for what went before.',
   });
 
+/** UEFI firmware tried everything; `tail` as above. `trusted`: with Secure Boot, which starts what is signed and nothing else. */
+export const unbootable = (tail: string, trusted?: true): KilnError =>
+  new KilnError(
+    'GuestStopped',
+    `The firmware found nothing that it may start.${tail && ` Its console ends with:\n${tail}`}`,
+    {
+      hint: trusted
+        ? 'The machine has Secure Boot, since an image definition asks for Trusted Launch: the boot loader of the source must be signed (packages shim-signed and grub-efi-amd64-signed).'
+        : 'The disk has no boot loader for UEFI: \\EFI\\BOOT\\BOOTX64.EFI of its EFI system partition.',
+    },
+  );
+
 const diskFull = (reason: string): KilnError =>
   new KilnError(
     'DiskFull',

@@ -19,11 +19,11 @@ import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { NETWORK } from './command-line.ts';
-import type { ConsoleLog } from './console-log.ts';
+import type { ConsoleLog, LastWords } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
 import { namesScript } from './disk-names.ts';
 import type { MachineIdentity } from './identity.ts';
-import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked } from './loss.ts';
+import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked, unbootable } from './loss.ts';
 import { POWER_OFF } from './power-off.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
@@ -80,7 +80,7 @@ export class QemuMachine implements Machine {
     });
     this.#checkpoints = parts.checkpoints;
     this.#renewal = new RenewalPort(parts.process.renewal);
-    parts.console.onPanic = () => void this.#loseByPanic();
+    parts.console.onLastWords = which => void this.#loseByLastWords(which);
     void parts.process.exited.then(async exit => {
       if (this.#ending) return;
       const killsSince = ((await memoryKills()) ?? 0) - (this.#memoryKillsBefore ?? 0);
@@ -323,10 +323,14 @@ export class QemuMachine implements Machine {
     void this.#parts.process.kill();
   }
 
-  /** Waits a moment for the kernel's last words, so that the message can end with them. */
-  async #loseByPanic(): Promise<void> {
+  /** Waits a moment for what still belongs to them, so that the message can end with it. */
+  async #loseByLastWords(which: LastWords): Promise<void> {
+    // A guest that has started may print what it likes.
+    if (which === 'nothingToBoot' && this.#settled) return;
     await sleep(1000, undefined, { signal: this.#gone.signal }).catch(() => {});
-    if (!this.#ending) this.#lose(panicked(await consoleTail(this.#parts.request.consolePath)));
+    const { consolePath, trusted } = this.#parts.request;
+    const tail = await consoleTail(consolePath);
+    if (!this.#ending) this.#lose(which === 'panic' ? panicked(tail) : unbootable(tail, trusted));
   }
 
   #signals(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
