@@ -102,6 +102,13 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     }
   };
 
+  /** Nothing more of the guest's is to come. */
+  const endGuest = () => {
+    log.flush();
+    if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
+    dropped = 0;
+  };
+
   const log: BuildLog = {
     phase: null,
     say: text => say(text, log.phase),
@@ -118,7 +125,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
         for (const line of splitters[stream].end()) keep(line, stream);
     },
     end(error) {
-      log.flush();
+      endGuest();
       const how = error === undefined ? `finished after ${spoken(performance.now() - begun)}.` : `errored: ${error}`;
       for (const line of cleanLines(`Build 'azure-arm' ${how}`, redact)) write('OUT', line);
       if (error !== undefined) write('OUT', '==> Builds finished but no artifacts were created.');
@@ -126,8 +133,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     },
     redact,
     async close() {
-      log.flush();
-      if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
+      endGuest();
       await new Promise<void>(resolve => {
         writeOut();
         if (file.destroyed) return resolve();
