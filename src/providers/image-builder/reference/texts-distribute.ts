@@ -44,7 +44,7 @@ export const distributeSections: readonly Section[] = [
         'A version in a gallery: `Microsoft.Compute/galleries/images/versions`, made in the region of its definition.',
       ],
       [`${shared}.galleryImageId`]: [
-        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails before it builds anything, with `Conflict`. Not together with `versioning`, nor in templates with triggers. Of a definition with the feature `SecurityType` Trusted Launch the machines of the build have Secure Boot and a TPM, where the source boots by UEFI and the host has swtpm and OVMF; the log says what is missing. A source that nobody signed does not boot there; no build of a signed one is tested yet.',
+        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails before it builds anything, with `Conflict`. Not together with `versioning`, nor in templates with triggers. Of a definition with the feature `SecurityType` Trusted Launch the machines of the build have Secure Boot and a TPM, where the source boots by UEFI and the host has swtpm and OVMF; the log says what is missing. A source that nobody signed does not boot there.',
       ],
       [`${shared}.replicationRegions`]: [
         'The region of the definition must be among them. Required before 2022-07-01; since then, without it and `targetRegions`, the version is in the region of the definition alone. Not together with `targetRegions`.',

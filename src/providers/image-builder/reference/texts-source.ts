@@ -15,7 +15,7 @@ export const sourceSection: Section = {
     'properties.source(PlatformImage).type': ['An image of the marketplace, by its four names.'],
     'properties.source(PlatformImage).publisher': [
       'With offer and SKU the name of an entry of the catalogue (`kiln catalogue list`, `az vm image list`), in any casing.',
-      'Behind the name stands the public cloud image of the distribution, or, for Debian 12 and 13 (of which no build is tested yet), one made here from packages: the disks of Azure’s marketplace are not to be had. Images that are retired there lead to the next newer one, which the log says.',
+      'Behind the name stands the public cloud image of the distribution, or, for Debian 12 and 13, one made here from packages: the disks of Azure’s marketplace are not to be had. Images that are retired there lead to the next newer one, which the log says.',
     ],
     'properties.source(PlatformImage).offer': ['See `publisher`.'],
     'properties.source(PlatformImage).sku': [
