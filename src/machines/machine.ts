@@ -86,8 +86,11 @@ export interface Machine extends AsyncDisposable {
   /** Aborted when the machine has ended, whoever ended it. Missing: nobody is told. */
   readonly gone?: AbortSignal;
 
-  /** Clean power-off by the guest itself; resolves when the machine has ended and its disk is complete and closed. */
-  powerOff(options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /**
+   * Clean power-off by the guest itself, or, with `unplug`, without asking it, where it is a virtual machine's; resolves when the machine has ended and its disk is complete
+   * and closed.
+   */
+  powerOff(options?: { readonly signal?: AbortSignal; readonly unplug?: boolean }): Promise<void>;
 
   /** Ends the machine at once and frees everything it held. Safe at any time and more than once. */
   destroy(): Promise<void>;
@@ -167,6 +170,8 @@ export interface MachineRequest {
    * Absolute paths of the overlays that the machine goes on in after each checkpoint, in order; the machine makes them. Missing or empty: there will be none.
    */
   readonly checkpoints?: readonly string[];
+  /** What the guest reads of what `disk` stands on gets into `disk`, block by block in the order in which it is first needed. Takes no checkpoints. */
+  readonly copyOnRead?: boolean;
 }
 
 /** A start from a checkpoint: `disk` is a fresh overlay on the frozen one. */

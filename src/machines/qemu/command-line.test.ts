@@ -50,6 +50,14 @@ test('a disk without a backing file says so, instead of following what its heade
   assert.equal(JSON.parse(disk!).backing, null);
 });
 
+test('a disk that keeps what is read has a filter in its place', () => {
+  const [disk] = values(commandLine({ ...plain, copyOnRead: true }), '-blockdev').map(text => JSON.parse(text));
+  const [alone] = values(commandLine(plain), '-blockdev').map(text => JSON.parse(text));
+  const { file, ...filter } = disk;
+  assert.deepEqual(filter, { 'node-name': 'disk', driver: 'copy-on-read', discard: 'unmap' });
+  assert.deepEqual(file, { ...alone, 'node-name': 'disk-written' });
+});
+
 test('what a machine writes behind a checkpoint is known from the start, for writing and for reading', () => {
   const chain = [{ fd: 5, readFd: 6, format: 'qcow2' as const }];
   const args = commandLine({ ...plain, disk: { chain, overlays: [{ fd: 8, readFd: 9 }] } });

@@ -1,5 +1,5 @@
 /** QEMU's command line: a pure function of what a machine is. */
-import { type DiskFile, dataNode, descriptors, diskChain } from './disk-nodes.ts';
+import { copyingDisk, type DiskFile, dataNode, descriptors, diskChain } from './disk-nodes.ts';
 
 export interface Invocation {
   /** Shown by `ps`. */
@@ -10,6 +10,7 @@ export interface Invocation {
   readonly processors: number;
   readonly memoryMiB: number;
   readonly disk: InvokedDisk;
+  readonly copyOnRead?: boolean;
   /** At units of one SCSI controller, as on Azure. */
   readonly dataDisks?: readonly (InvokedDisk & { readonly lun: number })[];
   /** The provisioning seed, read-only. */
@@ -74,7 +75,7 @@ export function commandLine(invocation: Invocation): string[] {
     ],
     ...firmware(invocation),
     ...serial(invocation),
-    ...['-blockdev', JSON.stringify(diskChain(disk.chain))],
+    ...['-blockdev', JSON.stringify(invocation.copyOnRead ? copyingDisk(disk.chain) : diskChain(disk.chain))],
     ...['-device', 'virtio-blk-pci,drive=disk,bootindex=0'],
     ...seed(invocation),
     ...credentials(invocation),

@@ -45,6 +45,14 @@ export function diskChain(files: readonly DiskFile[], disk = DISK_NODE, index = 
   };
 }
 
+/** The disk with a filter in its place that puts what is read into the file that is written (`MachineRequest.copyOnRead`). */
+export const copyingDisk = (files: readonly DiskFile[]): object => ({
+  'node-name': DISK_NODE,
+  driver: 'copy-on-read',
+  discard: 'unmap',
+  file: { ...diskChain(files), 'node-name': `${DISK_NODE}-written` },
+});
+
 /** An overlay that will be put on top: without what it stands on, which it is given then. */
 export const overlay = (disk: string, index: number, fd: number): object => ({
   ...writtenNode(overlayNode(disk, index), { fd, format: 'qcow2' }),

@@ -221,6 +221,7 @@ async function assemble(
       memoryMiB: request.memoryMiB,
       disk,
       dataDisks,
+      ...(request.copyOnRead && { copyOnRead: true }),
       ...provisioned,
       qmpFd: QMP_FD,
       ...(attendable && { renewalFd: RENEWAL_FD }),

@@ -221,7 +221,7 @@ export class QemuMachine implements Machine {
     return await sshAccess({ ...this.#target, directory, name });
   }
 
-  async powerOff(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  async powerOff(options: { readonly signal?: AbortSignal; readonly unplug?: boolean } = {}): Promise<void> {
     const { process, deadlines } = this.#parts;
     this.#gone.signal.throwIfAborted();
     options.signal?.throwIfAborted();
@@ -232,7 +232,8 @@ export class QemuMachine implements Machine {
     const button = setTimeout(press, deadlines.powerOff / 2);
     try {
       // Whoever is asked may break off before it has answered, or never answer; what counts is that the machine ends.
-      if (this.#renewal.attended) void this.#renewal.run(POWER_OFF, signal).catch(press);
+      if (options.unplug) void this.#qmp.execute('quit').catch(() => {});
+      else if (this.#renewal.attended) void this.#renewal.run(POWER_OFF, signal).catch(press);
       else {
         // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button.
         void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
