@@ -512,7 +512,7 @@ export const ERRORS = Object.freeze({
     'build',
     500,
     'The finished image does not boot or is not generalized.',
-    'Read proof-console.log of the run.',
+    'Read proof-console.log of the run; trace-console.log where the template has optimize.',
   ),
   DistributionFailed: entry('build', 500, 'A finished image could not be published.', 'The message names the target.'),
   UploadFailed: entry(

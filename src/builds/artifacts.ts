@@ -1,7 +1,7 @@
 /** The files that distributors publish, each made once however many targets want it, in one pass over the machine's disk. */
 import { join } from 'node:path';
 import { passOverFile } from '../disks/pass.ts';
-import { convertDisk, type DiskFile } from '../disks/qemu-img.ts';
+import { convertDisk, type DiskFile, inspect } from '../disks/qemu-img.ts';
 import { writeVhd } from '../disks/write-vhd.ts';
 
 export type ArtifactFormat = 'qcow2' | 'vhd';
@@ -47,8 +47,14 @@ export async function makeArtifact(
 ): Promise<Artifact> {
   const path = join(directory, name);
   if (format === 'vhd') return { path, format, ...(await writeVhd(disk, { to: path, signal, onProgress })) };
-  const { virtualSize, allocatedSize } = await convertDisk(disk, { to: path, format, signal, onProgress });
-  return { path, format, ...(await passOverFile(path, { signal })), virtualSize, allocatedSize };
+  await convertDisk(disk, { to: path, format, signal, onProgress });
+  return await qcow2Artifact(path, signal);
+}
+
+/** Of a finished file: reads all of it. */
+export async function qcow2Artifact(path: string, signal: AbortSignal): Promise<Artifact> {
+  const { virtualSize, allocatedSize } = await inspect(path, 'qcow2', signal);
+  return { path, format: 'qcow2', ...(await passOverFile(path, { signal })), virtualSize, allocatedSize };
 }
 
 /** What boots. */

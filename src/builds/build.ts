@@ -10,12 +10,13 @@ import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
 import { type Keeper, type Kept, keeping } from './keep.ts';
 import { limitsOf, type StepCache } from './layers/choice.ts';
-import { proofLayer } from './layers/image-layer.ts';
+import { imageLayer, proofLayer } from './layers/image-layer.ts';
 import { machineLayer } from './layers/machine-layer.ts';
 import { keepRoom } from './layers/room.ts';
 import { type LayerSession, openLayerSession } from './layers/session.ts';
 import type { LayerStore } from './layers/store.ts';
 import { type LogLine, openBuildLog } from './log.ts';
+import { optimizePhase } from './optimize.ts';
 import { type BuildOutcome, outcomeOf } from './outcome.ts';
 import type { Phase, PhaseContext, PhasePlan } from './phase.ts';
 import { provePhase } from './prove.ts';
@@ -34,6 +35,8 @@ export interface BuildRequest {
   /** Sizes of the data disks that the template adds (GiB), in order. */
   readonly dataDisks: readonly number[];
   readonly customize: readonly Phase[];
+  /** Missing: the image stays as it is captured. */
+  readonly optimize?: OptimizationRequest;
   readonly bootProof: boolean;
   readonly validate: ValidationRequest;
   readonly distribute: readonly Target[];
@@ -43,6 +46,12 @@ export interface BuildRequest {
   readonly published?: (target: Target) => Readonly<Record<string, unknown>> | undefined;
   /** Which stored layers are taken, and whether new ones are kept. Missing: neither. */
   readonly cache?: StepCache;
+}
+
+/** A boot of the image decides the order of what is published as qcow2. */
+export interface OptimizationRequest {
+  /** What runs behind the boot, and decides with it. */
+  readonly workload?: Phase;
 }
 
 export interface ValidationRequest {
@@ -77,7 +86,7 @@ export interface BuildPlan {
 
 /** The phases of a request, in order; nothing runs. */
 export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): readonly Phase[] {
-  const { source, shape, osDiskSizeGB, dataDisks, bootProof, validate, customize, cache } = request;
+  const { source, shape, osDiskSizeGB, dataDisks, optimize, bootProof, validate, customize, cache } = request;
   const kept = cache !== undefined;
   const acquire = sourcePhase(source.reference, source.acquire);
   const plain = { shape, osDiskSizeGB };
@@ -86,7 +95,8 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
     validate.continueDistributeOnFailure ? { ...phase, onFailure: 'next kind' as const } : phase,
   );
   if (validate.sourceOnly) return [acquire, bootPhase(plain, { subState: 'Validating' }), ...validators];
-  const booted = bootProof || validators.length > 0;
+  const validated = validators.length > 0;
+  const proven = validated || (bootProof && !optimize);
   // What follows a step that is never kept is not kept either.
   // A machine with a TPM is not frozen: its state is another process's.
   const layers = kept && !shape.trusted ? Math.min(customize.length, ...cache.neverSteps) + 1 : 0;
@@ -97,20 +107,32 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
       index + 1 < layers ? { ...phase, layer: machineLayer(shape, index + 2, layers) } : phase,
     ),
     generalizePhase(),
-    capturePhase({ formats: formatsOf(request), booted, kept }),
-    ...(booted ? [proof()] : []),
+    capturePhase({ formats: formatsOf(request), booted: proven || optimize !== undefined, kept }),
+    ...(optimize ? [optimizing(optimize)] : []),
+    ...(proven ? [proof()] : []),
     ...validators,
     ...distribute,
   ];
 
+  function optimizing({ workload }: OptimizationRequest): Phase {
+    const { processors, memoryMiB, trusted } = shape;
+    return optimizePhase({
+      ...{ processors, memoryMiB, ...(trusted && { trusted }) },
+      // The machine of the validators, which is booted from what comes of this, proves it else.
+      proof: bootProof && !proven,
+      ...(workload && { workload }),
+      ...(kept && { layer: imageLayer(proven) }),
+    });
+  }
+
   function proof(): Phase {
     const { processors, memoryMiB, trusted } = shape;
     const machine = { processors, memoryMiB, ...(trusted && { trusted }) };
-    const options = { ...machine, proof: bootProof, validators: validators.length > 0 };
+    const options = { ...machine, proof: bootProof, validators: validated };
     // Without a proof, an image that does not come up is one that cannot be validated; with it, one that nobody may have.
     const onFailure = bootProof ? undefined : validators[0]?.onFailure;
     // Validators need the machine that proves; what they look at may have changed meanwhile.
-    const layer = kept && validators.length === 0 && { layer: proofLayer() };
+    const layer = kept && !validated && { layer: proofLayer() };
     return provePhase({ ...options, ...(onFailure !== undefined && { onFailure }), ...layer });
   }
 }

@@ -14,6 +14,7 @@ export const PHASE_KINDS = [
   'customize',
   'generalize',
   'capture',
+  'optimize',
   'prove',
   'validate',
   'distribute',
@@ -31,7 +32,7 @@ export interface PhasePlan {
 
 export interface Phase extends PhasePlan {
   /** Azure's runSubState while it runs. */
-  readonly subState: 'Building' | 'Customizing' | 'Validating' | 'Distributing';
+  readonly subState: 'Building' | 'Customizing' | 'Optimizing' | 'Validating' | 'Distributing';
   /**
    * What a failure of its own means for those after it: nothing of them runs (`end`, the default), they go on as if it had not been there (`next`), or the
    * first that is of another kind does (`next kind`). The end of the whole build, by whatever aborts it, is always the end.

@@ -8,9 +8,9 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKilnError, KilnError } from '../arm/errors.ts';
 import { createOverlay } from '../disks/qemu-img.ts';
-import type { DataDisk, Machine } from '../machines/machine.ts';
+import type { DataDisk, Machine, MachineRequest } from '../machines/machine.ts';
 import { ask } from './ask.ts';
-import type { GuestIdentity, Phase, PhaseContext, PhaseLayer } from './phase.ts';
+import type { BuildState, GuestIdentity, Phase, PhaseContext, PhaseLayer } from './phase.ts';
 
 /** With sudo: older cloud-inits write even public keys for root alone. */
 const HOST_KEYS = 'sudo -n cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d" " -f1,2';
@@ -32,7 +32,7 @@ export interface ProveOptions {
 }
 
 export function provePhase(options: ProveOptions): Phase {
-  const { proof, validators, onFailure, layer } = options;
+  const { proof, validators, onFailure, layer, ...size } = options;
   return {
     kind: proof ? 'prove' : 'validate',
     name: validators ? 'boot a throw-away copy for the validators' : 'boot a throw-away copy',
@@ -41,24 +41,11 @@ export function provePhase(options: ProveOptions): Phase {
     inputs: {},
     ...(layer && { layer }),
     async run(state, context) {
-      const image = state.image!;
-      const overlay = join(context.directory, 'proof.qcow2');
       await using held = new AsyncDisposableStack();
-      held.defer(() => rm(overlay, { force: true }));
-      await createOverlay({ backing: image, path: overlay });
-      const dataDisks: DataDisk[] = [];
-      for (const { lun, ...backing } of state.dataArtifacts ?? []) {
-        const path = join(context.directory, `proof-lun${lun}.qcow2`);
-        held.defer(() => rm(path, { force: true }));
-        await createOverlay({ backing, path });
-        dataDisks.push({ lun, disk: { path, format: 'qcow2' } });
-      }
-      const machine = held.use(await boot(overlay, dataDisks, image.firmware, options, context));
-      if (proof) {
-        const [machineId = '', keys = '', ...hostKeys] = await ask(machine, FACTS, context.signal);
-        check({ machineId, authorizedKeys: Number(keys), hostKeys }, state.identity!);
-        context.log.say(`The image boots and answers; machine-id and host keys are new, the build user is gone.`);
-      }
+      const hint = proof && !validators ? ' The tag kiln.bootProof=off skips the proof.' : '';
+      const until = validators ? 'settled' : 'answers';
+      const machine = await bootCopy(state, context, { ...size, name: 'proof', until, hint, held });
+      if (proof) await checkCopy(machine, state, context);
       if (!validators) return { state };
       context.own(held.move());
       return { state: { ...state, machine } };
@@ -66,39 +53,62 @@ export function provePhase(options: ProveOptions): Phase {
   };
 }
 
-async function boot(
-  path: string,
-  dataDisks: readonly DataDisk[],
-  firmware: 'bios' | 'uefi',
-  { processors, memoryMiB, trusted, proof, validators }: ProveOptions,
+export interface CopyOptions
+  extends Pick<MachineRequest, 'name' | 'processors' | 'memoryMiB' | 'trusted' | 'until' | 'copyOnRead'> {
+  /** What else to try when it does not come up; begins with a space. */
+  readonly hint: string;
+  /** Gets what is to be freed: the machine, and the disk that it wrote, NAME.qcow2 of the run's directory, and NAME-lunN.qcow2 beside it. */
+  readonly held: AsyncDisposableStack;
+}
+
+/** Boots a throw-away overlay of the finished image as a new machine. Rejects with BootProofFailed when it does not come up, else as a start of a machine does. */
+export async function bootCopy(
+  { image, dataArtifacts = [] }: BuildState,
   context: PhaseContext,
+  { hint, held, ...request }: CopyOptions,
 ): Promise<Machine> {
+  const path = join(context.directory, `${request.name}.qcow2`);
+  held.defer(() => rm(path, { force: true }));
+  await createOverlay({ backing: image!, path });
+  const dataDisks: DataDisk[] = [];
+  for (const { lun, ...backing } of dataArtifacts) {
+    const path = join(context.directory, `${request.name}-lun${lun}.qcow2`);
+    held.defer(() => rm(path, { force: true }));
+    await createOverlay({ backing, path });
+    dataDisks.push({ lun, disk: { path, format: 'qcow2' } });
+  }
+  const console = `${request.name}-console.log`;
   try {
-    return await context.machines.start({
-      id: context.runId,
-      directory: context.directory,
-      name: 'proof',
-      kind: 'qemu',
-      disk: { path, format: 'qcow2' },
-      ...(dataDisks.length > 0 && { dataDisks }),
-      processors,
-      memoryMiB,
-      firmware,
-      ...(trusted && { trusted }),
-      provisioning: 'cloud-init',
-      consolePath: join(context.logDirectory, 'proof-console.log'),
-      signal: context.signal,
-      until: validators ? 'settled' : 'answers',
-      report: line => context.log.say(line),
-    });
+    return held.use(
+      await context.machines.start({
+        ...request,
+        id: context.runId,
+        directory: context.directory,
+        kind: 'qemu',
+        disk: { path, format: 'qcow2' },
+        ...(dataDisks.length > 0 && { dataDisks }),
+        firmware: image!.firmware,
+        provisioning: 'cloud-init',
+        consolePath: join(context.logDirectory, console),
+        signal: context.signal,
+        report: line => context.log.say(line),
+      }),
+    );
   } catch (thrown) {
     const error = asKilnError(thrown);
     if (error.code !== 'GuestUnreachable' && error.code !== 'GuestStopped') throw thrown;
     throw new KilnError('BootProofFailed', `The finished image does not come up: ${error.message}`, {
       cause: error,
-      hint: `See proof-console.log of the run: a customizer broke the boot, the network, sshd or cloud-init.${proof && !validators ? ' The tag kiln.bootProof=off skips the proof.' : ''}`,
+      hint: `See ${console} of the run: a customizer broke the boot, the network, sshd or cloud-init.${hint}`,
     });
   }
+}
+
+/** Whether what was to be gone from the image is gone. Rejects with BootProofFailed. */
+export async function checkCopy(machine: Machine, { identity }: BuildState, context: PhaseContext): Promise<void> {
+  const [machineId = '', keys = '', ...hostKeys] = await ask(machine, FACTS, context.signal);
+  check({ machineId, authorizedKeys: Number(keys), hostKeys }, identity!);
+  context.log.say(`The image boots and answers; machine-id and host keys are new, the build user is gone.`);
 }
 
 interface Facts {

@@ -10,8 +10,10 @@ import { convertDisk } from '../../src/disks/qemu-img.ts';
 import type { Machine, MachineFactory } from '../../src/machines/machine.ts';
 
 export interface GuestlessMachines extends MachineFactory {
-  /** While held, machines begin to start and never finish; one that is to end waits for the release: what is seen of it meanwhile can be looked at. */
-  hold(): void;
+  /**
+   * While held, machines (all, or those of a name) begin to start and never finish; one that is to end waits for the release: what is seen of it meanwhile can be looked at.
+   */
+  hold(name?: string): void;
   /** How many are held now. */
   readonly held: number;
   release(): void;
@@ -19,13 +21,15 @@ export interface GuestlessMachines extends MachineFactory {
 
 export function guestlessMachines(): GuestlessMachines {
   let held: PromiseWithResolvers<void> | undefined;
+  let only: string | undefined;
   let count = 0;
   return {
     get held() {
       return count;
     },
-    hold() {
+    hold(name) {
       held ??= Promise.withResolvers();
+      only = name;
     },
     release() {
       held?.resolve();
@@ -36,7 +40,7 @@ export function guestlessMachines(): GuestlessMachines {
     },
     async start(request) {
       request.signal?.throwIfAborted();
-      if (held) {
+      if (held && (only ?? request.name) === request.name) {
         const released = held.promise;
         count += 1;
         try {

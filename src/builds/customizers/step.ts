@@ -5,11 +5,12 @@ import type { MachineKind } from '../../machines/machine.ts';
 import type { Phase } from '../phase.ts';
 import type { Redactor } from '../redact.ts';
 
-/** Which list of the template a step is in: a customizer of `customize`, or a validator of `validate.inVMValidations`. */
-export type StepRole = 'customize' | 'validate';
+/** Where in the template a step is: a customizer of `customize`, the one workload of `optimize`, or a validator of `validate.inVMValidations`. */
+export type StepRole = 'customize' | 'optimize' | 'validate';
 
 const ROLES = Object.freeze({
   customize: { word: 'Step', path: 'properties.customize', subState: 'Customizing' },
+  optimize: { word: 'The workload', path: 'properties.optimize.workload', subState: 'Optimizing' },
   validate: { word: 'Validator', path: 'properties.validate.inVMValidations', subState: 'Validating' },
 } as const satisfies Record<StepRole, { word: string; path: string; subState: Phase['subState'] }>);
 
@@ -40,10 +41,12 @@ export function describe(place: StepPlace): string {
 }
 
 /** `Step 2/5 Shell "install"`; for sentences. */
-export const titleOf = (place: StepPlace): string => `${ROLES[place.role].word} ${describe(place)}`;
+export const titleOf = (place: StepPlace): string =>
+  place.role === 'optimize' ? ROLES.optimize.word : `${ROLES[place.role].word} ${describe(place)}`;
 
 /** JSON path of the step in its template. */
-export const pathOf = ({ role, number }: StepPlace): string => `${ROLES[role].path}[${number - 1}]`;
+export const pathOf = ({ role, number }: StepPlace): string =>
+  role === 'optimize' ? ROLES.optimize.path : `${ROLES[role].path}[${number - 1}]`;
 
 /** What every step's phase has. */
 export function phaseOf(place: StepPlace): Pick<Phase, 'kind' | 'name' | 'subState' | 'onFailure'> {

@@ -36,7 +36,7 @@ export function limitsOf(
   };
 }
 
-const KINDS: readonly PhaseKind[] = ['boot', 'generalize', 'capture', 'prove', 'distribute'];
+const KINDS: readonly PhaseKind[] = ['boot', 'generalize', 'capture', 'optimize', 'prove', 'distribute'];
 
 /** Before there is a run that could fail of it. Errors: UsageError for a step that no build of these customizers has. */
 export function checkStep(customize: readonly { readonly type: string; readonly name?: string }[], word: string): void {

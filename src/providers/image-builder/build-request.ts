@@ -19,6 +19,7 @@ import { templateOf } from './image-templates.ts';
 import { actingIdentity } from './links.ts';
 import { chosenMachine } from './machine-choice.ts';
 import type { ImageTemplate } from './normalise.ts';
+import { optimization } from './optimization.ts';
 import { preparedFile, shownUrl } from './prepare.ts';
 import type { Retry } from './retry.ts';
 import type { RunEnvironment } from './run.ts';
@@ -95,6 +96,7 @@ export async function buildRequest(
       continueDistributeOnFailure: validate?.continueDistributeOnFailure ?? false,
       sourceOnly,
     },
+    ...(await optimizationOf(template, environment)),
     bootProof: template.tags[BOOT_PROOF_TAG]?.toLowerCase() !== 'off',
     distribute,
     secrets: secretsOf(template.properties),
@@ -136,6 +138,19 @@ async function outwardOf(
   const own = doorway?.door;
   const acting = own && !local ? await actingIdentity(database, identity) : undefined;
   return { allowLocal: local || (options?.localDownloads ?? false), own, as: acting?.principalId };
+}
+
+async function optimizationOf(
+  { properties }: ImageTemplate,
+  { home }: Pick<RunEnvironment, 'home'>,
+): Promise<Pick<BuildRequest, 'optimize'>> {
+  const wish = optimization(properties);
+  if (!wish || wish.idle) return {};
+  if (!wish.workload) return { optimize: {} };
+  const { scriptUri, sha256Checksum } = wish.workload;
+  const file = await storedFile(home.files, scriptUri, sha256Checksum!);
+  const place = { role: 'optimize', number: 1, count: 1, type: 'Shell', name: '' } as const;
+  return { optimize: { workload: shellPhase(place, { file }) } };
 }
 
 /** Errors: ValidationFailed. */

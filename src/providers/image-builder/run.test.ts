@@ -610,3 +610,42 @@ test('the signature that a script came with is in nothing that is kept of a run,
     if (exitCode === 0) assert.equal(files.join('').match(/Build 'azure-arm' finished after/g)?.length, 2);
   }
 });
+
+test('an optimized image is kept as a layer of its own; validators see it, and only then a second boot proves it', async () => {
+  const imageId = resourceId(LOCAL_SUBSCRIPTION, 'runs', 'Microsoft.Compute/images', 'laid-out');
+  const distribute = [{ type: 'ManagedImage', runOutputName: 'image', imageId, location: 'eastus' }];
+  const step = (line: string) => [{ type: 'Shell', name: 'step', inline: [line] }];
+  const optimize = { vmBoot: { state: 'Enabled' } };
+  const id = await made('optimized', { distribute, optimize, customize: step('echo optimized') });
+  const sums: (string | undefined)[] = [];
+  for (const cached of [false, true]) {
+    seen = [];
+    const run = await begin(id);
+    assert.equal((await ended(run)).status, 'Succeeded');
+    assert.deepEqual(
+      (await phases(run)).slice(-3),
+      ['capture', 'optimize', 'distribute'].map(kind => `${kind} Succeeded`),
+    );
+    assert.deepEqual(
+      seen.filter(line => line.startsWith('start')),
+      cached ? [] : ['start build settled', 'start trace settled'],
+    );
+    const output = await store().selectFrom('run_output').selectAll().where('run_id', '=', run).executeTakeFirst();
+    assert.equal((await passOverFile(output!.path!)).fsverity, output!.fsverity);
+    sums.push(output!.fsverity!);
+  }
+  assert.equal(sums[0], sums[1]);
+
+  const validate = { inVMValidations: [{ type: 'Shell', name: 'check', inline: ['true'] }] };
+  const checked = await made('checked', { distribute, optimize, validate, customize: step('echo checked') });
+  const run = await begin(checked);
+  assert.equal((await ended(run)).status, 'Succeeded');
+  assert.deepEqual(
+    (await phases(run)).slice(-5).map(line => line.split(' ')[0]),
+    ['capture', 'optimize', 'prove', 'validate', 'distribute'],
+  );
+  assert.deepEqual(
+    seen.filter(line => line.startsWith('start')),
+    ['start build settled', 'start trace settled', 'start proof settled'],
+  );
+});

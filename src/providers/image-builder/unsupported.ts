@@ -7,6 +7,7 @@ import { formatPath, type JsonPath } from '../../arm/json-path.ts';
 import { MOST_DATA_DISKS } from '../../builds/data-disks.ts';
 import { sizeNames, sizeOf } from '../../machines/sizes.ts';
 import type { ImageTemplate } from './normalise.ts';
+import { optimization } from './optimization.ts';
 
 export interface Unsupported {
   /** One error for each part that cannot be built; empty when the template can. */
@@ -82,10 +83,11 @@ export function unsupported(template: ImageTemplate, { local }: { readonly local
       at('validate', 'sourceValidationOnly'),
       'is true: no image is built or distributed, only the source is validated',
     );
-  if (properties.optimize?.vmBoot?.state === 'Enabled')
-    warn(at('optimize', 'vmBoot'), 'does nothing yet in this version of Kiln');
-  if (properties.optimize?.workload?.state === 'Enabled')
-    warn(at('optimize', 'workload'), 'does nothing yet in this version of Kiln');
+  if (optimization(properties)?.idle)
+    warn(
+      at('optimize'),
+      'has no effect: no managed image or gallery version is made, and each block of a VHD has its one place in the file',
+    );
   for (const field of ['onCustomizerError', 'onValidationError'] as const)
     if (local && properties.errorHandling?.[field] === 'abort')
       warn(at('errorHandling', field), 'is for runs of the API; here --on-error says what becomes of the machine');

@@ -367,8 +367,9 @@ test('what cannot be built is refused or warned about, never skipped in silence'
     many.map(error => error.target),
     ['properties.additionalDataDisks'],
   );
+  const optimize = { vmBoot: { state: 'Enabled' } };
   const { warnings } = found({
-    optimize: { vmBoot: { state: 'Enabled' } },
+    optimize,
     validate: { sourceValidationOnly: true },
     errorHandling: { onCustomizerError: 'abort' },
     stagingResourceGroup: '/subscriptions/s/resourceGroups/staging',
@@ -377,11 +378,14 @@ test('what cannot be built is refused or warned about, never skipped in silence'
     warnings.map(line => line.split(' ')[0]),
     [
       'properties.validate.sourceValidationOnly',
-      'properties.optimize.vmBoot',
       'properties.errorHandling.onCustomizerError',
       'properties.stagingResourceGroup',
     ],
   );
+  const vhd = { type: 'VHD', runOutputName: 'vhd' };
+  const image = { type: 'ManagedImage', runOutputName: 'image', imageId: 'i', location: 'eastus' };
+  assert.match(found({ optimize, distribute: [vhd] }).warnings.join(), /^properties\.optimize has no effect: /);
+  assert.deepEqual(found({ optimize, distribute: [vhd, image] }).warnings, []);
 });
 
 test('a gallery version is numbered as the template says, else as its api-version did', () => {

@@ -11,8 +11,9 @@ import { brokenTags } from '../../arm/tags.ts';
 import { IDENTITY_REQUIRED_SINCE, STRICT_SINCE } from './api-versions.ts';
 import { checkCustomizer } from './customizers.ts';
 import { checkDistributors, lacksVersion, SOURCE_WITHOUT_VERSION } from './distributors.ts';
+import { checkWorkload } from './optimization.ts';
 import { checkProfile, IDENTITY_TYPE } from './profile.ts';
-import { checkUrl, collectRules, parseGroup, type Rules, withoutEchoes } from './rules.ts';
+import { collectRules, parseGroup, type Rules, withoutEchoes } from './rules.ts';
 import { type TemplateIdentity, type TemplateProperties, TemplateSchema } from './schema.ts';
 import { checkSource } from './source.ts';
 import { checkValidators } from './validators.ts';
@@ -148,8 +149,8 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
       group,
       'It must be the id of a resource group: /subscriptions/…/resourceGroups/….',
     );
-  const script = properties.optimize?.workload?.scriptUri;
-  if (script) checkUrl(rules, [...at, 'optimize', 'workload', 'scriptUri'], script);
+  if (properties.optimize?.workload)
+    checkWorkload(properties.optimize.workload, [...at, 'optimize', 'workload'], rules);
   checkTags(properties.managedResourceTags, [...at, 'managedResourceTags'], rules);
 }
 
