@@ -14,6 +14,7 @@ export interface TemplateOptions {
   /** Default: off, since most tests are about something else. */
   readonly bootProof?: 'on' | 'off';
   readonly validate?: object;
+  readonly optimize?: object;
   /** How many of VHD, ManagedImage, SharedImage. Default: 1. */
   readonly outputs?: 1 | 2 | 3;
 }
@@ -41,7 +42,7 @@ export async function writeTemplate(directory: string, name: string, options: Te
   ];
   const template = {
     type: 'Microsoft.VirtualMachineImages/imageTemplates',
-    apiVersion: '2024-02-01',
+    apiVersion: '2025-10-01',
     name,
     location: 'westeurope',
     tags: { 'kiln.bootProof': bootProof },
@@ -50,6 +51,7 @@ export async function writeTemplate(directory: string, name: string, options: Te
       vmProfile: { vmSize: 'Standard_B1ms' },
       source,
       customize,
+      ...(options.optimize && { optimize: options.optimize }),
       ...(options.validate && { validate: options.validate }),
       distribute: distribute.slice(0, outputs),
     },
