@@ -38,10 +38,8 @@ export const validateSection: Section = {
   },
 };
 
-const OPTIMIZE: Text = [
-  'Checked, kept and shown; the log says that it does nothing.',
-  'No technique for it is in this version.',
-];
+const LAID_OUT =
+  'Azure does not say what it does. VHDs stay as they are, and the log says so where there is nothing else: each of their blocks has one place ([optimizing](optimizing.md)).';
 const KEPT: Text = [
   '`abort` keeps the machine of the failed step for an hour: `kiln runs show` says how to get in, `kiln runs drop` ends it. Two at a time (`kiln serve --keep`).',
   'Azure keeps it until somebody deletes it. For `kiln build` the command line decides (`--on-error`).',
@@ -54,15 +52,18 @@ const SUBNET: Text = [
 export const buildSection: Section = {
   title: 'How and where it is built',
   rows: {
-    'properties.optimize': OPTIMIZE,
-    'properties.optimize.vmBoot': OPTIMIZE,
-    'properties.optimize.vmBoot.state': OPTIMIZE,
-    'properties.optimize.workload': OPTIMIZE,
-    'properties.optimize.workload.state': OPTIMIZE,
-    'properties.optimize.workload.scriptUri': [
-      'Fetched when the template is made, as scripts of customizers are; not run.',
-      OPTIMIZE[1]!,
+    'properties.optimize': [
+      'The finished image is booted once more, and what is read of it moves to the beginning of the qcow2 file of managed images and gallery versions, in the order in which it was needed: a first boot from a copy that is far away fetches less. The log and the run’s record say how much.',
+      LAID_OUT,
     ],
+    'properties.optimize.vmBoot': ['A boot alone counts, from power-on until the guest has settled.'],
+    'properties.optimize.vmBoot.state': ['`Enabled` or `Disabled`.', LAID_OUT],
+    'properties.optimize.workload': [
+      'The template’s script runs in that guest, as Shell customizers do; what it reads comes behind what the boot reads. The same with `vmBoot` and without it. Nothing that it writes gets into the image.',
+      'A script that fails ends the run.',
+    ],
+    'properties.optimize.workload.state': ['`Enabled` takes a `scriptUri`; else the template is refused.'],
+    'properties.optimize.workload.scriptUri': [SCRIPT_URI],
     'properties.optimize.workload.sha256Checksum': CHECKSUM,
     'properties.errorHandling': ['What becomes of the machine of a step that failed.'],
     'properties.errorHandling.onCustomizerError': KEPT,
@@ -118,7 +119,7 @@ export const buildSection: Section = {
       '`provisioningErrorCode` (of Azure’s list) and `message` of a creation that failed: Azure’s sentence where there is one, then which step and why.',
     ],
     'properties.lastRunStatus': [
-      '`startTime`, `endTime`, `runState`, `runSubState` (while it runs: Queued, Building, Customizing, Validating, Distributing, in this order) and `message` of the newest run.',
+      '`startTime`, `endTime`, `runState`, `runSubState` (while it runs: Queued, Building, Customizing, Optimizing, Validating, Distributing, in this order) and `message` of the newest run.',
       'The message goes on where Azure’s ends: which step, its exit code and last lines.',
     ],
   },
