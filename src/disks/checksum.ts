@@ -4,6 +4,7 @@
  */
 import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { combineCrc32 } from './crc.ts';
 import { extentsOfFile } from './holes.ts';
 
 /** Bytes. */
@@ -12,16 +13,28 @@ export const CHECKSUM_BLOCK = 1024 * 1024;
 const BLOCK = CHECKSUM_BLOCK;
 const ZEROS = Buffer.alloc(BLOCK);
 
+/** What a block adds to the checksum: computed by whoever has it, wherever, and added in order. */
+export interface ChecksumPart {
+  readonly sum: number;
+  /** Bytes that it is of. */
+  readonly size: number;
+}
+
+/** @param bytes the whole block, unless it is the file's last; nothing is added when all of them are zero */
+export function checksumPart(block: number, bytes: Buffer): ChecksumPart | undefined {
+  if (bytes.equals(ZEROS.subarray(0, bytes.length))) return undefined;
+  const number = Buffer.alloc(8);
+  number.writeBigUInt64LE(BigInt(block));
+  return { sum: crc32(bytes, crc32(number)), size: number.length + bytes.length };
+}
+
 /** For who has the blocks in hand anyway. */
 export class BlockChecksum {
-  readonly #number = Buffer.alloc(8);
   #sum = 0;
 
-  /** Blocks come in order; those that are nothing but zeros may be left out. All are whole but the file's last. */
-  add(block: number, bytes: Buffer): void {
-    if (bytes.equals(ZEROS.subarray(0, bytes.length))) return;
-    this.#number.writeBigUInt64LE(BigInt(block));
-    this.#sum = crc32(bytes, crc32(this.#number, this.#sum));
+  /** Blocks come in order; those that are nothing but zeros may be left out. */
+  add(part: ChecksumPart | undefined): void {
+    if (part) this.#sum = combineCrc32(this.#sum, part.sum, part.size);
   }
 
   /** Eight hex digits. */
@@ -54,7 +67,7 @@ export async function checksumFile(path: string, signal?: AbortSignal): Promise<
           got += bytesRead;
         }
         next = block + 1;
-        sum.add(block, buffer.subarray(0, wanted));
+        sum.add(checksumPart(block, buffer.subarray(0, wanted)));
       }
     }
     return sum.digest();

@@ -1,14 +1,16 @@
 /**
- * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. Hashing takes one core its time, but
- * not for holes; reading and writing go on beside it. What is written goes past the page cache where the file system lets it: nobody waits for it to be flushed, and
- * other files keep their place in there.
+ * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. Hashing is what takes longest, so as
+ * many threads as there are processors take turns with chunks; holes cost nothing. What is written goes past the page cache where the file system lets it: nobody
+ * waits for it to be flushed, and other files keep their place in there.
  */
-import { constants, type FileHandle, open, stat } from 'node:fs/promises';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { open, stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import type { DiskExtent } from './chain.ts';
-import { BlockChecksum, CHECKSUM_BLOCK } from './checksum.ts';
+import { BlockChecksum, type ChecksumPart } from './checksum.ts';
 import { extentsOfFile } from './holes.ts';
-import { VerityDigest } from './verity.ts';
+import { VerityDigest, type VerityPart } from './verity.ts';
 
 export interface PassSource {
   readonly files: readonly string[];
@@ -22,6 +24,8 @@ export interface PassOptions {
   readonly signal?: AbortSignal;
   /** Fraction done, 0 to 1. */
   readonly onProgress?: (fraction: number) => void;
+  /** Missing: as many as pay for themselves here. */
+  readonly threads?: number;
 }
 
 export interface Digests {
@@ -31,45 +35,106 @@ export interface Digests {
   readonly checksum: string;
 }
 
-interface Job extends PassSource {
+/** Of each thread: every `threads`th chunk is its own, beginning with the one of its number. */
+export interface PassJob extends PassSource {
   readonly kilnPass: true;
   readonly to: PassOptions['to'];
+  readonly thread: number;
+  readonly threads: number;
 }
 
-const CHUNK = 4 * 1024 * 1024;
-/** Chunks that are read, hashed or written at once. */
-const SLOTS = 4;
-/** What is left out when it is zero. */
-const PIECE = 64 * 1024;
-const ZEROS = Buffer.alloc(PIECE);
-const WASM_PAGE = 64 * 1024;
+/** Bytes. A multiple of what a part of the digest, and a block of the checksum, begin at. */
+export const CHUNK = 4 * 1024 * 1024;
 
-/** TypeScript knows it from browsers alone. */
-declare const WebAssembly: {
-  readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
-};
+/** Of a chunk that has data. */
+export interface PassedChunk {
+  readonly index: number;
+  readonly verity: VerityPart;
+  readonly checksum: readonly (ChecksumPart | undefined)[];
+}
+
+/** What a thread posts: a chunk that it is through with, or how far it is (a fraction). */
+export type PassMessage = PassedChunk | number;
+
+/** Beside this file, as source or compiled. */
+const THREAD = new URL(`./pass-thread${extname(import.meta.url)}`, import.meta.url);
+
+/** More of them wait for the disk. */
+const MOST_THREADS = 4;
+/** Bytes of data that a thread is begun for. */
+const WORTH = 4 * CHUNK;
 
 /** Errors: the file system's; Error when a file becomes shorter meanwhile; the signal's reason. */
 export async function passOver({ files, extents }: PassSource, options: PassOptions = {}): Promise<Digests> {
   const { signal, onProgress, to } = options;
   signal?.throwIfAborted();
-  const job: Job = { kilnPass: true, files, extents, to };
-  const worker = new Worker(new URL(import.meta.url), { workerData: job });
+  const end = extents.reduce((sum, { length }) => sum + length, 0);
+  const threads = options.threads ?? threadsFor(extents);
+  const done = new Array<number>(threads).fill(0);
+  const chunks: PassedChunk[] = [];
+  const passing = done.map((_, thread) =>
+    pass({ kilnPass: true, files, extents, to, thread, threads }, signal, message => {
+      if (typeof message !== 'number') return void chunks.push(message);
+      done[thread] = message;
+      onProgress?.(done.reduce((a, b) => a + b, 0) / threads);
+    }),
+  );
+  // Nobody still writes when this ends.
+  await Promise.allSettled(passing);
+  await Promise.all(passing);
+  if (to) await flush(to.path);
+  return digestsOf(chunks, end);
+}
+
+function threadsFor(extents: readonly DiskExtent[]): number {
+  const data = extents.reduce((sum, { at, length }) => sum + (at ? length : 0), 0);
+  return Math.max(1, Math.min(availableParallelism(), MOST_THREADS, Math.floor(data / WORTH)));
+}
+
+async function pass(
+  job: PassJob,
+  signal: AbortSignal | undefined,
+  onMessage: (message: PassMessage) => void,
+): Promise<void> {
+  const worker = new Worker(THREAD, { workerData: job });
   const stop = () => void worker.terminate();
   signal?.addEventListener('abort', stop, { once: true });
   try {
-    return await new Promise<Digests>((resolve, reject) => {
-      worker.on('message', (message: number | Digests) => {
-        if (typeof message === 'number') onProgress?.(message);
-        else resolve(message);
+    await new Promise<void>((resolve, reject) => {
+      worker.on('message', (message: PassMessage) => {
+        onMessage(message);
+        if (message === 1) resolve();
       });
       worker.once('error', reject);
-      worker.once('exit', () => reject(signal?.reason ?? new Error(`the pass over ${files[0]} ended early`)));
+      worker.once('exit', () => reject(signal?.reason ?? new Error(`the pass over ${job.files[0]} ended early`)));
     });
   } finally {
     signal?.removeEventListener('abort', stop);
     await worker.terminate();
   }
+}
+
+async function flush(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+function digestsOf(chunks: readonly PassedChunk[], end: number): Digests {
+  const verity = new VerityDigest();
+  const checksum = new BlockChecksum();
+  let next = 0;
+  for (const chunk of chunks.toSorted((a, b) => a.index - b.index)) {
+    verity.addZeros(chunk.index * CHUNK - next);
+    verity.addPart(chunk.verity);
+    for (const part of chunk.checksum) checksum.add(part);
+    next = chunk.index * CHUNK + chunk.verity.size;
+  }
+  verity.addZeros(end - next);
+  return { fsverity: verity.digest(), checksum: checksum.digest() };
 }
 
 /** Over a file as it is, but for its holes. */
@@ -81,121 +146,3 @@ export async function passOverFile(path: string, options: Omit<PassOptions, 'to'
   }));
   return await passOver({ files: [path], extents }, options);
 }
-
-/** The worker's side: posts the fraction done now and then, and the digests at last. */
-async function passInWorker({ files, extents, to }: Job): Promise<void> {
-  const sources = await Promise.all(
-    files.map(async path => {
-      const file = await open(path, 'r');
-      return { file, size: (await file.stat()).size };
-    }),
-  );
-  const target = to && (await openDirect(to.path));
-  const end = extents.reduce((sum, { length }) => sum + length, 0);
-  const verity = new VerityDigest();
-  const checksum = new BlockChecksum();
-  let first = 0;
-
-  /** The extents that a chunk has bytes in; none when nothing but zeros is there. To be asked in the order of chunks. */
-  function dataIn(start: number): DiskExtent[] {
-    const data: DiskExtent[] = [];
-    while (first < extents.length && extents[first]!.start + extents[first]!.length <= start) first++;
-    for (let index = first; index < extents.length && extents[index]!.start < start + CHUNK; index++)
-      if (extents[index]!.at) data.push(extents[index]!);
-    return data;
-  }
-
-  async function read(start: number, data: readonly DiskExtent[], buffer: Buffer): Promise<Buffer> {
-    const chunk = buffer.subarray(0, Math.min(CHUNK, end - start)).fill(0);
-    await Promise.all(
-      data.map(async ({ start: begin, length, at }) => {
-        const from = Math.max(begin, start);
-        const to = Math.min(begin + length, start + chunk.length);
-        const { file, size } = sources[at!.file]!;
-        const offset = at!.offset + from - begin;
-        // Clusters that reach beyond the end of their file are zeros there, for QEMU and so for the guest.
-        const there = Math.min(to - from, size - offset);
-        if (there > 0) await readAll(file, chunk.subarray(from - start, from - start + there), offset);
-      }),
-    );
-    return chunk;
-  }
-
-  async function write(start: number, chunk: Buffer): Promise<void> {
-    const size = Math.min(chunk.length, to!.end - start);
-    const writes: Promise<void>[] = [];
-    for (let at = 0; at < size; ) {
-      let next = at;
-      while (next < size && !isZero(chunk, next)) next += PIECE;
-      if (next > at) writes.push(writeAll(target!, chunk.subarray(at, next), start + at));
-      at = next + PIECE;
-    }
-    await Promise.all(writes);
-  }
-
-  /** The chunk at `start`, when what was in its buffer is written; undefined for zeros. */
-  function bring(start: number, buffer: Buffer, written?: Promise<void>): Promise<Buffer | undefined> {
-    const data = start < end ? dataIn(start) : [];
-    const coming = (async () => {
-      await written;
-      return data.length > 0 ? await read(start, data, buffer) : undefined;
-    })();
-    // An error is seen by who awaits it; until then it is nobody's.
-    coming.catch(() => {});
-    return coming;
-  }
-
-  // Page-aligned, as O_DIRECT demands: the only such memory that JavaScript can ask for.
-  const memory = Buffer.from(new WebAssembly.Memory({ initial: (SLOTS * CHUNK) / WASM_PAGE }).buffer);
-  const slots = Array.from({ length: SLOTS }, (_, slot) => {
-    const buffer = memory.subarray(slot * CHUNK, (slot + 1) * CHUNK);
-    return { buffer, coming: bring(slot * CHUNK, buffer) };
-  });
-  for (let start = 0; start < end; start += CHUNK) {
-    const slot = slots[(start / CHUNK) % SLOTS]!;
-    const chunk = await slot.coming;
-    const written = chunk && target ? write(start, chunk) : undefined;
-    if (chunk) {
-      verity.add(chunk);
-      for (let at = 0; at < chunk.length; at += CHECKSUM_BLOCK)
-        checksum.add((start + at) / CHECKSUM_BLOCK, chunk.subarray(at, at + CHECKSUM_BLOCK));
-    } else verity.addZeros(Math.min(CHUNK, end - start));
-    slot.coming = bring(start + SLOTS * CHUNK, slot.buffer, written);
-    if ((start / CHUNK) % 16 === 15) parentPort!.postMessage(start / end);
-  }
-  // The last writes.
-  await Promise.all(slots.map(({ coming }) => coming));
-  await target?.datasync();
-  await Promise.all([...sources.map(({ file }) => file), ...(target ? [target] : [])].map(file => file.close()));
-  const digests: Digests = { fsverity: verity.digest(), checksum: checksum.digest() };
-  parentPort!.postMessage(digests);
-}
-
-const isZero = (chunk: Buffer, at: number) => chunk.compare(ZEROS, 0, PIECE, at, at + PIECE) === 0;
-
-async function openDirect(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, constants.O_WRONLY | constants.O_DIRECT);
-  } catch (error) {
-    // Not every file system can.
-    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
-    return await open(path, constants.O_WRONLY);
-  }
-}
-
-async function readAll(file: FileHandle, into: Buffer, offset: number): Promise<void> {
-  for (let at = 0; at < into.length; ) {
-    const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
-    if (bytesRead === 0) throw new Error('a disk became shorter while it was read');
-    at += bytesRead;
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, offset + at);
-    at += bytesWritten;
-  }
-}
-
-if (!isMainThread && (workerData as Partial<Job> | null)?.kilnPass) await passInWorker(workerData as Job);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { run } from '../processes/process.ts';
-import { VERITY_BLOCK, VerityDigest } from './verity.ts';
+import { VERITY_BLOCK, VerityDigest, verityPart } from './verity.ts';
 
 const BLOCK = VERITY_BLOCK;
 /** What a block of the tree covers. */
@@ -131,6 +131,27 @@ test('holes between data are as the zeros that they stand for', () => {
     }),
     { numRuns: 60 },
   );
+});
+
+test('parts that were computed apart make the same digest', () => {
+  const size = fc.oneof(fc.nat({ max: 3 }), fc.constant(7)).map(branches => branches * BRANCH);
+  fc.assert(
+    fc.property(fc.array(size, { maxLength: 5 }), fc.nat({ max: BRANCH + BLOCK }), (sizes, rest) => {
+      const parts = [...sizes, rest].map((size, n) => bytesOf(size + n).subarray(n));
+      const digest = new VerityDigest();
+      for (const [n, part] of parts.entries()) {
+        digest.addPart(verityPart(part));
+        if (n < sizes.length) digest.addZeros(2 * BRANCH);
+      }
+      const whole = parts.flatMap((part, n) => (n < sizes.length ? [part, 2 * BRANCH] : [part]));
+      assert.equal(digest.digest(), digestOf(...whole));
+    }),
+    { numRuns: 10 },
+  );
+  const torn = new VerityDigest();
+  torn.addZeros(BLOCK);
+  assert.throws(() => torn.addPart(verityPart(bytesOf(BLOCK))), RangeError);
+  assert.throws(() => verityPart(Buffer.alloc(128 * BRANCH)), RangeError);
 });
 
 const installed = await run('fsverity', ['--version']).then(

@@ -10,6 +10,8 @@ export const VERITY_BLOCK = 4096;
 
 const HASH = 32;
 const HASHES = VERITY_BLOCK / HASH;
+/** Bytes below one block of hashes. */
+const BRANCH = HASHES * VERITY_BLOCK;
 const ZEROS = Buffer.alloc(VERITY_BLOCK);
 /** SHA-256 as a string of 32 characters: in Node a third cheaper than a buffer of its own. */
 const sha256 = (block: Buffer): string => hash('sha256', block, 'binary');
@@ -26,6 +28,22 @@ interface Level {
   readonly block: Buffer;
   /** Hashes so far, in all blocks of the level. */
   count: number;
+}
+
+/** What some of the bytes add to the tree: computed by whoever has them, wherever, and added in order. */
+export interface VerityPart {
+  /** Bytes. */
+  readonly size: number;
+  /** Hashes of the blocks of hashes that are full, and of the blocks behind them: 32 characters each. */
+  readonly branches: string;
+  readonly leaves: string;
+}
+
+/** @param bytes at most 32 MiB, which begin at a multiple of 512 KiB in the file; a whole number of blocks, unless they are the last */
+export function verityPart(bytes: Buffer): VerityPart {
+  const digest = new VerityDigest();
+  digest.add(bytes);
+  return digest.part();
 }
 
 /** For who has the bytes in hand anyway. */
@@ -48,6 +66,25 @@ export class VerityDigest {
   addZeros(length: number): void {
     this.#pushZeros(0, Math.ceil(length / VERITY_BLOCK));
     this.#size += length;
+  }
+
+  /** What comes next, at a multiple of 512 KiB. */
+  addPart({ size, branches, leaves }: VerityPart): void {
+    if (this.#size % BRANCH !== 0) throw new RangeError(`a part cannot be added behind ${this.#size} bytes`);
+    for (let at = 0; at < branches.length; at += HASH) {
+      this.#level(0).count += HASHES;
+      this.#push(1, branches.slice(at, at + HASH));
+    }
+    for (let at = 0; at < leaves.length; at += HASH) this.#push(0, leaves.slice(at, at + HASH));
+    this.#size += size;
+  }
+
+  /** Of all bytes so far. */
+  part(): VerityPart {
+    const [leaves, branches] = [this.#level(0), this.#level(1)];
+    if (branches.count >= HASHES) throw new RangeError(`${this.#size} bytes are too many for a part`);
+    const hashesOf = ({ block, count }: Level) => block.toString('binary', 0, (count % HASHES) * HASH);
+    return { size: this.#size, branches: hashesOf(branches), leaves: hashesOf(leaves) };
   }
 
   /** `sha256:` and lower-case hex, as `fsverity digest` prints it. Ends the digest. */

@@ -104,16 +104,40 @@ test('a chain of overlays becomes a VHD with the same bytes, and digests of that
 test('a pass over any file gives its digests', async () => {
   await inDirectory(async directory => {
     await fc.assert(
-      fc.asyncProperty(fc.nat({ max: 9 * MIB }), pieces, async (size, parts) => {
-        const path = join(directory, 'file');
-        const bytes = Buffer.alloc(size);
-        for (const part of parts) fill(bytes, part);
-        await sparse(path, size, bytes, parts);
-        const digests = await passOverFile(path);
-        assert.deepEqual(digests, { fsverity: fsverity(bytes), checksum: await checksumFile(path) });
-      }),
+      fc.asyncProperty(
+        fc.nat({ max: 9 * MIB }),
+        pieces,
+        fc.integer({ min: 1, max: 3 }),
+        async (size, parts, threads) => {
+          const path = join(directory, 'file');
+          const bytes = Buffer.alloc(size);
+          for (const part of parts) fill(bytes, part);
+          await sparse(path, size, bytes, parts);
+          const digests = await passOverFile(path, { threads });
+          assert.deepEqual(digests, { fsverity: fsverity(bytes), checksum: await checksumFile(path) });
+        },
+      ),
       { numRuns: 25 },
     );
+  });
+});
+
+test('threads that take turns write the same VHD', async () => {
+  await inDirectory(async directory => {
+    const [raw, vhd] = [join(directory, 'disk.raw'), join(directory, 'image.vhd')];
+    const parts: Piece[] = [
+      { at: 0, length: 21 * MIB, byte: 3 },
+      { at: 30 * MIB + 512, length: 17 * MIB, byte: 4 },
+      { at: 60 * MIB, length: 4096, byte: 5 },
+    ];
+    const data = Buffer.alloc(64 * MIB);
+    for (const part of parts) fill(data, part);
+    await sparse(raw, data.length, data, parts);
+    const written = await writeVhd({ path: raw, format: 'raw' }, { to: vhd });
+    const bytes = await readFile(vhd);
+    assert.ok(bytes.subarray(0, data.length).equals(data));
+    assert.equal(written.fsverity, fsverity(bytes));
+    assert.equal(written.checksum, await checksumFile(vhd));
   });
 });
 
