@@ -23,7 +23,7 @@ const MINUTE = 60_000;
 export const GROUPS: readonly TestGroup[] = [
   { name: 'checks', concurrency: 1, timeout: 0, limit: 5 * MINUTE },
   { name: 'unit', concurrency: 2, timeout: 4 * MINUTE, limit: 20 * MINUTE },
-  { name: 'boot', concurrency: 2, timeout: 20 * MINUTE, limit: 40 * MINUTE },
+  { name: 'boot', concurrency: 2, timeout: 20 * MINUTE, limit: 60 * MINUTE },
   { name: 'chaos', concurrency: 2, timeout: 10 * MINUTE, limit: 35 * MINUTE },
   { name: 'clients', concurrency: 2, timeout: 25 * MINUTE, limit: 50 * MINUTE },
 ];
