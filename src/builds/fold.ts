@@ -53,7 +53,9 @@ export async function fold(
           if (index > first) await recorder.started(index, cached, parent);
           const seen = jump.seen(index);
           context.log.say(sentence(cached, seen));
-          await recorder.succeeded(index, cached, { state, cached: true, detail: { ...seen } }, parent);
+          const { summary, detail, ...times } = seen;
+          if (summary !== undefined) context.log.say(summary);
+          await recorder.succeeded(index, cached, { state, cached: true, detail: { ...detail, ...times } }, parent);
           ends[index] = end(cached, 'Succeeded');
           if (index === jump.index) break;
         }
@@ -61,10 +63,11 @@ export async function fold(
       }
       const begun = performance.now();
       const result = await phase.run(state, context);
+      if (result.summary !== undefined) context.log.say(result.summary);
       parent = result.content ? layerKey('', { ...phase, inputs: result.content }) : key;
       state = result.state;
       if (index === 0) layers?.begin(keysOf(phases, parent));
-      else state = (await layers?.keep(index, state, (performance.now() - begun) / 1000)) ?? state;
+      else state = (await layers?.keep(index, result, (performance.now() - begun) / 1000)) ?? state;
       await recorder.succeeded(index, phase, { ...result, state }, parent);
       ends[index] = end(phase, 'Succeeded');
     } catch (thrown) {

@@ -87,6 +87,7 @@ const workload = () =>
 
 test('what the guest read lies at the beginning of the file that is published; the VHD stays', async () => {
   const { factory, seen } = machines({ reads: ['read 20M 1M', 'read 8M 1M', 'read 15M 1M'] });
+  let summary: string | undefined;
   const lines = await phaseIn(factory, async context => {
     const result = await optimizePhase({ ...size, proof: true }).run(state(), context);
     const { artifacts, image: laid } = result.state;
@@ -95,6 +96,7 @@ test('what the guest read lies at the beginning of the file that is published; t
     assert.notEqual(laid!.path, image.path);
     assert.equal(artifacts![1]!.fsverity, (await passOverFile(laid!.path)).fsverity);
     await run('qemu-img', ['compare', '-q', image.path, laid!.path]);
+    summary = result.summary;
     const { read, blockSize, before, after } = result.detail as Record<string, number> &
       Record<'before' | 'after', { requests: number; end: number }>;
     assert.deepEqual([read, blockSize], [3 * MIB, MIB]);
@@ -102,10 +104,7 @@ test('what the guest read lies at the beginning of the file that is published; t
     assert.ok(before.requests > after.requests, JSON.stringify(result.detail));
   });
   assert.ok(lines.some(line => line.startsWith('The image boots and answers')));
-  assert.ok(
-    lines.some(line => /^3 MiB of the image were read; .* requests before, \d+ now\. /.test(line)),
-    lines.join('\n'),
-  );
+  assert.match(summary ?? '', /^3 MiB of the image were read; .* requests before, \d+ now\. /);
   const { copyOnRead, until, kind } = seen.request!;
   assert.deepEqual([copyOnRead, until, kind, seen.ended], [true, 'settled', 'qemu', ['unplugged']]);
 });

@@ -57,7 +57,7 @@ interface Gain {
   readonly after: ColdRead;
 }
 
-async function rewritten(state: BuildState, { signal, directory, log, progress }: PhaseContext): Promise<PhaseResult> {
+async function rewritten(state: BuildState, { signal, directory, progress }: PhaseContext): Promise<PhaseResult> {
   const image = state.image!;
   const before = await mapOf(image.path, signal);
   const order = accessOrder(await mapOf(join(directory, `${NAME}.qcow2`), signal), before);
@@ -75,7 +75,6 @@ async function rewritten(state: BuildState, { signal, directory, log, progress }
     before: coldRead(order, before),
     after: coldRead(order, await mapOf(path, signal)),
   };
-  log.say(sentence(gain));
   const { allocatedSize } = artifact;
   return {
     state: {
@@ -85,6 +84,7 @@ async function rewritten(state: BuildState, { signal, directory, log, progress }
     },
     bytes: allocatedSize,
     detail: { ...gain },
+    summary: sentence(gain),
   };
 }
 

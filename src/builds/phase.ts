@@ -134,8 +134,10 @@ export interface PhaseResult {
   readonly bytes?: number;
   /** Taken from a store instead of made. */
   readonly cached?: boolean;
-  /** Facts worth keeping with the run. */
+  /** Facts worth keeping with the run, and with the layer. No secrets. */
   readonly detail?: Readonly<Record<string, unknown>>;
+  /** What the log says of what was made; also where that is taken from the store. */
+  readonly summary?: string;
 }
 
 export interface PhaseContext {

@@ -31,6 +31,9 @@ const LayerRecord = Type.Object({
   ranAt: Type.Optional(Type.String()),
   /** What the phase took: what taking the layer saves. */
   seconds: Type.Number({ minimum: 0 }),
+  /** What the phase said of what it made, for the records and the logs of other runs. */
+  detail: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+  summary: Type.Optional(Type.String()),
   files: Type.Array(LayerFile),
   /** What a build needs to go on from here; no secrets. */
   facts: Type.Record(Type.String(), Type.Unknown()),

@@ -9,7 +9,7 @@ import { KilnError } from '../../arm/errors.ts';
 import { fold } from '../fold.ts';
 import { keysOf } from '../layer.ts';
 import type { BuildLog } from '../log.ts';
-import type { BuildState, Phase, PhaseContext, PhaseKind } from '../phase.ts';
+import type { BuildState, Phase, PhaseContext, PhaseKind, PhaseResult } from '../phase.ts';
 import { checkStep, limitsOf, type StepCache } from './choice.ts';
 import { openLayerSession } from './session.ts';
 import { openLayerStore } from './store.ts';
@@ -50,6 +50,7 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
   const said: string[] = [];
   const cached: string[] = [];
   const released: string[] = [];
+  const details: Readonly<Record<string, unknown>>[] = [];
   const directory = join(cache, `run-${++made}`);
   await mkdir(directory);
   const store = await openLayerStore(cache);
@@ -79,7 +80,9 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
           ran.push(step.name);
           await pause?.();
           if (step.fails) throw new KilnError('StepFailed', 'no');
-          return { state: { ...state, text: `${state.text ?? sha256} ${step.adds?.() ?? step.name}` } as TextState };
+          const text = `${state.text ?? sha256} ${step.adds?.() ?? step.name}`;
+          const told = { detail: { length: text.length }, summary: `${text.length} characters.` };
+          return { state: { ...state, text } as TextState, ...told };
         },
         ...(!step.bare && {
           layer: {
@@ -104,15 +107,16 @@ async function build(cache: string, steps: readonly Step[], options: Options = {
   const recorder = {
     started: async () => {},
     failed: async () => {},
-    async succeeded(_: number, phase: Phase, result: { cached?: boolean }) {
+    async succeeded(_: number, phase: Phase, result: Pick<PhaseResult, 'cached' | 'detail'>) {
       if (result.cached) cached.push(phase.name);
+      if (result.detail) details.push(result.detail);
     },
   };
   try {
     const { state } = await fold(phases, context, recorder, layers);
-    return { ran, said, cached, released, store, text: (state as TextState).text, error: undefined };
+    return { ran, said, cached, released, details, store, text: (state as TextState).text, error: undefined };
   } catch (error) {
-    return { ran, said, cached, released, store, text: undefined, error: error as KilnError };
+    return { ran, said, cached, released, details, store, text: undefined, error: error as KilnError };
   } finally {
     await layers.settled();
   }
@@ -128,6 +132,17 @@ test('the same build again runs nothing; a change runs that step and what follow
     assert.deepEqual([second.ran, second.text], [[], first.text]);
     assert.equal(second.cached.length, 3);
     assert.match(second.said.join('\n'), /^CACHED customize 2\/2 Shell "b": made \d+ seconds? ago, saves [\d.]+ s$/m);
+    // What a phase told of what it made, the log and the record have again.
+    assert.deepEqual(first.said, ['11 characters.', '13 characters.', '15 characters.']);
+    assert.deepEqual(
+      second.said.filter(line => !line.startsWith('CACHED')),
+      first.said,
+    );
+    assert.deepEqual(
+      second.details.map(({ length }) => length),
+      [11, 13, 15],
+    );
+    assert.equal(typeof second.details[0]?.savedSeconds, 'number');
     assert.deepEqual((await build(cache, steps('boot', 'a', 'c'))).ran, ['c']);
     assert.deepEqual((await build(cache, steps('boot', 'x', 'b'))).ran, ['x', 'b']);
     assert.deepEqual((await build(cache, steps('boot', 'a', 'b'), { sha256: 'other' })).ran, ['boot', 'a', 'b']);

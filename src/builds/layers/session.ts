@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKilnError, KilnError } from '../../arm/errors.ts';
-import type { BuildState, Phase, PhaseContext, TakenLayer } from '../phase.ts';
+import type { BuildState, Phase, PhaseContext, PhaseResult, TakenLayer } from '../phase.ts';
 import { layerBudget, prune } from './budget.ts';
 import { chainOf, furthestStored, type Stored, type StoredChoice } from './stored.ts';
 
@@ -19,7 +19,8 @@ export interface LayerChoice extends StoredChoice {
   readonly otherwise?: string;
 }
 
-export interface CachedPhase {
+/** What is stored of a phase that is not run. */
+export interface CachedPhase extends Pick<PhaseResult, 'detail' | 'summary'> {
   readonly madeAt?: string;
   readonly savedSeconds?: number;
 }
@@ -38,7 +39,7 @@ export interface LayerSession {
   /** Where the build can go on instead of running this phase: asked of every phase after the source's, answered at the first. */
   reach(index: number, state: BuildState): Promise<Jump | undefined>;
   /** After a phase has run. @returns what the build goes on with */
-  keep(index: number, state: BuildState, seconds: number): Promise<BuildState>;
+  keep(index: number, result: PhaseResult, seconds: number): Promise<BuildState>;
   /** Everything that is to be stored is, and nothing is claimed any more. */
   settled(): Promise<void>;
 }
@@ -171,7 +172,9 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
           const seen = new Map<number, CachedPhase>();
           for (let at = index; at <= found.index; at++) {
             const record = phases[at]!.layer && (await store.look(keys[at]!));
-            if (record) seen.set(at, { madeAt: record.madeAt, savedSeconds: record.seconds });
+            if (!record) continue;
+            const { madeAt, seconds, detail, summary } = record;
+            seen.set(at, { madeAt, savedSeconds: seconds, ...(detail && { detail }), ...(summary && { summary }) });
           }
           return { index: found.index, state: restored, seen: at => seen.get(at) ?? {} };
         } catch (error) {
@@ -189,7 +192,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         }
       }
     },
-    async keep(index, state, took) {
+    async keep(index, { state, detail, summary }, took) {
       const { layer } = phases[index]!;
       const seconds = unkept + took;
       unkept = layer ? 0 : seconds;
@@ -205,9 +208,10 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
         const id = randomUUID();
         ids.set(index, id);
         const parent = chain.length > 0 ? ids.get(chain.at(-1)!) : undefined;
+        const said = { ...(detail && { detail }), ...(summary && { summary }) };
         Promise.resolve(kept.content).catch(() => {});
         waiting++;
-        storing = storing.then(() => write(index, { id, parent, seconds, content: kept.content }));
+        storing = storing.then(() => write(index, { id, parent, seconds, said, content: kept.content }));
         return kept.state;
       } catch (error) {
         context.signal.throwIfAborted();
@@ -223,16 +227,25 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
 
   async function write(
     index: number,
-    layer: { id: string; parent: string | undefined; seconds: number; content: LayerContentOf },
+    layer: {
+      id: string;
+      parent: string | undefined;
+      seconds: number;
+      said: Pick<PhaseResult, 'detail' | 'summary'>;
+      content: LayerContentOf;
+    },
   ): Promise<void> {
     try {
       if (stopped) return;
       const { files, checksums, facts } = await layer.content;
-      const { id, parent, seconds } = layer;
+      const { id, parent, seconds, said } = layer;
       const name = titleOf(phases[index]!);
       const { runId, signal } = context;
       const known = { ...(checksums && { checksums }), ...(ranAt !== undefined && { ranAt }) };
-      await store.keep({ key: keys[index]!, id, parent, name, runId, seconds, files, ...known, facts }, signal);
+      await store.keep(
+        { key: keys[index]!, id, parent, name, runId, seconds, ...said, files, ...known, facts },
+        signal,
+      );
       await prune(store, { budget: await layerBudget(store.directory) });
     } catch (error) {
       if (!context.signal.aborted) await giveUp(index, error);

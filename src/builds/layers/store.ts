@@ -16,7 +16,8 @@ import { isCutOff, isKey, type LayerRecord, RECORD, readRecord } from './record.
 import { isAbandoned, stagedName } from './staged.ts';
 
 /** A layer that is to be kept. */
-export interface NewLayer extends Pick<LayerRecord, 'key' | 'id' | 'name' | 'runId' | 'seconds' | 'ranAt' | 'facts'> {
+export interface NewLayer
+  extends Pick<LayerRecord, 'key' | 'id' | 'name' | 'runId' | 'seconds' | 'ranAt' | 'detail' | 'summary' | 'facts'> {
   readonly parent: string | undefined;
   /** Absolute paths by the name that each gets. The files stay where they are, and never change again. */
   readonly files: Readonly<Record<string, string>>;
