@@ -1,6 +1,6 @@
 /**
  * One template built in every way that there is: in a virtual machine that boots, from the memory of a booted one, from that of its last step but one, and in a
- * container, without layers and with them. The images hold the same files, but for those that are listed here, each with its reason.
+ * container, without layers and with them. The images hold the same files, but for those that are listed in image-differences.ts, each with its reason.
  */
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -9,32 +9,8 @@ import { after, before, describe, test } from 'node:test';
 import { run } from '../../src/processes/process.ts';
 import { cacheDirectory, kiln, leftovers, temporaryHome, WITH_LAYERS } from '../kiln.ts';
 import { SPARSE_BYTES, writeEqual } from './equal-template.ts';
-import { filesOf, type ImageFiles } from './image-files.ts';
-
-/** May differ between any two builds, also of one kind. */
-const ALWAYS: Readonly<Record<string, string>> = {
-  '/var/log/alternatives.log': 'a log: its lines begin with the time',
-  '/var/log/dpkg.log': 'a log: its lines begin with the time',
-  '/var/cache/ldconfig/aux-cache':
-    'an id: it has the number of the device that the disk was when ldconfig ran, a loop device’s among them',
-};
-
-/** May differ between a virtual machine and a container, and between two virtual machines. */
-const BOOTED: Readonly<Record<string, string>> = {
-  ...ALWAYS,
-  '/var/log/wtmp': 'a log: systemd writes down when it powers the machine off, after everything else',
-  '/var/lib/systemd/timesync/clock':
-    'a time: the latest that the clock has shown; systemd-timesyncd makes it when it first runs',
-  '/var/lib/systemd/timesync': 'the directory of that file',
-};
-
-/** May differ between a virtual machine and a container: no service of the image runs in a container while it is built. All of it is made at the image's first boot. */
-const KINDS: Readonly<Record<string, string>> = {
-  ...BOOTED,
-  '/var/lib/dbus/machine-id': 'an id: a link to /etc/machine-id, which systemd-tmpfiles makes at boot',
-  '/var/lib/systemd/linger': 'an empty directory, which systemd-logind makes when it first runs',
-  '/var/lib/systemd/timers': 'the empty directory of timers’ stamps, which systemd makes when the first starts',
-};
+import { ALWAYS, BOOTED, comparable, KINDS, same } from './image-differences.ts';
+import type { ImageFiles } from './image-files.ts';
 
 const root = process.getuid?.() === 0;
 const since = Date.now();
@@ -61,25 +37,12 @@ async function build(machine: 'vm' | 'container', ...args: string[]) {
   assert.equal(exitCode, 0, stderr);
   const { run: made } = JSON.parse(stdout);
   const cached: string[] = made.phases.filter((one: Phase) => one.cached).map(({ kind }: Phase) => kind);
-  // The day that a password was changed on.
-  const days = (text: string) => text.replaceAll(/^([^:]*:[^:]*):\d*/gm, '$1');
-  return { cached, files: await filesOf(made.outputs[0].path, since, { '/etc/shadow': days }) };
+  return { cached, files: await comparable(made.outputs[0].path, since) };
 }
 
 interface Phase {
   readonly kind: string;
   readonly cached: boolean;
-}
-
-/** The same but for what is listed. */
-function same(files: ImageFiles, others: ImageFiles, listed: Readonly<Record<string, string>>): void {
-  const paths = [...new Set([...files.keys(), ...others.keys()])].filter(path => files.get(path) !== others.get(path));
-  const differ = paths.filter(path => !Object.hasOwn(listed, path));
-  assert.deepEqual(
-    differ.map(path => `${path}: ${files.get(path)} / ${others.get(path)}`),
-    [],
-  );
-  assert.ok(files.size > 10_000, `only ${files.size} files`);
 }
 
 describe('images of one template', { skip: !root && 'mounting disks takes root', concurrency: 1 }, () => {
