@@ -1,19 +1,23 @@
-/** What a machine that boots gets from its first boot: a build user with sudo, and a machine-id. Generalizing removes both again. */
+/** What a machine that boots gets from its first boot: a build user with sudo, and a machine-id, which generalizing removes again; and where the image says so, an empty /tmp. */
 import type { Provisioning } from '../machine.ts';
 import { SUDOERS_FILE } from '../qemu/credentials.ts';
 
-/** The first id that Debian, Ubuntu and cloud-init give to a person; another where the image has given it away. */
+/** What systemd is told in virtual machines; another where the image has given it away. */
 const USER_ID = 1000;
 
-/** systemd gives its users no ranges of subordinate ids (subuid(5)), cloud-init does: users that steps make get the same ranges as in a virtual machine. */
-const NO_RANGES = '--key SUB_UID_COUNT=0 --key SUB_GID_COUNT=0 ';
+/**
+ * Files and users that steps make get the same numbers as in a virtual machine: cloud-init lets useradd choose, which takes the one behind the highest, and gives ranges of
+ * subordinate ids (subuid(5)); systemd gives no ranges.
+ */
+const SYSTEMD = `--key SUB_UID_COUNT=0 --key SUB_GID_COUNT=0 \${id:+--uid $id} `;
 
 /** Runs as root, from standard input. */
 export const provisionScript = (user: string, provisioning: Provisioning): string => `
 set -eu
+! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --remove --boot --prefix=/tmp || true
 id=${USER_ID}
 getent passwd $id >/dev/null && id=
-useradd ${provisioning === 'cloud-init' ? '' : NO_RANGES}--create-home --shell /bin/bash --comment 'Kiln build user' \${id:+--uid $id} ${user}
+useradd ${provisioning === 'cloud-init' ? '' : SYSTEMD}--create-home --shell /bin/bash --comment 'Kiln build user' ${user}
 passwd --lock ${user} >/dev/null 2>&1 || true
 command -v sudo >/dev/null || { echo 'The image has no sudo, which steps run with.' >&2; exit 1; }
 umask 337
