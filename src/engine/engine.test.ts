@@ -232,6 +232,35 @@ test('a deadline ends in Timeout', async t => {
   assert.equal(row.error?.code, 'Timeout');
 });
 
+test('a limit of the whole goes on where another worker takes over; one of an attempt begins anew', async t => {
+  const limited: OperationHandler = { ...handlers.find(({ kind }) => kind === 'hold')!, kind: 'whole', limit: 'whole' };
+  const first = await engineOf(t, [limited]);
+  await first.serve({ concurrency: 2 });
+  const submitted = (kind: string) => submit(first, { kind, where: 'anywhere', timeoutSeconds: 1_800 });
+  const [whole, each] = [await submitted('whole'), await submitted('hold')];
+  for (const id of [whole, each])
+    await until(
+      () => rowOf(id),
+      ({ status }) => status === 'Running',
+    );
+  await first.close();
+  await database.kysely
+    .updateTable('operation')
+    .set({ started_at: new Date(Date.now() - 1_799_000) })
+    .where('id', 'in', [whole, each])
+    .execute();
+  const second = await engineOf(t, [limited]);
+  await second.serve({ concurrency: 2 });
+  const ended = await second.wait(whole, within());
+  assert.deepEqual([ended.status, ended.error?.code, ended.attempt], ['Failed', 'Timeout', 2]);
+  await until(
+    () => rowOf(each),
+    ({ attempt }) => attempt === 2,
+  );
+  await second.cancel(each);
+  assert.equal((await second.wait(each, within())).status, 'Canceled');
+});
+
 test('who stops waiting stops nothing', async t => {
   const engine = await engineOf(t);
   const id = await submit(engine, { kind: 'hold' });

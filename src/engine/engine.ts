@@ -25,7 +25,7 @@ export interface Submission {
   readonly input: unknown;
   /** here: by this process only, and by nobody when it dies. anywhere: by a worker that serves, again by another when it dies. */
   readonly where: 'here' | 'anywhere';
-  /** For one attempt. Default: none. */
+  /** For each attempt, or for all of them (`OperationHandler.limit`). Default: none. */
   readonly timeoutSeconds?: number;
 }
 

@@ -192,9 +192,11 @@ export class Executor {
   #armDeadline(operation: OperationRow, abort: AbortController): NodeJS.Timeout | undefined {
     const seconds = operation.timeout_seconds;
     if (seconds === null) return undefined;
+    const whole = this.#options.handlers.get(operation.kind)?.limit === 'whole';
+    const gone = whole ? Date.now() - operation.started_at!.getTime() : 0;
     const expire = () =>
       abort.abort(new KilnError('Timeout', `It took longer than the ${seconds} s that it may take.`));
-    return setTimeout(expire, Math.min(seconds * 1000, LONGEST_TIMER));
+    return setTimeout(expire, Math.min(Math.max(seconds * 1000 - gone, 0), LONGEST_TIMER));
   }
 
   async #pollCancels(): Promise<void> {

@@ -44,6 +44,8 @@ export interface OperationHandler {
   readonly kind: string;
   /** Takes minutes and a machine of its own: waits for others of its like, and lets the short ones pass. */
   readonly heavy?: boolean;
+  /** What `timeoutSeconds` counts: the time of each attempt (the default), or all that goes by since the first one began, also while nobody executes it. */
+  readonly limit?: 'attempt' | 'whole';
   /** Does the work. A KilnError Canceled that it throws ends the operation Canceled, any other error Failed. */
   run(context: OperationContext, input: unknown): Promise<unknown>;
   /**

@@ -220,6 +220,7 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
   return {
     kind: RUN_KIND,
     heavy: true,
+    limit: 'whole',
     async run(context, input) {
       const { templateId, catalogue, authorize, machine, cache, onError, retry: of } = input as RunInput;
       const listener = () => environment.listener(context.id);
