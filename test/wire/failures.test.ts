@@ -404,7 +404,12 @@ const ROWS: readonly Row[] = [
       const first = (await server.settled(await server.request('POST', `${path}/run`, { apiVersion: NEWEST })))
         .body as Wire;
       assert.equal(first.status, 'Succeeded');
-      return await runFailure(path);
+      const told = await runFailure(path);
+      // The log that the sentence names is there, and says why.
+      const [, runId] = /packerlogs\/([0-9a-f-]{36})\/customization\.log/.exec(told.message)!;
+      const log = readFileSync(join(server.service.home.logs, runId!, 'customization.log'), 'utf8');
+      assert.match(log, /PACKER OUT Build 'azure-arm' errored: The image version 1\.0\.0 exists already\.$/m);
+      return told;
     },
     told: { code: 'Conflict' },
     // Seen before anything was built, so no distribution has failed.

@@ -119,6 +119,8 @@ test('a uri that cannot be written to is found before anything is built', async 
   assert.deepEqual(run.phases, []);
   assert.equal(run.error?.code, 'UploadFailed');
   assert.match(run.message!, /403 AuthorizationPermissionMismatch/);
+  const log = await readFile(join(service.home.logs, run.id, 'customization.log'), 'utf8');
+  assert.match(log, /Build 'azure-arm' errored: .*403 AuthorizationPermissionMismatch/);
   await assertNoSecret(run.id);
 });
 

@@ -19,6 +19,7 @@ import {
   type PhaseEnd,
 } from '../../builds/outcome.ts';
 import type { Phase, PhaseKind } from '../../builds/phase.ts';
+import { logUnbuilt } from '../../builds/unbuilt.ts';
 import { type Transacting, whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
 import type { RunRow, Schema } from '../../database/schema.ts';
@@ -43,6 +44,7 @@ import { buildTimeout } from './normalise.ts';
 import { type ErrorWish, keeperOf } from './on-error.ts';
 import { requireRetryable, retryOf } from './retry.ts';
 import { runRecord } from './run-record.ts';
+import { secretsOf } from './secrets.ts';
 import { noteExactVersion } from './source-image.ts';
 import { logLocation } from './staged-blobs.ts';
 import { requireOwnStaging } from './staging.ts';
@@ -229,8 +231,12 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       let outcome: BuildOutcome;
       let resumes = false;
       let source: SourceImage | undefined;
+      const logDirectory = join(home.logs, context.id);
+      let secrets: readonly string[] = [];
+      let begun = false;
       try {
         const resource = await requireResource(database, templateId);
+        secrets = secretsOf(templateOf(resource).properties);
         if (authorize) {
           await requireOwnStaging(database, resource);
           await requireBuildRights(database, templateOf(resource));
@@ -259,11 +265,12 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
               ...{ run: context.id, error: String(failure) },
             }),
           );
+        begun = true;
         outcome = await build(
           request,
           {
             directory: join(home.runs, context.id),
-            logDirectory: join(home.logs, context.id),
+            logDirectory,
             machines: environment.machines,
             home: home.root,
             recorder: {
@@ -315,6 +322,10 @@ export function runHandler(environment: RunEnvironment): OperationHandler {
       }
       // Another worker has the run now, and settles it.
       if (error?.code === 'WorkerLost') throw error;
+      if (error && !begun)
+        await logUnbuilt({ runId: context.id, logDirectory, secrets }, publicError(errorBody(error)).message).catch(
+          failure => environment.log('warning', 'A run has no log.', { run: context.id, error: String(failure) }),
+        );
       // The file has every line; a build that is published does not fail because some rows of its log could not be written.
       await record
         .close()
@@ -411,7 +422,9 @@ async function messageOf(trx: Transacting, runId: string, error: ErrorBody): Pro
   }
   const run = await trx.selectFrom('run').select('template_id').where('id', '=', runId).executeTakeFirst();
   const template = run && (await getResource(trx, run.template_id));
-  const name = /^(properties\.)?validate\b/.test(error.target ?? '') ? 'validation.log' : 'customization.log';
+  // What is wrong with a validator before anything is built is in the log that every run has.
+  const built = (await phaseRows(trx, runId)).length > 0;
+  const name = built && /^(properties\.)?validate\b/.test(error.target ?? '') ? 'validation.log' : 'customization.log';
   // Who builds without a staging group has the state directory.
   return failureMessage(runId, logLocation(template, runId, name) ?? `logs/${runId}/${name}`, error);
 }
