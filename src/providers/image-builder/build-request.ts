@@ -1,11 +1,13 @@
 /** From a stored template to what a build is asked to do. */
 
 import { stat } from 'node:fs/promises';
-import { KilnError } from '../../arm/errors.ts';
+import { asKilnError, errorBody, KilnError } from '../../arm/errors.ts';
+import { publicMessage } from '../../arm/public-error.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import { filePhase } from '../../builds/customizers/file.ts';
 import { shellPhase } from '../../builds/customizers/shell.ts';
 import { pathOf, type StepPlace, type StepRole, type StoredFile, titleOf } from '../../builds/customizers/step.ts';
+import type { Target } from '../../builds/distributors/distribute.ts';
 import type { Phase } from '../../builds/phase.ts';
 import type { Outward } from '../../images/upload/remote-blob.ts';
 import { noDataDisks } from '../../machines/container/factory.ts';
@@ -77,9 +79,13 @@ export async function buildRequest(
   const distribute = distributionTargets({ templateId: resource.id, template, runId, ...environment, outward });
   // A retry builds nothing in vain: what a target says is its own phase's end.
   if (!sourceOnly && !planned && !retry) {
-    for (const target of distribute) await target.check?.(signal);
+    const refusing = await refusingTargets(distribute, signal);
+    for (const { label, reason } of refusing.values())
+      report(
+        `${label}: ${reason} The other targets get their image all the same; this one is tried when the image is made.`,
+      );
     // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
-    const definitions = await definitionsOf(environment.database, template.properties.distribute);
+    const definitions = await definitionsOf(environment.database, template.properties.distribute, refusing);
     requireVersionsFit(template.properties, definitions);
     if (!source.replaced) requireSameKind(definitions, source);
   }
@@ -109,6 +115,28 @@ export async function buildRequest(
       ...notes,
     ],
   };
+}
+
+/**
+ * Targets that would not take an image now, by their indexes: no reason not to build for the others. Errors: the first reason, where there are no others: no hour of
+ * work for nothing.
+ */
+async function refusingTargets(
+  targets: readonly Target[],
+  signal: AbortSignal | undefined,
+): Promise<ReadonlyMap<number, { readonly label: string; readonly reason: string }>> {
+  const checks = await Promise.allSettled(targets.map(async target => await target.check?.(signal)));
+  signal?.throwIfAborted();
+  const refused = checks.flatMap((check, index) =>
+    check.status === 'rejected' ? [{ index, error: check.reason }] : [],
+  );
+  if (refused.length > 0 && refused.length === targets.length) throw refused[0]!.error;
+  return new Map(
+    refused.map(({ index, error }) => [
+      index,
+      { label: targets[index]!.label, reason: publicMessage(errorBody(asKilnError(error))) },
+    ]),
+  );
 }
 
 async function securityTypesOf(template: ImageTemplate, database: RunEnvironment['database']): Promise<string[]> {

@@ -20,14 +20,18 @@ import {
 } from './distributors.ts';
 import type { ImageTemplateProperties } from './normalise.ts';
 
-/** The image definitions that distributors publish into, by the distributors' indexes. Errors: those of requireResource. */
+/**
+ * The image definitions that distributors publish into, by the distributors' indexes. Errors: those of requireResource.
+ * @param except indexes of distributors that are not looked at
+ */
 export async function definitionsOf(
   database: Kysely<Schema>,
   distribute: readonly Distributor[],
+  except: Pick<ReadonlyMap<number, unknown>, 'has'> = new Map(),
 ): Promise<Map<number, StoredResource>> {
   const found = new Map<number, StoredResource>();
   for (const [index, distributor] of distribute.entries())
-    if (distributor.type === 'SharedImage') {
+    if (distributor.type === 'SharedImage' && !except.has(index)) {
       const { definitionId } = parseGalleryImageId(distributor.galleryImageId)!;
       found.set(index, await requireResource(database, definitionId));
     }

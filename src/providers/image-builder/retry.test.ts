@@ -124,6 +124,34 @@ test('a uri that cannot be written to is found before anything is built', async 
   await assertNoSecret(run.id);
 });
 
+test('of several targets one that refuses before the build fails alone, or not at all; all of them end the run', async () => {
+  const refused = vhdTo('refused.vhd', { uri: endpoint.uri('refused.vhd', 'r') });
+  const id = await made('one-refuses', { distribute: [MANAGED, refused] });
+  const partial = await ran(id);
+  assert.equal(partial.state, 'PartiallySucceeded', partial.message ?? '');
+  assert.match(partial.message!, /1 images out of total 2: \{\[Error 0\] \[Distribute 1\] .*403 Authorization/);
+  assert.deepEqual(partial.phases.slice(-2), ['distribute Succeeded', 'distribute Failed']);
+  const log = await readFile(join(service.home.logs, partial.id, 'customization.log'), 'utf8');
+  assert.match(log.split('Starting')[0]!, /refused\.vhd: .*403 .* The other targets get their image all the same;/);
+  await assertNoSecret(partial.id);
+
+  const late = await made('late', { distribute: [MANAGED, vhdTo('late.vhd')] });
+  let asked = 0;
+  endpoint.trouble = () => (asked++ === 0 ? { status: 403, code: 'AuthorizationFailure' } : undefined);
+  const well = await ran(late);
+  assert.equal(well.state, 'Succeeded', well.message ?? '');
+  assert.ok(endpoint.blobs.has('late.vhd'));
+
+  const none = await made('all-refuse', {
+    distribute: [
+      { ...refused, runOutputName: 'a' },
+      { ...refused, runOutputName: 'b' },
+    ],
+  });
+  const failed = await ran(none);
+  assert.deepEqual([failed.state, failed.error?.code, failed.phases], ['Failed', 'UploadFailed', []]);
+});
+
 test('what a run could not distribute, a retry does: the other target, and the image, stay as they are', async () => {
   const id = await made('again', { distribute: [MANAGED, vhdTo('again.vhd')] });
   endpoint.trouble = what => (what.startsWith('PUT page') ? { status: 403, code: 'AuthorizationFailure' } : undefined);

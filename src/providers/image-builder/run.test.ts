@@ -157,6 +157,11 @@ test('an explicit version that appears while the image is built: the other targe
     [operation.status, operation.error?.code, operation.error?.message, operation.error?.target],
     ['Failed', 'DistributionFailed', sentence, 'properties.distribute[0]'],
   );
+  // The same when it is there before.
+  const again = await begin(id);
+  await ended(again);
+  assert.deepEqual((await phases(again)).slice(-2), ['distribute Failed', 'distribute Succeeded']);
+  assert.deepEqual((await status(id)).message, sentence);
 });
 
 const VALIDATORS = {

@@ -30,7 +30,7 @@ export const distributeSections: readonly Section[] = [
         'With `kiln build` there is no staging account: the run output’s `artifactUri` is a file.',
       ],
       [`${place}(VHD).uri`]: [
-        'The VHD goes there instead: a page blob of any service that speaks Azure’s protocol. A signature (SAS) in it says who may write; on the server’s own accounts the role of the template’s identity is enough. Found before the build, sent without holes, resumed where it broke off, verified at the end. Logs and run outputs have it without its signature.',
+        'The VHD goes there instead: a page blob of any service that speaks Azure’s protocol. A signature (SAS) in it says who may write; on the server’s own accounts the role of the template’s identity is enough. Asked before the build (where it refuses and is the only target, nothing is built; else only this target fails, and it is tried again when the image is there), sent without holes, resumed where it broke off, verified at the end. Logs and run outputs have it without its signature.',
         'Elsewhere Azure writes by the identity’s role: no other service takes the tokens of identities that live here.',
       ],
     },
@@ -44,7 +44,7 @@ export const distributeSections: readonly Section[] = [
         'A version in a gallery: `Microsoft.Compute/galleries/images/versions`, made in the region of its definition.',
       ],
       [`${shared}.galleryImageId`]: [
-        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails before it builds anything, with `Conflict`. Not together with `versioning`, nor in templates with triggers. Of a definition with the feature `SecurityType` Trusted Launch the machines of the build have Secure Boot and a TPM, where the source boots by UEFI and the host has swtpm and OVMF; the log says what is missing. A source that nobody signed does not boot there.',
+        'The id of an image definition; or, with `/versions/1.2.3`, of one version. That one is used as it is: a second run fails with `Conflict`, before it builds anything where there is no other target that takes its image. Not together with `versioning`, nor in templates with triggers. Of a definition with the feature `SecurityType` Trusted Launch the machines of the build have Secure Boot and a TPM, where the source boots by UEFI and the host has swtpm and OVMF; the log says what is missing. A source that nobody signed does not boot there.',
       ],
       [`${shared}.replicationRegions`]: [
         'The region of the definition must be among them. Required before 2022-07-01; since then, without it and `targetRegions`, the version is in the region of the definition alone. Not together with `targetRegions`.',
