@@ -154,6 +154,35 @@ test('lanes run at once, the phases of one lane in order; what one of them canno
   assert.equal(new Set(log.keys).size, 5);
 });
 
+test('a target that is published and cannot be recorded has not failed; it is recorded again when all have come to rest', async () => {
+  const log = recorder();
+  let resting = false;
+  const target = (name: string, wait: number): Phase => ({
+    ...phase(name, undefined, 'distribute'),
+    onFailure: 'next',
+    lane: name,
+    async run(state) {
+      await new Promise(resolve => setTimeout(resolve, wait));
+      resting = name === 'b';
+      return { state };
+    },
+  });
+  const told: string[] = [];
+  const { ends } = await fold([target('a', 1), target('b', 20)], context(), {
+    ...log,
+    async succeeded(index) {
+      if (index === 0 && !resting) throw new Error('The database is away.');
+      told.push(`done ${index}`);
+    },
+  });
+  assert.deepEqual(
+    ends.map(({ state }) => state),
+    ['Succeeded', 'Succeeded'],
+  );
+  assert.deepEqual(told, ['done 1', 'done 0']);
+  assert.deepEqual(log.seen, ['start 0', 'start 1']);
+});
+
 test('an abort ends all lanes, and is told when they have come to rest', async () => {
   const controller = new AbortController();
   const log = recorder();

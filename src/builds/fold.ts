@@ -100,19 +100,28 @@ async function foldLanes(phases: readonly Phase[], first: number, fold: LaneFold
   const ends: PhaseEnd[] = [];
   const [, ...keys] = keysOf([phases[first]!, ...phases.slice(first)], fold.parent);
   const lanes = Map.groupBy([...phases.keys()].slice(first), index => phases[index]!.lane);
+  const untold: (() => Promise<void>)[] = [];
   const results = await Promise.allSettled([...lanes.values()].map(run));
+  for (const tell of untold)
+    await tell().catch(error =>
+      log.say(`That an image is published could not be recorded: ${(error as Error).message}`),
+    );
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   return ends;
 
   async function run(lane: readonly number[]): Promise<void> {
     for (const [at, index] of lane.entries()) {
       const phase = phases[index]!;
-      await recorder.started(index, phase, keys[index - first]!);
+      const key = keys[index - first]!;
+      await recorder.started(index, phase, key);
       try {
         signal.throwIfAborted();
         const context = { ...fold.context, log: { ...log, ...log.of(index) } };
-        await recorder.succeeded(index, phase, await phase.run(state, context), keys[index - first]!);
+        const result = await phase.run(state, context);
         ends[index - first] = end(phase, 'Succeeded');
+        // What is published is published, whether that can be written down or not.
+        const tell = () => recorder.succeeded(index, phase, result, key);
+        await tell().catch(() => void untold.push(tell));
       } catch (thrown) {
         const error = located(signal.aborted ? signal.reason : thrown, phase);
         const over = signal.aborted || (phase.onFailure ?? 'end') === 'end';

@@ -9,6 +9,7 @@ import { emptyCatalogue, guestlessMachines } from '../../../test/wire/machines.t
 import { LOCAL_SUBSCRIPTION, resourceId } from '../../arm/ids.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import { openLayerStore } from '../../builds/layers/store.ts';
+import { json } from '../../database/json.ts';
 import { readFooter } from '../../disks/vhd.ts';
 import { openService, type Service } from '../../service.ts';
 import { ensureNeighbours } from '../ensure.ts';
@@ -203,6 +204,33 @@ test('a retry does not ask what is already distributed whether it would fit', as
   await patchProperties(store(), definition, { osState: 'Specialized' });
   const second = await ran(id, first.id);
   assert.equal(second.state, 'Succeeded', second.message ?? '');
+});
+
+test('a retry leaves alone what is published, also where the end of that phase could not be written', async () => {
+  const imageId = IMAGE.replace(/image$/, 'unwritten');
+  const id = await made('unwritten', { distribute: [{ ...MANAGED, imageId }, vhdTo('unwritten.vhd')] });
+  endpoint.trouble = what => (what.startsWith('PUT page') ? { status: 403, code: 'AuthorizationFailure' } : undefined);
+  const first = await ran(id);
+  assert.equal(first.state, 'PartiallySucceeded');
+  const { detail } = await store()
+    .updateTable('phase')
+    .set({
+      state: 'Running',
+      ended_at: null,
+      detail: json({ runOutputName: 'managed', to: imageId.toLowerCase() }),
+    })
+    .where('run_id', '=', first.id)
+    .where('kind', '=', 'distribute')
+    .where('state', '=', 'Succeeded')
+    .returning('detail')
+    .executeTakeFirstOrThrow();
+  assert.ok(detail);
+  const before = await getResource(store(), imageId);
+  endpoint.trouble = () => undefined;
+  const second = await ran(id, first.id);
+  assert.equal(second.state, 'Succeeded', second.message ?? '');
+  assert.deepEqual(second.phases.slice(-2), ['distribute CACHED', 'distribute Succeeded']);
+  assert.equal((await getResource(store(), imageId))!.etag, before!.etag);
 });
 
 test('a retry that could not even begin leaves it to the next one', async () => {

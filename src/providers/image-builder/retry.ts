@@ -86,7 +86,13 @@ export async function retryOf(database: Kysely<Schema>, runId: string): Promise<
     (phase?.detail as Readonly<Record<string, Value>> | null | undefined)?.[name];
   // A run that took a layer knows when it was made: no two of one key are of the same moment.
   const taken = new Set(phases.flatMap(phase => (phase.cached ? [of<string>(phase, 'madeAt')] : [])));
-  const done = phases.filter(({ kind, state }) => kind === 'distribute' && state === 'Succeeded');
+  const outputs = await database.selectFrom('run_output').select('name').where('run_id', '=', runId).execute();
+  // Written with what is published: the phase's own end comes after it, and may have been lost.
+  const published = new Set<unknown>(outputs.map(({ name }) => name));
+  const done = phases.filter(
+    phase =>
+      phase.kind === 'distribute' && (phase.state === 'Succeeded' || published.has(of<string>(phase, 'runOutputName'))),
+  );
   const exactVersion = of<string>(phases[0], 'exactVersion');
   return {
     runId,
