@@ -9,7 +9,9 @@ import type { Distributor } from './distributors.ts';
 import { PropertiesSchema, type TemplateIdentity, type TemplateProperties } from './schema.ts';
 import type { TemplateSource } from './source.ts';
 import { type CheckedTemplate, TEMPLATE_TYPE } from './validate.ts';
-import type { ValidateSettings, Validator } from './validators.ts';
+import type { ValidateSettings } from './validators.ts';
+
+type Optimize = NonNullable<TemplateProperties['optimize']>;
 
 /** What a template is for everything below: valid, complete, in canonical spelling. */
 export interface ImageTemplate {
@@ -52,6 +54,7 @@ export function normaliseTemplate(template: CheckedTemplate, apiVersion: string)
       source: normaliseSource(properties.source),
       customize: (properties.customize ?? []).map(normaliseCustomizer),
       ...(properties.validate && { validate: normaliseValidate(properties.validate) }),
+      ...(properties.optimize && { optimize: normaliseOptimize(properties.optimize) }),
       distribute: properties.distribute.map(normaliseDistributor),
       buildTimeoutInMinutes: properties.buildTimeoutInMinutes ?? 0,
       ...(properties.vmProfile && {
@@ -89,7 +92,7 @@ function normaliseCustomizer(customizer: Customizer): Customizer {
 }
 
 /** Lower-case, and no empty words for things that were not given. */
-function withChecksum<Step extends Customizer | Validator>(step: Step): Step {
+function withChecksum<Step extends object>(step: Step): Step {
   const { ...copy } = step as Step & { sha256Checksum?: string; scriptUri?: string; inline?: string[] };
   if (copy.sha256Checksum) copy.sha256Checksum = copy.sha256Checksum.toLowerCase();
   else delete copy.sha256Checksum;
@@ -105,6 +108,10 @@ function normaliseValidate(settings: ValidateSettings): ValidateSettings {
     sourceValidationOnly: settings.sourceValidationOnly ?? false,
     ...(settings.inVMValidations && { inVMValidations: settings.inVMValidations.map(withChecksum) }),
   };
+}
+
+function normaliseOptimize({ workload, ...optimize }: Optimize): Optimize {
+  return { ...optimize, ...(workload && { workload: withChecksum(workload) }) };
 }
 
 function normaliseDistributor(distributor: Distributor): Distributor {

@@ -327,6 +327,29 @@ test('defaults are those that the service echoes', () => {
   assert.ok(!('targetRegions' in (older.distribute as JsonObject[])[1]!));
 });
 
+test('checksums are compared in lower case, wherever a template has one', () => {
+  const sha256Checksum = 'A'.repeat(64);
+  const step = { type: 'Shell', scriptUri: 'https://h/s', sha256Checksum };
+  const { customize, validate, optimize } = normaliseTemplate(
+    check(
+      template({
+        customize: [step],
+        validate: { inVMValidations: [step] },
+        optimize: { vmBoot: { state: 'Enabled' }, workload: { ...step, type: undefined, state: 'Enabled' } },
+      }),
+    ).template,
+    NEWEST_API_VERSION,
+  ).properties;
+  const lower = 'a'.repeat(64);
+  assert.deepEqual(
+    [customize[0], validate?.inVMValidations?.[0], optimize?.workload].map(
+      one => (one as { sha256Checksum?: string } | undefined)?.sha256Checksum,
+    ),
+    [lower, lower, lower],
+  );
+  assert.deepEqual(optimize?.vmBoot, { state: 'Enabled' });
+});
+
 test('what cannot be built is refused or warned about, never skipped in silence', () => {
   const found = (properties: JsonObject) =>
     unsupported(normaliseTemplate(check(template(properties)).template, NEWEST_API_VERSION), { local: true });
