@@ -29,7 +29,7 @@ const SEGMENT = /^[^/\\?#%\s<>&][^/\\?#%<>&\u0000-\u001f]*$/;
 /** Reads an id; undefined when it is none. Takes untrusted text. */
 export function tryParseId(text: string): ResourceId | undefined {
   if (!text.startsWith('/')) return undefined;
-  const parts = text.replace(/\/$/, '').slice(1).split('/');
+  const parts = withoutSlash(text).slice(1).split('/');
   if (parts.length < 2 || parts.length > 64 || parts.some(part => !SEGMENT.test(part))) return undefined;
   if (parts[0]!.toLowerCase() !== 'subscriptions') return undefined;
   const subscription = parts[1]!;
@@ -92,9 +92,14 @@ export function parentId(id: ResourceId): ResourceId | undefined {
   return { ...id, type: id.type.slice(0, id.type.lastIndexOf('/')), names, name: names.at(-1)! };
 }
 
+/** An id is the same with a slash at its end. */
+export function withoutSlash(id: string): string {
+  return id.replace(/\/$/, '');
+}
+
 /** What ids are compared, and rows found, by. */
 export function idKey(id: string | ResourceId): string {
-  return (typeof id === 'string' ? id.replace(/\/$/, '') : formatId(id)).toLowerCase();
+  return (typeof id === 'string' ? withoutSlash(id) : formatId(id)).toLowerCase();
 }
 
 export function sameId(a: string | ResourceId, b: string | ResourceId): boolean {

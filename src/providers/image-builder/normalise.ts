@@ -2,6 +2,7 @@
  * A checked template with its defaults filled in, as the real service answers it (contract 1.5, 4.7). This is the form that is stored and that builds read.
  */
 import { isSince } from '../../arm/api-versions.ts';
+import { withoutSlash } from '../../arm/ids.ts';
 import { requireRegion } from '../../arm/locations.ts';
 import { type JsonObject, shape } from '../../arm/shape.ts';
 import type { Customizer } from './customizers.ts';
@@ -79,8 +80,9 @@ function normaliseIdentity(identity: TemplateIdentity): TemplateIdentity {
 /** `exactVersion` says `latest` until that is resolved. */
 function normaliseSource(source: TemplateSource): TemplateSource {
   if (source.type === 'PlatformImage') return { ...source, exactVersion: source.version };
-  if (source.type === 'SharedImageVersion') return { ...source, exactVersion: source.imageVersionId };
-  return source;
+  if (source.type === 'ManagedImage') return { ...source, imageId: withoutSlash(source.imageId) };
+  const imageVersionId = withoutSlash(source.imageVersionId);
+  return { ...source, imageVersionId, exactVersion: imageVersionId };
 }
 
 function normaliseCustomizer(customizer: Customizer): Customizer {
@@ -117,10 +119,15 @@ function normaliseOptimize({ workload, ...optimize }: Optimize): Optimize {
 function normaliseDistributor(distributor: Distributor): Distributor {
   const tagged = { ...distributor, artifactTags: distributor.artifactTags ?? {} };
   if (tagged.type === 'ManagedImage')
-    return { ...tagged, location: requireRegion(tagged.location, TEMPLATE_TYPE).name };
+    return {
+      ...tagged,
+      imageId: withoutSlash(tagged.imageId),
+      location: requireRegion(tagged.location, TEMPLATE_TYPE).name,
+    };
   if (tagged.type !== 'SharedImage') return tagged;
   return {
     ...tagged,
+    galleryImageId: withoutSlash(tagged.galleryImageId),
     excludeFromLatest: tagged.excludeFromLatest ?? false,
     ...(tagged.replicationRegions && {
       replicationRegions: tagged.replicationRegions.map(region => requireRegion(region, TEMPLATE_TYPE).name),

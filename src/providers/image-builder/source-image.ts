@@ -1,7 +1,7 @@
 /** A template's source as a disk: of the catalogue, or an image that was built here. */
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parentId, parseId, sameText } from '../../arm/ids.ts';
+import { LOCAL_SUBSCRIPTION, LOCAL_TENANT, parentId, parseId, sameId, sameText } from '../../arm/ids.ts';
 import type { BuildRequest } from '../../builds/build.ts';
 import type { Schema } from '../../database/schema.ts';
 import { contentOf } from '../../disks/content.ts';
@@ -225,7 +225,7 @@ export const viewerOf = ({ id }: Pick<ImageTemplate, 'id'>): Viewer => ({
 
 async function requireImage(id: string, location: string, home: string, missing: string): Promise<TemplateSourceImage> {
   const all = await list(home);
-  const replicas = all.filter(({ manifest }) => manifest.id.toLowerCase() === id.toLowerCase());
+  const replicas = all.filter(({ manifest }) => sameId(manifest.id, id));
   const here = replicas.find(({ manifest }) => manifest.location === location);
   if (here) return builtImage(here, dataDisksOf(all, here));
   throw new KilnError(

@@ -3,7 +3,7 @@
 import { pathToFileURL } from 'node:url';
 import type { Kysely } from 'kysely';
 import { KilnError } from '../../arm/errors.ts';
-import { parseId } from '../../arm/ids.ts';
+import { idKey, parseId } from '../../arm/ids.ts';
 import type { ResourceType } from '../../arm/resource-type.ts';
 import type { JsonObject } from '../../arm/shape.ts';
 import type { Artifact } from '../../builds/artifacts.ts';
@@ -77,7 +77,7 @@ function managedImage(distributor: ManagedImageDistributor, origin: Origin): Dis
     type: 'ManagedImage',
     runOutputName: distributor.runOutputName,
     label: `ManagedImage "${name}" → ${distributor.location}`,
-    lane: distributor.imageId.toLowerCase(),
+    lane: idKey(distributor.imageId),
     place: async () => ({
       id: distributor.imageId,
       name,
@@ -103,7 +103,7 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
     type: 'SharedImage',
     runOutputName: distributor.runOutputName,
     label: `SharedImage "${definition.names.join('/')}"`,
-    lane: definitionId.toLowerCase(),
+    lane: idKey(definitionId),
     async check() {
       await requireResource(origin.database, definitionId);
       if (version === undefined) return;

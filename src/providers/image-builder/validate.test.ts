@@ -350,6 +350,22 @@ test('checksums are compared in lower case, wherever a template has one', () => 
   assert.deepEqual(optimize?.vmBoot, { state: 'Enabled' });
 });
 
+test('an id with a slash at its end is kept without it', () => {
+  const image = { type: 'ManagedImage', runOutputName: 'image', imageId: `${IMAGE}/`, location: 'eastus' };
+  const version = { type: 'SharedImage', runOutputName: 'version', galleryImageId: `${DEFINITION}/versions/1.0.0/` };
+  const normal = (properties: JsonObject) =>
+    normaliseTemplate(check(template(properties)).template, NEWEST_API_VERSION).properties;
+  const source = (given: JsonObject) => normal({ source: given }).source;
+  assert.deepEqual(source({ type: 'ManagedImage', imageId: `${IMAGE}/` }), { type: 'ManagedImage', imageId: IMAGE });
+  for (const id of [`${DEFINITION}/versions/latest`, '/sharedGalleries/s-gallery/images/web/versions/latest'])
+    assert.deepEqual(source({ type: 'SharedImageVersion', imageVersionId: `${id}/` }), {
+      ...{ type: 'SharedImageVersion', imageVersionId: id, exactVersion: id },
+    });
+  const [first, second] = normal({ distribute: [image, version] }).distribute;
+  assert.equal(first?.type === 'ManagedImage' && first.imageId, IMAGE);
+  assert.equal(second?.type === 'SharedImage' && second.galleryImageId, `${DEFINITION}/versions/1.0.0`);
+});
+
 test('what cannot be built is refused or warned about, never skipped in silence', () => {
   const found = (properties: JsonObject) =>
     unsupported(normaliseTemplate(check(template(properties)).template, NEWEST_API_VERSION), { local: true });
