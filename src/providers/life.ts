@@ -87,11 +87,7 @@ export async function putValidated(store: Store, definition: ResourceType, reque
     definition.kind === 'tracked' &&
     !sameLocation(existing.location, resource.location)
   )
-    throw new KilnError(
-      'InvalidResourceLocation',
-      `The resource '${existing.name}' already exists in location '${existing.location}' in resource group '${id.resourceGroup ?? existing.name}'. A resource with the same name cannot be created in location '${resource.location}'. Please select a new resource name.`,
-      { target: existing.id },
-    );
+    throw elsewhereError(existing, resource.location, existing.id);
   const properties = { ...resource.properties, ...request.known };
   const whole = { ...resource, properties, id: existing?.id ?? request.id, apiVersion };
   const stored = await putResource(store, whole).catch(error => {
@@ -100,6 +96,16 @@ export async function putValidated(store: Store, definition: ResourceType, reque
       : error;
   });
   return { resource: stored, created: existing === undefined, warnings };
+}
+
+/** Nothing moves to another location. @param target what is at fault */
+export function elsewhereError(existing: StoredResource, location: string | undefined, target: string): KilnError {
+  const group = parseId(existing.id).resourceGroup ?? existing.name;
+  return new KilnError(
+    'InvalidResourceLocation',
+    `The resource '${existing.name}' already exists in location '${existing.location}' in resource group '${group}'. A resource with the same name cannot be created in location '${location}'. Please select a new resource name.`,
+    { target },
+  );
 }
 
 /** What PostgreSQL calls a child whose parent is not there. */

@@ -71,14 +71,11 @@ export function validTemplate(apiVersion: string, places: Places): Arbitrary {
   );
   const output = (kind: string) => ({ ...type(kind), runOutputName: word });
   const distributor = fc.oneof(
-    optional(
-      {
-        ...output('ManagedImage'),
-        imageId: word.map(name => `${places.group}/providers/Microsoft.Compute/images/${name}`),
-        location: region,
-      },
-      { artifactTags: tags },
-    ),
+    // No two targets are one image.
+    optional({ ...output('ManagedImage'), location: region }, { artifactTags: tags }).map(value => {
+      const imageId = `${places.group}/providers/Microsoft.Compute/images/${(value as { runOutputName: string }).runOutputName}1`;
+      return { ...(value as object), imageId };
+    }),
     optional(
       { ...output('SharedImage'), galleryImageId: fc.constant(places.definitionId) },
       {

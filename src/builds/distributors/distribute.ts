@@ -34,7 +34,7 @@ interface TargetFacts {
   /** What no two targets may publish at once: the second has to see what the first has made of it. */
   readonly lane: string;
   /**
-   * Whether the image can go there as far as it is known before the build: no hour of work for a version that exists. Rejects with Conflict, or UploadFailed.
+   * Whether the image can go there as far as it is known before the build: no hour of work for a version that exists. Rejects with what is in the way.
    */
   check?(signal?: AbortSignal): Promise<void>;
 }

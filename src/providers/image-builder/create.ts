@@ -15,7 +15,7 @@ import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
 import { download } from '../../images/catalogue/download.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
-import { putValidated, requireResource } from '../life.ts';
+import { elsewhereError, putValidated, requireResource } from '../life.ts';
 import type { ProviderEnvironment } from '../provider.ts';
 import { getResource, patchProperties, type StoredResource, waitsFor, writeOperation } from '../store.ts';
 import { imageTemplates, templateOf } from './image-templates.ts';
@@ -130,12 +130,7 @@ async function requireReplaceable(trx: Transacting, existing: StoredResource): P
 
 /** What a revision cannot change: where the template is, and where it stages. */
 function requireSamePlace(before: StoredResource, after: StoredResource): void {
-  if (before.location !== after.location)
-    throw new KilnError(
-      'InvalidResourceLocation',
-      `The resource '${before.name}' already exists in location '${before.location}'. A resource with the same name cannot be created in location '${after.location}'. Please select a new resource name.`,
-      { target: 'location' },
-    );
+  if (before.location !== after.location) throw elsewhereError(before, after.location, 'location');
   if (before.properties.stagingResourceGroup !== after.properties.stagingResourceGroup && stagingOf(before))
     throw new KilnError('PropertyChangeNotAllowed', "Changing property 'stagingResourceGroup' is not allowed.", {
       target: 'properties.stagingResourceGroup',

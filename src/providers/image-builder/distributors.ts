@@ -1,10 +1,11 @@
 /** Where a finished image goes: a VHD, a managed image, or a version in a gallery; and the rules of their regions and versions. */
 import { type Static, Type } from '@sinclair/typebox';
 import { isSince } from '../../arm/api-versions.ts';
-import { isIdOf, tryParseId } from '../../arm/ids.ts';
+import { isIdOf, parseId, tryParseId } from '../../arm/ids.ts';
 import type { JsonPath } from '../../arm/json-path.ts';
 import { findRegion, normaliseLocation, REGIONS } from '../../arm/locations.ts';
 import { int32, oneOf, stringMap, variants } from '../../arm/shape.ts';
+import { images } from '../compute/images.ts';
 import { defaultScheme, isVersion, type NextVersionOptions } from '../compute/version-numbers.ts';
 import { TARGET_REGIONS_SINCE } from './api-versions.ts';
 import type { Rules } from './rules.ts';
@@ -147,17 +148,21 @@ function checkDistributor(distributor: Distributor, at: JsonPath, rules: Rules):
       }
       return;
     case 'ManagedImage':
-      if (distributor.imageId !== undefined && !isIdOf(distributor.imageId, 'Microsoft.Compute/images'))
-        rules.bad(
-          [...at, 'imageId'],
-          distributor.imageId,
-          'It must be the id of a managed image: /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/images/….',
-        );
+      if (distributor.imageId !== undefined) {
+        const fault = imageFault(distributor.imageId);
+        if (fault !== undefined) rules.bad([...at, 'imageId'], distributor.imageId, fault);
+      }
       if (distributor.location !== undefined) checkRegion(distributor.location, [...at, 'location'], rules);
       return;
     case 'SharedImage':
       checkSharedImage(distributor, at, rules);
   }
+}
+
+/** What is wrong with the id of an image that is to be made. Untrusted text. */
+function imageFault(text: string): string | undefined {
+  if (isIdOf(text, images.type)) return images.checkName(parseId(text).name)?.message;
+  return 'It must be the id of a managed image: /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/images/….';
 }
 
 /** What is wrong with a blob's URL. Untrusted text. */

@@ -14,6 +14,7 @@ import type { Call } from '../provider.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
 import { requireVersionFits } from './gallery-version.ts';
+import { requireImageFits } from './managed-image.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import { parseGroup } from './rules.ts';
 import type { TemplateIdentity } from './schema.ts';
@@ -236,7 +237,7 @@ export async function requireUnlockedTargets(
 
 /**
  * Everything that a template publishes to is there, may be written, and would take what is published. Errors: ResourceGroupNotFound, ResourceNotFound,
- * ScopeLocked, those of requireVersionFits, with the distributor as target.
+ * ScopeLocked, those of requireImageFits and requireVersionFits, with the distributor as target.
  */
 export async function requireTargets(
   database: Kysely<Schema>,
@@ -252,6 +253,7 @@ export async function requireTargets(
         throw new KilnError('ResourceGroupNotFound', `Resource group '${resourceGroup}' could not be found.`, {
           target: `${target}.imageId`,
         });
+      requireImageFits(distributor, index, await getResource(database, distributor.imageId));
     }
     if (distributor.type !== 'SharedImage') continue;
     const { definitionId } = parseGalleryImageId(distributor.galleryImageId)!;

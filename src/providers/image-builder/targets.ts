@@ -25,6 +25,7 @@ import {
   versionChoice,
 } from './distributors.ts';
 import { versionProperties } from './gallery-version.ts';
+import { requireImageFits } from './managed-image.ts';
 import type { ImageTemplate } from './normalise.ts';
 import { uploadTarget } from './upload-target.ts';
 
@@ -39,15 +40,15 @@ export interface Origin {
 }
 
 export function distributionTargets(origin: Origin): Target[] {
-  return origin.template.properties.distribute.map(distributor => targetOf(distributor, origin));
+  return origin.template.properties.distribute.map((distributor, index) => targetOf(distributor, index, origin));
 }
 
-function targetOf(distributor: Distributor, origin: Origin): Target {
+function targetOf(distributor: Distributor, index: number, origin: Origin): Target {
   switch (distributor.type) {
     case 'VHD':
       return distributor.uri ? uploadTarget(distributor, distributor.uri, origin, write) : vhd(distributor, origin);
     case 'ManagedImage':
-      return managedImage(distributor, origin);
+      return managedImage(distributor, index, origin);
     case 'SharedImage':
       return sharedImage(distributor, origin);
   }
@@ -71,13 +72,14 @@ function vhd(distributor: Distributor, origin: Origin): DistributionTarget {
   };
 }
 
-function managedImage(distributor: ManagedImageDistributor, origin: Origin): DistributionTarget {
+function managedImage(distributor: ManagedImageDistributor, index: number, origin: Origin): DistributionTarget {
   const { name } = parseId(distributor.imageId);
   return {
     type: 'ManagedImage',
     runOutputName: distributor.runOutputName,
     label: `ManagedImage "${name}" → ${distributor.location}`,
     lane: idKey(distributor.imageId),
+    check: async () => requireImageFits(distributor, index, await getResource(origin.database, distributor.imageId)),
     place: async () => ({
       id: distributor.imageId,
       name,

@@ -210,6 +210,43 @@ test('vmProfile: sizes and networks', () => {
   assert.deepEqual(profile({ vnetConfig: { subnetId: 'subnet' } }), ['properties.vmProfile.vnetConfig.subnetId']);
 });
 
+test('a managed image has a name that Compute takes', () => {
+  const image = (name: string) => [
+    { type: 'ManagedImage', runOutputName: 'o', imageId: IMAGE.replace(/web$/, name), location: 'eastus' },
+  ];
+  for (const name of ['bad name!', '_x', 'x.', 'a'.repeat(81)])
+    assert.deepEqual(paths(template({ distribute: image(name) })), ['properties.distribute[0].imageId'], name);
+  assert.deepEqual(paths(template({ distribute: image('a-good_name.1') })), []);
+});
+
+test('no two distributors publish to one image, version or blob', () => {
+  const image = { type: 'ManagedImage', imageId: IMAGE, location: 'eastus' };
+  const version = { type: 'SharedImage', galleryImageId: `${DEFINITION}/versions/1.0.0` };
+  const newest = { type: 'SharedImage', galleryImageId: DEFINITION };
+  const blob = { type: 'VHD', uri: 'https://a.blob.core.windows.net/vhds/web.vhd?sig=secret' };
+  const twice = (one: object, other: object) =>
+    check(template({ distribute: [one, other].map((target, index) => ({ runOutputName: `o${index}`, ...target })) }))
+      .violations;
+  for (const [one, other, field] of [
+    [image, { ...image, location: 'westus' }, 'imageId'],
+    [image, { ...image, imageId: `${IMAGE.toUpperCase()}/` }, 'imageId'],
+    [version, { ...version, galleryImageId: `${DEFINITION}/versions/01.0.0` }, 'galleryImageId'],
+    [blob, { ...blob, uri: 'https://A.blob.core.windows.net:443/vhds/web.vhd?sig=secret2' }, 'uri'],
+  ] as const) {
+    const [violation, ...more] = twice(one, other);
+    assert.deepEqual([violation?.path, more], [`properties.distribute[1].${field}`, []]);
+    assert.match(violation?.hint ?? '', /^distribute\[0\] publishes to it already/);
+    assert.ok(!JSON.stringify(violation).includes('secret'));
+  }
+  for (const [one, other] of [
+    [newest, newest],
+    [newest, version],
+    [{ type: 'VHD' }, { type: 'VHD', uri: '' }],
+    [image, { ...image, imageId: `${IMAGE}2` }],
+  ] as const)
+    assert.deepEqual(twice(one, other), []);
+});
+
 test('a staging resource group is the id of a group, with or without its first slash', () => {
   const group = (stagingResourceGroup: unknown) => paths(template({ stagingResourceGroup }));
   for (const id of ['', '/subscriptions/s/resourceGroups/g', 'subscriptions/s/resourcegroups/g/'])

@@ -10,6 +10,7 @@ import { type Finding, isObject, shape } from '../../arm/shape.ts';
 import { brokenTags } from '../../arm/tags.ts';
 import { IDENTITY_REQUIRED_SINCE, STRICT_SINCE } from './api-versions.ts';
 import { checkCustomizer } from './customizers.ts';
+import { checkDestinations } from './destinations.ts';
 import { checkDistributors, lacksVersion, SOURCE_WITHOUT_VERSION } from './distributors.ts';
 import { checkWorkload } from './optimization.ts';
 import { checkProfile, IDENTITY_TYPE } from './profile.ts';
@@ -120,7 +121,10 @@ function checkProperties(properties: TemplateProperties, rules: Rules): void {
     if (customizer) checkCustomizer(customizer, [...at, 'customize', index], rules);
   });
   if (properties.validate) checkValidators(properties.validate, [...at, 'validate'], rules);
-  if (properties.distribute) checkDistributors(properties.distribute, [...at, 'distribute'], rules);
+  if (properties.distribute) {
+    checkDistributors(properties.distribute, [...at, 'distribute'], rules);
+    checkDestinations(properties.distribute, [...at, 'distribute'], rules);
+  }
   properties.distribute?.forEach((target, index) => {
     checkTags(target?.artifactTags, [...at, 'distribute', index, 'artifactTags'], rules);
     if (target?.type === 'SharedImage' && properties.source && lacksVersion(target, properties.source))

@@ -15,16 +15,16 @@ export const distributeSections: readonly Section[] = [
     intro:
       'Where the finished image goes. All targets begin at once (those of one image definition go one after the other), each with a state of its own; when some fail, the run is `PartiallySucceeded`, when all do, `Failed`. A PATCH may add and change targets from 2023-07-01 on, never remove one.',
     rows: {
-      'properties.distribute': ['At least one.'],
+      'properties.distribute': ['At least one; no two to one image, one version that is named, or one blob.'],
       ...ofKinds(place, ['ManagedImage', 'SharedImage', 'VHD'], {
         runOutputName: ['Unique in the template; the name of the run output that the next successful run writes.'],
         artifactTags: ['Tags of what is published, beside `correlationId`, which is the run’s id.'],
       }),
       [`${place}(ManagedImage).type`]: ['A managed image: `Microsoft.Compute/images`, with its disk as qcow2.'],
       [`${place}(ManagedImage).imageId`]: [
-        'Its group has to be there. A run puts the new image in the place of the one before it, when it is whole.',
+        'Its group has to be there. A run puts the new image in the place of the one before it, when it is whole. What Compute would refuse of the image (its name, too many tags) is refused when the template is made or changed.',
       ],
-      [`${place}(ManagedImage).location`]: ['Any region.'],
+      [`${place}(ManagedImage).location`]: ['Any region; of an image that is there already, its own.'],
       [`${place}(VHD).type`]: [
         'A fixed VHD, which `kiln images export` or the staging account’s container `vhds` gives. One disk, that of the system: data disks go into managed images and gallery versions, which the log says.',
         'With `kiln build` there is no staging account: the run output’s `artifactUri` is a file.',
