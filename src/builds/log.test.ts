@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -108,6 +108,44 @@ test('a log ends with how the build did, and no secret of the run is in it, whoe
         ].join('\n'),
       ),
     );
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+test('a flood leaves each later phase room for its lines, and it is said once what is missing of each', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-log-'));
+  try {
+    const path = join(directory, 'customization.log');
+    const lines: LogLine[] = [];
+    const log = openBuildLog({ id: 'ID', path, onLine: line => lines.push(line), onError: assert.fail });
+    const flood = Buffer.from(`${'x'.repeat(8000)}\n`.repeat(128));
+    const print = (phase: number, mebibytes: number) => {
+      log.phase = phase;
+      log.guest(Buffer.from(`phase ${phase} begins\n`), 'stdout');
+      for (let n = 0; n < mebibytes; n++) log.guest(flood, 'stdout');
+      log.guest(Buffer.from(`phase ${phase} ends\n`), 'stdout');
+    };
+    print(1, 80);
+    print(2, 3);
+    print(3, 0);
+    log.end('no');
+    await log.close();
+    const told = lines.filter(({ text }) => !text.startsWith('xxx')).map(({ phase, text }) => `${phase}: ${text}`);
+    const dropped = told.map(line => /: (\d+) lines of the guest were not kept\.$/.exec(line)?.[1]).filter(Boolean);
+    assert.ok(Number(dropped[0]) > 1800 && Number(dropped[1]) > 240, String(dropped));
+    assert.deepEqual(told, [
+      '1: phase 1 begins',
+      '1: The guest printed more than 64 MiB; from here on nothing of this phase is kept, and 1 MiB of each later one.',
+      `1: ${dropped[0]} lines of the guest were not kept.`,
+      '2: phase 2 begins',
+      '2: That is 1 MiB; what this phase prints from here on is not kept.',
+      `2: ${dropped[1]} lines of the guest were not kept.`,
+      ...['3: phase 3 begins', '3: phase 3 ends'],
+    ]);
+    assert.match((await readFile(path, 'utf8')).slice(-400), /phase 3 ends\n.* errored: no\n/);
+    const { size } = await stat(path);
+    assert.ok(size > 64 * 2 ** 20 && size < 67 * 2 ** 20, String(size));
   } finally {
     await rm(directory, { recursive: true });
   }

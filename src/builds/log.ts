@@ -21,13 +21,16 @@ export interface LogLine {
 
 /** Longer lines are cut: a line of 826 KB once made an Azure build take hours (troubleshooting guide). */
 export const MAX_LINE = 8 * 1024;
+const MIB = 1024 * 1024;
 /** Bytes of the log file that guest output may fill; what comes after is counted, not kept. */
-export const MAX_GUEST_BYTES = 64 * 1024 * 1024;
+export const MAX_GUEST_BYTES = 64 * MIB;
+/** And what each phase may write when those before it have used that up: why a build failed is in its last lines. */
+export const PHASE_BYTES = MIB;
 
 const WRITE_SIZE = 64 * 1024;
 
 export interface BuildLog {
-  /** The phase that lines belong to from now on. */
+  /** The phase that lines belong to from now on; the one before it has ended. */
   phase: number | null;
   /** Something that Kiln says. */
   say(text: string): void;
@@ -63,7 +66,9 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
   const { redact = redactor([]) } = options;
   const begun = performance.now();
   const splitters = { stdout: lineSplitter(redact), stderr: lineSplitter(redact) };
-  let guestBytes = 0;
+  let phase: number | null = null;
+  let room = MAX_GUEST_BYTES;
+  let flooded = false;
   let dropped = 0;
 
   /** Lines on their way to the file: written together, since a stream keeps a record of each write until it is done. */
@@ -83,16 +88,21 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     else scheduled ??= setImmediate(writeOut);
     return line.length;
   };
-  const isFull = () => guestBytes > MAX_GUEST_BYTES;
+  const isFull = () => room < 0;
   const keep = (text: string, stream: 'stdout' | 'stderr') => {
     if (isFull()) {
       dropped++;
       return;
     }
-    guestBytes += write('OUT', packerText(stream, text));
-    options.onLine({ at: new Date(), phase: log.phase, stream, text });
-    if (isFull())
-      log.say(`The guest printed more than ${MAX_GUEST_BYTES / 1024 / 1024} MiB; its further output is not kept.`);
+    room -= write('OUT', packerText(stream, text));
+    options.onLine({ at: new Date(), phase, stream, text });
+    if (!isFull()) return;
+    log.say(
+      flooded
+        ? `That is ${PHASE_BYTES / MIB} MiB; what this phase prints from here on is not kept.`
+        : `The guest printed more than ${MAX_GUEST_BYTES / MIB} MiB; from here on nothing of this phase is kept, and ${PHASE_BYTES / MIB} MiB of each later one.`,
+    );
+    flooded = true;
   };
 
   const say = (text: string, phase: number | null) => {
@@ -102,7 +112,7 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
     }
   };
 
-  /** Nothing more of the guest's is to come. */
+  /** Nothing more of this phase's guest is to come. */
   const endGuest = () => {
     log.flush();
     if (dropped > 0) log.say(`${dropped} lines of the guest were not kept.`);
@@ -110,8 +120,16 @@ export function openBuildLog(options: BuildLogOptions): BuildLog {
   };
 
   const log: BuildLog = {
-    phase: null,
-    say: text => say(text, log.phase),
+    get phase() {
+      return phase;
+    },
+    set phase(next) {
+      if (next === phase) return;
+      endGuest();
+      phase = next;
+      room = Math.max(room, PHASE_BYTES);
+    },
+    say: text => say(text, phase),
     of: phase => ({ say: text => say(text, phase) }),
     mark(text) {
       for (const line of cleanLines(text, redact)) write('ERR', line);

@@ -7,13 +7,12 @@ import type { Phase, PhaseResult } from '../../builds/phase.ts';
 import { whenReachable } from '../../database/connection.ts';
 import { json, text } from '../../database/json.ts';
 import type { Schema } from '../../database/schema.ts';
+import { rowLimit } from './row-limit.ts';
 
 /** Lines are gathered this long, so that a chatty script costs a statement every now and then, not one a line. */
 const FLUSH_EVERY_MS = 250;
 /** Azure's words, in their order. */
 const SUB_STATES: readonly string[] = ['Building', 'Customizing', 'Optimizing', 'Validating', 'Distributing'];
-/** Rows of guest output of one run; the rest is in customization.log only. */
-export const MAX_LOG_ROWS = 200_000;
 
 export interface RunRecord extends Recorder {
   /** Replaces what an earlier attempt of the run left. */
@@ -113,6 +112,7 @@ function lineWriter(database: Kysely<Schema>, runId: string) {
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<void> = Promise.resolve();
   let failure: unknown;
+  const limited = rowLimit();
 
   const flush = () => {
     timer = undefined;
@@ -148,8 +148,9 @@ function lineWriter(database: Kysely<Schema>, runId: string) {
   };
   return {
     add(line: LogLine) {
-      if (line.stream !== 'kiln' && seq + waiting.length >= MAX_LOG_ROWS) return;
-      waiting.push(line);
+      const row = limited(line);
+      if (!row) return;
+      waiting.push(row);
       timer ??= setTimeout(flush, FLUSH_EVERY_MS);
     },
     async close() {
