@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ErrorCode } from '../arm/errors.ts';
-import { isDistributionError, outcomeOf, type PhaseEnd } from './outcome.ts';
+import { distributionError, isDistributionError, outcomeOf, type PhaseEnd } from './outcome.ts';
 
 const end = (kind: PhaseEnd['kind'], name: string, code?: ErrorCode, message = 'It went wrong.'): PhaseEnd => ({
   kind,
@@ -69,6 +69,22 @@ test('a failed validator fails the run whatever was distributed, and is what is 
   assert.match(some.error.details?.[0]?.message ?? '', /^Failed in distributing 1 images out of total 2: /);
   const none = errorOf([...both, skipped('distribute', 'a')]);
   assert.deepEqual([none.state, none.error.code], ['Failed', 'StepFailed']);
+});
+
+test('the clock takes nothing back: what is published makes the run partial, what was not begun has failed too', () => {
+  const targets = [
+    end('distribute', 'A'),
+    end('distribute', 'B', 'Timeout', 'It took longer than the 60 s that it may take.'),
+    skipped('distribute', 'C'),
+  ];
+  const { state, error } = errorOf([...built, ...targets]);
+  assert.deepEqual([state, error.code], ['PartiallySucceeded', 'Timeout']);
+  const reason = 'context deadline exceeded: It took longer than the 60 s that it may take.';
+  assert.equal(
+    distributionError(targets).message,
+    `Failed in distributing 2 images out of total 3: {[Error 0] [Distribute 1] B: ${reason} [Error 1] [Distribute 2] C: ${reason}}`,
+  );
+  assert.equal(errorOf([...built, ...targets.slice(1)]).state, 'Failed');
 });
 
 test('what ends a build is told before anything that failed on the way', () => {

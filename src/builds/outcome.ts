@@ -30,14 +30,18 @@ export const endedBy = (error: ErrorBody): BuildOutcome => ({
 export function outcomeOf(phases: readonly PhaseEnd[]): BuildOutcome {
   const failures = phases.flatMap(({ kind, error }) => (error ? [{ kind, error }] : []));
   const ended = failures.find(({ error }) => ENDINGS.has(error.code));
-  if (ended) return endedBy(ended.error);
   const targets = phases.filter(({ kind }) => kind === 'distribute');
+  const some = targets.some(({ state }) => state === 'Succeeded');
+  if (ended) {
+    // The clock takes nothing back (contract 3.3: some but not all); who cancels wants to be told so.
+    const partial = ended.error.code === 'Timeout' && some && failures.every(({ kind }) => kind === 'distribute');
+    return partial ? { state: 'PartiallySucceeded', error: ended.error } : endedBy(ended.error);
+  }
   const unpublished = targets.some(({ error }) => error) ? distributionError(targets) : undefined;
   // A validator that failed fails the run, whatever was distributed (contract 1.3).
   const before = failures.find(({ kind }) => kind !== 'distribute');
   if (before) return { state: 'Failed', error: unpublished ? withDetail(before.error, unpublished) : before.error };
   if (!unpublished) return { state: 'Succeeded' };
-  const some = targets.some(({ state }) => state === 'Succeeded');
   return { state: some ? 'PartiallySucceeded' : 'Failed', error: unpublished };
 }
 
@@ -50,7 +54,10 @@ const PREFIX = 'Failed in distributing ';
 
 /** Azure's sentence for what could not be published (contract 3.2), with Kiln's reason in the place of its own. */
 export function distributionError(targets: readonly PhaseEnd[]): ErrorBody {
-  const failed = targets.flatMap(({ name, error }, index): (ErrorBody & { index: number })[] => {
+  // What was not even begun when the build ended has failed of the same.
+  const ending = targets.find(({ error }) => error && ENDINGS.has(error.code))?.error;
+  const failed = targets.flatMap(({ name, state, error: own }, index): (ErrorBody & { index: number })[] => {
+    const error = own ?? (state === 'Skipped' ? ending : undefined);
     if (!error) return [];
     const { code, hint } = error;
     // Azure's words for a build whose time was over while images were distributed; scripts look for them.

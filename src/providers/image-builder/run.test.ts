@@ -223,9 +223,10 @@ test('a canceled validation is a canceled run, whatever was to be distributed on
 
 test('the clock ends a run: while it builds and while it distributes, each in the sentence of the service', async () => {
   const second = { ...VHD, runOutputName: 'second' };
-  const id = await made('late', { customize: [{ type: 'Shell', inline: ['late'] }], distribute: [VHD, second] });
-  /** A run under a clock that is at its end when a phase of the kind begins. */
-  const lateAt = async (kind: Phase['kind']) => {
+  const customize = [{ type: 'Shell', inline: ['late'] }];
+  const late = await made('late', { customize, distribute: [VHD, second] });
+  /** A run under a clock that is at its end when a phase of the kind begins. @returns its state, and what is said of it */
+  const lateAt = async (kind: Phase['kind'], { id = late, number = 1 } = {}) => {
     const run = await begin(id);
     await ended(run);
     await store()
@@ -234,9 +235,12 @@ test('the clock ends a run: while it builds and while it distributes, each in th
       .where('id', '=', run)
       .execute();
     const clock = new AbortController();
-    const late = new KilnError('Timeout', 'It took longer than the 60 s that it may take.');
+    const expired = new KilnError('Timeout', 'It took longer than the 60 s that it may take.');
+    let count = 0;
     const listener = {
-      phase: (index: number, planned: readonly Phase[]) => void (planned[index]!.kind === kind && clock.abort(late)),
+      phase(index: number, planned: readonly Phase[]) {
+        if (planned[index]!.kind === kind && ++count === number) clock.abort(expired);
+      },
       line: () => undefined,
       progress: () => undefined,
     };
@@ -244,18 +248,28 @@ test('the clock ends a run: while it builds and while it distributes, each in th
     const context = { id: run, attempt: 1, signal: clock.signal };
     await assert.rejects(handler.run(context, { templateId: id, cache: { use: false } }), { code: 'Timeout' });
     const { runState, runSubState, message } = await status(id);
-    assert.deepEqual([runState, runSubState], ['Failed', undefined]);
-    return message;
+    assert.equal(runSubState, undefined);
+    return [runState, message];
   };
-  assert.equal(
-    await lateAt('customize'),
+  assert.deepEqual(await lateAt('customize'), [
+    'Failed',
     "Failed in building/customizing image: Failed while waiting for packerizer: Timeout waiting for microservice to complete: 'context deadline exceeded'. It took longer than the 60 s that it may take.",
-  );
+  ]);
   const reason = 'context deadline exceeded: It took longer than the 60 s that it may take.';
-  assert.equal(
-    await lateAt('distribute'),
-    `Failed in distributing 2 images out of total 2: {[Error 0] [Distribute 0] VHD "vhd" → eastus: ${reason} [Error 1] [Distribute 1] VHD "second" → eastus: ${reason}}`,
-  );
+  const say = (missing: string) => `Failed in distributing 2 images out of total ${missing}}`;
+  const [first, other] = ['VHD "vhd" → eastus', 'VHD "second" → eastus'];
+  assert.deepEqual(await lateAt('distribute'), [
+    'Failed',
+    say(`2: {[Error 0] [Distribute 0] ${first}: ${reason} [Error 1] [Distribute 1] ${other}: ${reason}`),
+  ]);
+  // Of one lane: the first is published, the second is begun, the third never is.
+  const target = (runOutputName: string) => ({ type: 'SharedImage', runOutputName, galleryImageId: DEFINITION });
+  const id = await made('late-in-part', { customize, distribute: ['a', 'b', 'c'].map(target) });
+  const version = 'SharedImage "g/d"';
+  assert.deepEqual(await lateAt('distribute', { id, number: 2 }), [
+    'PartiallySucceeded',
+    say(`3: {[Error 0] [Distribute 1] ${version}: ${reason} [Error 1] [Distribute 2] ${version}: ${reason}`),
+  ]);
 });
 
 test('sub-states go forward only, in the order of the service, whatever phases are called', async () => {

@@ -384,9 +384,10 @@ export function failureMessage(runId: string, logPath: string, error: ErrorBody)
 }
 
 async function endRun(database: Kysely<Schema>, runId: string, outcome: BuildOutcome): Promise<void> {
-  const { state } = outcome;
   const error = outcome.state === 'Succeeded' ? undefined : outcome.error;
   await inTransaction(database, async trx => {
+    // A build that the clock ended has not said what is published.
+    const { state } = (error?.code === 'Timeout' && (await settledOutcome(trx, runId))) || outcome;
     const message = error === undefined ? '' : await messageOf(trx, runId, publicError(error));
     const run = await trx
       .updateTable('run')

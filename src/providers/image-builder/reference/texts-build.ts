@@ -69,7 +69,7 @@ export const buildSection: Section = {
     'properties.errorHandling.onCustomizerError': KEPT,
     'properties.errorHandling.onValidationError': KEPT,
     'properties.buildTimeoutInMinutes': [
-      'From the second in which a worker takes the run up (not while it is `Queued`: `startTime` is earlier then) to the last replica; 0 is 240. Where another worker takes it over, the time goes on. 1 to 5 are refused when the template is made.',
+      'From the second in which a worker takes the run up (not while it is `Queued`: `startTime` is earlier then) to the last replica; 0 is 240. Where another worker takes it over, the time goes on. What is published when it is over stays: the run is then `PartiallySucceeded`. 1 to 5 are refused when the template is made.',
       'Four times as long where the processor is emulated. Azure takes 1 to 5, and its builds fail then because their token is too short-lived.',
     ],
     'properties.vmProfile': ['What the machine that builds is like. Can be changed by PATCH from 2024-02-01 on.'],
