@@ -1026,6 +1026,19 @@ test('what cannot be built is refused by the run, not left out', async () => {
   const operation = await ended(await provider.actions!.run!.run(call(id), undefined));
   assert.equal(operation.error?.code, 'NotSupported');
   assert.match(String((await show(id)).properties.lastRunStatus!.message), /is for Windows/);
+
+  // Azure's schema takes any size of a machine, and disks of no size: what it takes, a template may have.
+  const properties = { vmProfile: { vmSize: 'Standard_NC6' }, additionalDataDisks: [{ sizeGB: 1 }, {}, { sizeGB: 0 }] };
+  const sizes = await made('unsupported-sizes', properties, { apiVersion: '2025-10-01' });
+  const { error } = await ended(await provider.actions!.run!.run(call(sizes), undefined));
+  assert.deepEqual(
+    error?.details?.map(({ code, target }) => `${code} ${target}`),
+    [
+      'NotSupported properties.vmProfile.vmSize',
+      'NotSupported properties.additionalDataDisks[1].sizeGB',
+      'NotSupported properties.additionalDataDisks[2].sizeGB',
+    ],
+  );
 });
 
 test('autoRun: a run when it is made, and when it changes', async () => {

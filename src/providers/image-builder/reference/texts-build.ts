@@ -98,7 +98,10 @@ export const buildSection: Section = {
       'Empty disks of the machine that builds, at the lowest LUNs that the source’s own data disks leave free; steps find them below /dev/disk/azure/scsi1. Managed images and gallery versions have them as data disks, at the same LUNs. At most 64 with the source’s.',
       'A container machine refuses them.',
     ],
-    'properties.additionalDataDisks[].sizeGB': ['1 to 32767 GiB; a run with another number is refused.'],
+    'properties.additionalDataDisks[].sizeGB': [
+      '1 to 32767 GiB; a run with another number, or none, is refused.',
+      'Azure’s schema takes 0 and none; what becomes of such a disk it does not say.',
+    ],
     'properties.stagingResourceGroup': [
       'Empty: a group with a generated name. A name that is free: made with it. A group that exists: used, if it is empty and in the template’s subscription and region; it stays when the template is deleted, without what Kiln put there. With or without its first slash.',
     ],
