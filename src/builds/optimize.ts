@@ -3,7 +3,7 @@
  * file is written anew with these at its beginning, in that order. A first boot from a copy that is far away, or cold, fetches less and waits less often; a guest sees the
  * same bytes. The boot is a proof of the image as well.
  */
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { accessOrder, COLD_BLOCK, type ColdRead, coldRead } from '../disks/access-order.ts';
 import { chainOf, type DiskChain } from '../disks/chain.ts';
@@ -43,7 +43,10 @@ export function optimizePhase({ proof, workload, layer, ...size }: OptimizeOptio
       await workload?.run({ ...state, machine }, context);
       // What it does while it shuts down is nothing that a boot needs.
       await machine.powerOff({ signal: context.signal, unplug: true });
-      return await rewritten(state, context);
+      const result = await rewritten(state, context);
+      // Where layers are kept, it is one, or is being made one: a second name of the same blocks, which is read until it is whole.
+      if (!layer) await rm(state.image!.path);
+      return result;
     },
   };
 }
