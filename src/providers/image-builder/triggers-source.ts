@@ -7,8 +7,9 @@ import { findSharedDefinition } from '../compute/shared-galleries.ts';
 import { parseSharedImageId } from '../compute/shared-image-id.ts';
 import { requireResource } from '../life.ts';
 import { listResources } from '../store.ts';
+import { viewerOf } from './built-image.ts';
 import type { ImageTemplate } from './normalise.ts';
-import { type SourceEnvironment, userCatalogue, viewerOf } from './source-image.ts';
+import { type SourceEnvironment, userCatalogue } from './source-image.ts';
 
 /** A definition without a version that counts as latest. Everything is news after it, and it is news to nobody. */
 const NONE = 'none';
