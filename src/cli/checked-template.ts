@@ -70,14 +70,16 @@ export function machineFor({ template, locate }: CheckedTemplateFile, word: stri
 
 /** Local scripts and files that are not there, told with everything else that is wrong. */
 async function missingFiles({ properties }: JsonObject): Promise<Violation[]> {
-  const validate = isObject(properties) ? properties.validate : undefined;
+  const part = (value: unknown, name: string): unknown => (isObject(value) ? value[name] : undefined);
   const lists: readonly [path: string, steps: unknown][] = [
-    ['properties.customize', isObject(properties) && properties.customize],
-    ['properties.validate.inVMValidations', isObject(validate) && validate.inVMValidations],
+    ['properties.customize', part(properties, 'customize')],
+    ['properties.validate.inVMValidations', part(part(properties, 'validate'), 'inVMValidations')],
   ];
   const steps = lists.flatMap(([path, list]) =>
     (Array.isArray(list) ? list : []).map((step: unknown, index) => ({ step, path: `${path}[${index}]` })),
   );
+  const workload = part(part(properties, 'optimize'), 'workload');
+  steps.push({ step: workload, path: 'properties.optimize.workload' });
   const found: Violation[] = [];
   for (const { step, path: at } of steps)
     for (const field of ['scriptUri', 'sourceUri']) {

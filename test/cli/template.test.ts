@@ -166,6 +166,8 @@ describe('a template', { concurrency: 2 }, () => {
         { type: 'Shell', scriptUri: './no-such-script.sh' },
         { type: 'File', sourceUri: 'file://server/share/file.bin', destination: '/tmp/' },
       ];
+      template.apiVersion = '2025-10-01';
+      template.properties.optimize = { workload: { state: 'Enabled', scriptUri: './no-such-load.sh' } };
     });
     const error = errorOf(await build(path, '--json'), 'ValidationFailed');
     assert.deepEqual(
@@ -173,6 +175,7 @@ describe('a template', { concurrency: 2 }, () => {
       [
         `There is no readable file ${join(directory, 'no-such-script.sh')}.`,
         'There is no readable file file://server/share/file.bin.',
+        `There is no readable file ${join(directory, 'no-such-load.sh')}.`,
       ],
     );
     assertError(await build(path), 'usage', /customize\[1\]\.sourceUri\)/, /relative to the template file/);
