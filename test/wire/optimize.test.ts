@@ -59,7 +59,10 @@ test('a workload has a script, and came with 2025-10-01', async () => {
   const scriptUri = `${files.origin}/load.sh`;
   const other = { state: 'Enabled', scriptUri, sha256Checksum: 'f'.repeat(64) };
   const changed = await server.settled(await put('changed', { optimize: { workload: other } }));
-  assert.match(changed.text, /The file of properties\.optimize\.workload has the SHA-256 checksum .* but the template says f{64}\./);
+  assert.match(
+    changed.text,
+    /The file of properties\.optimize\.workload has the SHA-256 checksum .* but the template says f{64}\./,
+  );
 });
 
 test('while it goes on, a run is Optimizing, and can be cancelled', async () => {
