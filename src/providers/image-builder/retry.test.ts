@@ -53,10 +53,10 @@ const vhdTo = (name: string, more: JsonObject = {}) => ({
 });
 
 /** A template as `kiln build` makes it. */
-async function made(name: string, properties: JsonObject): Promise<string> {
+async function made(name: string, properties: JsonObject, tags: Record<string, string> = {}): Promise<string> {
   endpoint.trouble = () => undefined;
   const id = resourceId(LOCAL_SUBSCRIPTION, 'retries', imageTemplates.type, name);
-  const body = { location: 'eastus', properties: { source: SOURCE, ...properties } };
+  const body = { location: 'eastus', tags, properties: { source: SOURCE, ...properties } };
   const checked = validateTemplate(body, { apiVersion: API, localFiles: true, identityOptional: true });
   const template = normaliseTemplate(checked.template, API);
   const guest = await sourceOf(template, { database: store(), home: service.home });
@@ -273,6 +273,21 @@ test('an image that is not kept any more is not built again in silence', async (
   assert.equal(second.error?.code, 'NotFound');
   assert.match(second.error?.hint ?? '', new RegExp(`The image of run ${first.id} is not kept any more`));
   assert.equal(await outputOf(id, 'vhd'), undefined);
+});
+
+test('an image of which the template keeps nothing cannot be distributed again, and the answer says so', async () => {
+  const customize = [{ type: 'Shell', name: 'own', inline: ['true # never'] }];
+  const distribute = [{ ...MANAGED, imageId: IMAGE.replace(/image$/, 'never') }, vhdTo('never.vhd')];
+  const id = await made('never', { distribute, customize }, { 'kiln.cache': 'never' });
+  endpoint.trouble = what => (what.startsWith('PUT page') ? { status: 403, code: 'AuthorizationFailure' } : undefined);
+  const first = await ran(id);
+  assert.equal(first.state, 'PartiallySucceeded');
+  endpoint.trouble = () => undefined;
+  const second = await ran(id, first.id);
+  assert.deepEqual([second.state, second.error?.code], ['Failed', 'NotFound']);
+  assert.match(second.error?.hint ?? '', /or never was \(kiln\.cache, --no-cache\).*: run the template again\.$/);
+  const third = await ran(id);
+  assert.equal(third.state, 'Succeeded', third.message ?? '');
 });
 
 test('a plain run after a partial one goes to all targets', async () => {

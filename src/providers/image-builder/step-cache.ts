@@ -60,7 +60,7 @@ export async function stepCache(
   if (retry)
     return {
       ...{ ...common, shared: false, takes: retry.takes },
-      otherwise: `The image of run ${retry.runId} is not kept any more, or the template is another one since: run the template again.`,
+      otherwise: `The image of run ${retry.runId} is not kept any more, or never was (kiln.cache, --no-cache), or the template is another one since: run the template again.`,
     };
   const failed = local ? undefined : await failedBefore(database, resource.id, runId);
   return {

@@ -13,7 +13,7 @@ export const distributeSections: readonly Section[] = [
   {
     title: 'distribute',
     intro:
-      'Where the finished image goes. All targets begin at once (those of one image definition go one after the other), each with a state of its own; when some fail, the run is `PartiallySucceeded`, when all do, `Failed`. A PATCH may add and change targets from 2023-07-01 on, never remove one.',
+      'Where the finished image goes. All targets begin at once (those of one image definition go one after the other), each with a state of its own; when some fail, the run is `PartiallySucceeded`, when all do, `Failed`. `kiln runs retry` brings the image to those that failed, as long as the layer cache has it: not where a tag `kiln.cache` said `never` (it then keeps nothing behind that step), where the build had no cache (`--no-cache`, a directory that cannot be written), or where it was pruned since; then the template has to be run again. A PATCH may add and change targets from 2023-07-01 on, never remove one.',
     rows: {
       'properties.distribute': ['At least one; no two to one image, one version that is named, or one blob.'],
       ...ofKinds(place, ['ManagedImage', 'SharedImage', 'VHD'], {
