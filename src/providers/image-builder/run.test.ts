@@ -221,6 +221,17 @@ test('a canceled validation is a canceled run, whatever was to be distributed on
   assert.deepEqual(await outputs(run), []);
 });
 
+test('what is wrong with a validator before the build is in the log that the message names', async () => {
+  const validate = { inVMValidations: [{ type: 'PowerShell', name: 'windows', inline: ['Get-Date'] }] };
+  const id = await made('windows', { validate });
+  const run = await begin(id);
+  const { error } = await ended(run);
+  assert.deepEqual([error?.code, await phases(run)], ['NotSupported', []]);
+  const [, path] = /Image Build log location: (\S+)\. /.exec(String((await status(id)).message))!;
+  const log = await readFile(join(service.home.root, path!), 'utf8');
+  assert.match(log, /Build 'azure-arm' errored: .*PowerShell/);
+});
+
 test('the clock ends a run: while it builds and while it distributes, each in the sentence of the service', async () => {
   const second = { ...VHD, runOutputName: 'second' };
   const customize = [{ type: 'Shell', inline: ['late'] }];
