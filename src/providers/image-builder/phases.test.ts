@@ -201,7 +201,8 @@ async function ended(run: string, kind: PhaseKind, state: 'Canceled' | 'Failed')
     .select(['state', 'message'])
     .where('id', '=', run)
     .executeTakeFirstOrThrow();
-  assert.equal(runState, state);
+  // The clock takes nothing back from the other target.
+  assert.equal(runState, kind === 'distribute' && state === 'Failed' ? 'PartiallySucceeded' : state);
   assert.deepEqual(machines, []);
   assert.deepEqual(await readdir(join(root, 'runs')), []);
   const regions = await readdir(join(root, 'regions'), { recursive: true });
