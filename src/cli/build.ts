@@ -173,6 +173,7 @@ async function runTemplate(run: TemplateRun): Promise<void> {
       apiVersion: checked.template.apiVersion,
       local: true,
       where: 'here',
+      home: service.home,
       ...catalogue,
     });
     const created = await outcome(engine, creation, signal, () => engine.cancel(creation));

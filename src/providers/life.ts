@@ -39,6 +39,8 @@ export interface PutRequest {
   readonly revise?: boolean;
   /** Read-only properties that Kiln itself knows; they win over what the definition computes. */
   readonly known?: JsonObject;
+  /** What of the properties is stored, where secrets of them are not stored as they are. */
+  readonly kept?: (properties: JsonObject) => Promise<JsonObject>;
   readonly conditions?: Conditions | undefined;
   readonly now?: Date;
 }
@@ -88,7 +90,8 @@ export async function putValidated(store: Store, definition: ResourceType, reque
     !sameLocation(existing.location, resource.location)
   )
     throw elsewhereError(existing, resource.location, existing.id);
-  const properties = { ...resource.properties, ...request.known };
+  const valid = { ...resource.properties, ...request.known };
+  const properties = request.kept ? await request.kept(valid) : valid;
   const whole = { ...resource, properties, id: existing?.id ?? request.id, apiVersion };
   const stored = await putResource(store, whole).catch(error => {
     throw parent && (error as { code?: unknown }).code === FOREIGN_KEY_VIOLATION

@@ -107,6 +107,7 @@ describe('Trusted Launch', { skip: lacking, concurrency: 1 }, () => {
       apiVersion: API,
       local: true,
       where: 'here',
+      home: service.home,
     });
     const { status, error } = await engine.wait(operation);
     assert.equal(status, 'Succeeded', JSON.stringify(error));

@@ -13,6 +13,7 @@ import { json } from '../../database/json.ts';
 import type { Schema } from '../../database/schema.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { OperationHandler } from '../../engine/operation.ts';
+import type { Home } from '../../home.ts';
 import { download } from '../../images/catalogue/download.ts';
 import { type Conditions, requireConditions } from '../conditions.ts';
 import { elsewhereError, putValidated, requireResource } from '../life.ts';
@@ -26,6 +27,7 @@ import { requireNetwork } from './network.ts';
 import { prepareTemplate, provisioningErrorCode } from './prepare.ts';
 import { activeRun, runInProgress, startRun } from './run.ts';
 import { requireSameKind } from './same-kind.ts';
+import { openUrls, sealUrls } from './sealed-urls.ts';
 import { exactVersionOf, type SourceEnvironment, sourceOf } from './source-image.ts';
 import { openStaging, stagingOf } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
@@ -45,6 +47,8 @@ export interface PutTemplateOptions {
   /** A catalogue file that wins over the state directory's; from the command line only. */
   readonly catalogue?: string;
   readonly where: 'here' | 'anywhere';
+  /** Whose key secrets in URLs are encrypted with. */
+  readonly home: Pick<Home, 'root'>;
   /** Object id. */
   readonly caller?: string;
   readonly conditions?: Conditions | undefined;
@@ -71,7 +75,7 @@ export async function putTemplate(
   database: Kysely<Schema>,
   options: PutTemplateOptions,
 ): Promise<PutTemplate> {
-  const { id, body, apiVersion, local, catalogue, where, caller, conditions } = options;
+  const { id, body, apiVersion, local, catalogue, where, home, caller, conditions } = options;
   const revise = local || (options.revise ?? false);
   return await database.transaction().execute(async trx => {
     await lockTemplate(trx, id);
@@ -88,6 +92,7 @@ export async function putTemplate(
       local,
       revise,
       ...(existing && { known: keptOf(existing) }),
+      kept: properties => sealUrls(properties, id, home),
     });
     if (existing && !local) {
       requireSamePlace(existing, resource);
@@ -167,7 +172,8 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
           await requireNetwork(database, stored, template.properties.vmProfile);
         }
         await checkPlaces(stored, sources, local);
-        const { template: prepared } = await prepareTemplate(template, {
+        const opened = await openUrls(template, templateId, environment.home);
+        const { template: prepared } = await prepareTemplate(opened, {
           files: environment.home.files,
           owner: id,
           signal,
@@ -182,8 +188,9 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
             }),
         });
         const exactVersion = await exactVersionOf(prepared, sources, signal);
+        const kept = await sealUrls(prepared.properties, templateId, environment.home);
         await whileWaiting(id, templateId, async trx => {
-          const { source, ...rest } = prepared.properties;
+          const { source, ...rest } = kept;
           await patchProperties(trx, templateId, {
             ...rest,
             source: { ...source, ...(exactVersion !== undefined && { exactVersion }) },

@@ -159,7 +159,7 @@ async function made(kind: 'whole' | 'far' | 'proven'): Promise<string> {
   const template = normaliseTemplate(checked.template, API);
   const guest = await sourceOf(template, { database: store(), home: service.home });
   await ensureNeighbours(store(), { templateId: id, template, guest, strict: false });
-  const request = { id, body, apiVersion: API, local: true, where: 'here' } as const;
+  const request = { id, body, apiVersion: API, local: true, where: 'here', home: service.home } as const;
   const { operation } = await putTemplate(service.engine, store(), request);
   const done = await service.engine.wait(operation);
   assert.equal(done.status, 'Succeeded', JSON.stringify(done.error));

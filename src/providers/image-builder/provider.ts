@@ -14,6 +14,7 @@ import { type LastRun, lastRun, lastRuns } from './last-run.ts';
 import { buildLinks, handedLinks, identityIds, requireLinks, requireQualifiedIds, stagingLinks } from './links.ts';
 import { ACTIVE, cancelRun, startRun } from './run.ts';
 import { PropertiesSchema, type TemplateIdentity } from './schema.ts';
+import { hasSecretUrls, openUrls, urlsWithoutSecrets } from './sealed-urls.ts';
 import { shownTemplate } from './shown-template.ts';
 import { notAllowed } from './states.ts';
 import { patchTemplate } from './update.ts';
@@ -32,8 +33,8 @@ export const imageTemplatesProvider: ResourceProvider = Object.freeze({
     run: { permission: 'run/action', run },
     cancel: { permission: 'cancel/action', run: cancel },
   }),
-  show: (resource: Resource | WithRun, call: Call) =>
-    shownTemplate(resource, 'lastRun' in resource ? resource.lastRun : undefined, call),
+  show: async (resource: Resource | WithRun, call: Call) =>
+    shownTemplate(await seenBy(call, resource), 'lastRun' in resource ? resource.lastRun : undefined, call),
 } satisfies ResourceProvider);
 
 /** A template with its newest run: read together, shown together. */
@@ -43,6 +44,15 @@ interface WithRun extends StoredResource {
 
 const withRun = (template: StoredResource, run: LastRun | undefined): WithRun =>
   run ? { ...template, lastRun: run } : template;
+
+/** Secrets in URLs are shown to who may replace them, so that what was read can be written again; to nobody else. */
+async function seenBy({ environment, may }: Call, resource: Resource): Promise<Resource> {
+  const { id, properties } = resource;
+  if (!hasSecretUrls(properties)) return resource;
+  const mayWrite = await may(`${imageTemplates.type}/write`, id);
+  const seen = mayWrite ? await openUrls(properties, id, environment.home) : urlsWithoutSecrets(properties);
+  return { ...resource, properties: seen };
+}
 
 async function read({ environment: { database }, id }: ResourceCall): Promise<WithRun | undefined> {
   const template = await getResource(database, id);
@@ -84,6 +94,7 @@ async function put(call: ResourceCall, given: JsonObject): Promise<Answer> {
     local: false,
     revise: environment.options.reviseTemplates,
     where: 'anywhere',
+    home: environment.home,
     caller: call.caller.objectId,
     conditions: call.conditions,
   });

@@ -33,7 +33,14 @@ async function build(home: string): Promise<{ readonly status: string; readonly 
     const template = normaliseTemplate(checked.template, apiVersion);
     const guest = await sourceOf(template, { database, home: service.home });
     await ensureNeighbours(database, { templateId: id, template, guest, strict: false });
-    const { operation } = await putTemplate(engine, database, { id, body, apiVersion, local: true, where: 'here' });
+    const { operation } = await putTemplate(engine, database, {
+      id,
+      body,
+      apiVersion,
+      local: true,
+      where: 'here',
+      home: service.home,
+    });
     assert.equal((await engine.wait(operation)).status, 'Succeeded');
     const runId = await startRun(engine, database, id, { where: 'here', machines });
     const { status } = await engine.wait(runId);

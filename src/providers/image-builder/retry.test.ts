@@ -61,7 +61,7 @@ async function made(name: string, properties: JsonObject, tags: Record<string, s
   const template = normaliseTemplate(checked.template, API);
   const guest = await sourceOf(template, { database: store(), home: service.home });
   await ensureNeighbours(store(), { templateId: id, template, guest, strict: false });
-  const request = { id, body, apiVersion: API, local: true, where: 'here' } as const;
+  const request = { id, body, apiVersion: API, local: true, where: 'here', home: service.home } as const;
   const { operation } = await putTemplate(service.engine, store(), request);
   assert.equal((await service.engine.wait(operation)).status, 'Succeeded');
   return id;

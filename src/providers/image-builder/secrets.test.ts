@@ -63,8 +63,15 @@ test('without its secrets a URL says the rest', () => {
     withoutSecrets('https://0123456789abcdef:x@host.example:8443/a?ref=main#b'),
     'https://host.example:8443/a?ref=main#b',
   );
-  assert.equal(withoutSecrets('https://someone:secret@host.example/a?token=short1'), 'https://someone@host.example/a');
-  for (const plain of ['https://host.example/a?ref=main', 'https://host.example/a?', 'file:///a/b?c', './a.sh', ''])
+  assert.equal(withoutSecrets('https://someone:secret@host.example/a?token=short1'), 'https://host.example/a');
+  for (const plain of [
+    'https://host.example/a?ref=main',
+    'ssh://git@host.example/a',
+    'https://host.example/a?',
+    'file:///a/b?c',
+    './a.sh',
+    '',
+  ])
     assert.equal(withoutSecrets(plain), plain);
 });
 

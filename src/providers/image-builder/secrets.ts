@@ -61,7 +61,7 @@ function parted(url: string): { readonly secrets: string[]; readonly rest: strin
   const kept = pairs.filter(({ secret }) => secret === undefined).map(({ pair }) => pair);
   return {
     secrets: [isToken ? name : undefined, password, ...pairs.map(({ secret }) => secret)].filter(Boolean) as string[],
-    rest: `${scheme}${isToken || !name ? '' : `${name}@`}${place}${query === undefined || kept.length === 0 ? '' : `?${kept.join('&')}`}${fragment}`,
+    rest: `${scheme}${user === '' || isToken || password ? '' : `${user}@`}${place}${query === undefined || kept.length === 0 ? '' : `?${kept.join('&')}`}${fragment}`,
   };
 }
 

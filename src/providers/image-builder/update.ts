@@ -33,6 +33,7 @@ import { readPatch, type TemplateChange } from './patch.ts';
 import { ACTIVE } from './run.ts';
 import { requireSameKind } from './same-kind.ts';
 import type { TemplateIdentity } from './schema.ts';
+import { openUrls, sealUrls } from './sealed-urls.ts';
 import { sourceOf } from './source-image.ts';
 import { reassignStaging } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
@@ -42,6 +43,7 @@ export const UPDATE_KIND = 'Microsoft.VirtualMachineImages/imageTemplates/update
 
 interface UpdateInput {
   readonly templateId: string;
+  /** As it is stored: with secrets in its URLs sealed. */
   readonly change: TemplateChange;
   /** The state to go back to. */
   readonly before: string;
@@ -58,9 +60,10 @@ export async function patchTemplate(call: ResourceCall, body: JsonObject): Promi
 }
 
 async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | undefined> {
-  const { database, engine } = call.environment;
-  const template = await getResource(database, call.id);
-  if (!template) throw await notFoundError(database, call.id);
+  const { database, engine, home } = call.environment;
+  const stored = await getResource(database, call.id);
+  if (!stored) throw await notFoundError(database, call.id);
+  const template = await openUrls(stored, stored.id, home);
   const { change, violations } = readPatch(body, template, call.apiVersion);
   if (violations.length > 0) throw violationError('ValidationFailed', violations);
   await requireLinks(call, template.id, handedLinks(change.identity, change.vmProfile));
@@ -68,6 +71,7 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
   if (identityIds(change.identity ?? (template.identity as TemplateIdentity | undefined)).length === 0)
     await requireLinks(call, template.id, (change.distribute ?? []).flatMap(distributeLinks));
 
+  const kept = await sealUrls(change, template.id, home);
   return await database.transaction().execute(async trx => {
     await lockTemplate(trx, idKey(call.id));
     const now = await requireResource(trx, formatId(call.id));
@@ -83,7 +87,7 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
       await requireTriggersFit(trx, { ...now, properties: { ...now.properties, distribute: change.distribute } });
     await patchProperties(trx, call.id, { provisioningState: 'Updating' });
     const caller = call.caller.objectId;
-    const input: UpdateInput = { templateId: now.id, change, before, caller };
+    const input: UpdateInput = { templateId: now.id, change: kept, before, caller };
     const id = await engine.submit(trx, { kind: UPDATE_KIND, resourceId: idKey(call.id), input, where: 'anywhere' });
     await writeOperation(trx, call.id, id);
     await trx.updateTable('operation').set({ caller }).where('id', '=', id).execute();

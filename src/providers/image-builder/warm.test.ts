@@ -109,6 +109,7 @@ async function template(name: string, vmSize: string): Promise<string> {
     apiVersion: API,
     local: true,
     where: 'here',
+    home: service.home,
   });
   assert.equal((await service.engine.wait(operation)).status, 'Succeeded');
   return id;

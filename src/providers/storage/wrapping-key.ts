@@ -1,5 +1,5 @@
 /**
- * The key that other keys are encrypted with at rest (AES-256-GCM). It lies in the state directory, the encrypted values in the database: neither of them alone
+ * The key that other keys, and URLs of templates with a secret in them, are encrypted with at rest (AES-256-GCM). It lies in the state directory, the encrypted values in the database: neither of them alone
  * tells a secret. Servers that share a database by DATABASE_URL and have state directories of their own need the same file `storage.key` in each of them, as they
  * need the same `keys.json`.
  */
@@ -45,7 +45,7 @@ async function readKey(path: string): Promise<WrappingKey> {
       `${path} does not hold the key that keys of storage accounts are kept with.`,
       {
         target: path,
-        hint: 'Restore the file, or remove it: the accounts need new keys then (`az storage account keys renew`).',
+        hint: 'Restore the file, or remove it: the accounts need new keys then (`az storage account keys renew`), and templates with signed URLs have to be made again.',
       },
     );
   return wrappingKey(key);

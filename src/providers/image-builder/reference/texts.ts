@@ -33,7 +33,10 @@ export const SECTIONS: readonly Section[] = [
         'Shown once the template is provisioned. When the identity was made anew since, the template says that it cannot be used.',
       ],
       'identity.userAssignedIdentities.*.clientId': ['Shown once the template is provisioned.'],
-      properties: ['All else.'],
+      properties: [
+        'All else.',
+        'URLs in `scriptUri`, `sourceUri` and `uri` are shown as they were given to who may write the template, to others without signature, password and token: who may only read is not to write with them. They are encrypted in the database.',
+      ],
       id: IGNORED,
       name: IGNORED,
       type: IGNORED,
