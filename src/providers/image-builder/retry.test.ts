@@ -146,7 +146,7 @@ test('of several targets one that refuses before the build fails alone, or not a
   const none = await made('all-refuse', {
     distribute: [
       { ...refused, runOutputName: 'a' },
-      { ...refused, runOutputName: 'b' },
+      { ...refused, runOutputName: 'b', uri: endpoint.uri('refused-too.vhd', 'r') },
     ],
   });
   const failed = await ran(none);
