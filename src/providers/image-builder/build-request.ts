@@ -26,7 +26,7 @@ import { preparedFile, shownUrl } from './prepare.ts';
 import type { Retry } from './retry.ts';
 import type { RunEnvironment } from './run.ts';
 import { kindOf, requireSameKind } from './same-kind.ts';
-import { openUrls } from './sealed-urls.ts';
+import { openTemplate } from './sealed-urls.ts';
 import { secretsOf } from './secrets.ts';
 import { sourceOf } from './source-image.ts';
 import { type CacheWish, stepCache } from './step-cache.ts';
@@ -58,7 +58,7 @@ export async function buildRequest(
   environment: Omit<RunEnvironment, 'listener' | 'log'>,
   { catalogue, local, machine, cache: wish, planned = false, retry, signal }: BuildChoices,
 ): Promise<BuildRequest> {
-  const template = pinned(await openUrls(templateOf(resource), resource.id, environment.home), retry);
+  const template = pinned(templateOf(await openTemplate(resource, environment.home)), retry);
   const parts = unsupported(template, { local });
   refuseUnsupported(parts);
   const policy = local ? 'vm' : (environment.options?.machines ?? 'vm');

@@ -27,7 +27,7 @@ import { requireNetwork } from './network.ts';
 import { prepareTemplate, provisioningErrorCode } from './prepare.ts';
 import { activeRun, runInProgress, startRun } from './run.ts';
 import { requireSameKind } from './same-kind.ts';
-import { openUrls, sealUrls } from './sealed-urls.ts';
+import { openTemplate, sealUrls } from './sealed-urls.ts';
 import { exactVersionOf, type SourceEnvironment, sourceOf } from './source-image.ts';
 import { openStaging, stagingOf } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
@@ -164,7 +164,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
         let stored = await getResource(database, templateId);
         // A worker has done it, and died before it could say so.
         if (!waitsFor(stored, id, MAKING)) return { templateId };
-        const template = templateOf(stored);
+        const template = templateOf(await openTemplate(stored, environment.home));
         if (!local) {
           acting = await actingIdentity(database, template.identity);
           stored = await openStaging(database, stored, acting);
@@ -172,8 +172,7 @@ export function createHandler(environment: ProviderEnvironment): OperationHandle
           await requireNetwork(database, stored, template.properties.vmProfile);
         }
         await checkPlaces(stored, sources, local);
-        const opened = await openUrls(template, templateId, environment.home);
-        const { template: prepared } = await prepareTemplate(opened, {
+        const { template: prepared } = await prepareTemplate(template, {
           files: environment.home.files,
           owner: id,
           signal,

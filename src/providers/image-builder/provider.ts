@@ -14,7 +14,7 @@ import { type LastRun, lastRun, lastRuns } from './last-run.ts';
 import { buildLinks, handedLinks, identityIds, requireLinks, requireQualifiedIds, stagingLinks } from './links.ts';
 import { ACTIVE, cancelRun, startRun } from './run.ts';
 import { PropertiesSchema, type TemplateIdentity } from './schema.ts';
-import { hasSecretUrls, openUrls, urlsWithoutSecrets } from './sealed-urls.ts';
+import { hasSecretUrls, openTemplate, urlsWithoutSecrets } from './sealed-urls.ts';
 import { shownTemplate } from './shown-template.ts';
 import { notAllowed } from './states.ts';
 import { patchTemplate } from './update.ts';
@@ -49,9 +49,8 @@ const withRun = (template: StoredResource, run: LastRun | undefined): WithRun =>
 async function seenBy({ environment, may }: Call, resource: Resource): Promise<Resource> {
   const { id, properties } = resource;
   if (!hasSecretUrls(properties)) return resource;
-  const mayWrite = await may(`${imageTemplates.type}/write`, id);
-  const seen = mayWrite ? await openUrls(properties, id, environment.home) : urlsWithoutSecrets(properties);
-  return { ...resource, properties: seen };
+  if (await may(`${imageTemplates.type}/write`, id)) return await openTemplate(resource, environment.home);
+  return { ...resource, properties: urlsWithoutSecrets(properties) };
 }
 
 async function read({ environment: { database }, id }: ResourceCall): Promise<WithRun | undefined> {

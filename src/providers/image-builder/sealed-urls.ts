@@ -47,6 +47,12 @@ export async function openUrls<T>(value: T, templateId: string, home: State): Pr
   });
 }
 
+/** The resource of a template, with its URLs as they were given. Errors: those of openUrls. */
+export const openTemplate = async <T extends { readonly id: string; readonly properties: object }>(
+  template: T,
+  home: State,
+): Promise<T> => ({ ...template, properties: await openUrls(template.properties, template.id, home) });
+
 /** For who may read, and not write there: sealed or not, without what is secret. */
 export const urlsWithoutSecrets = <T>(value: T): T => withUrls(value, withoutSecrets);
 

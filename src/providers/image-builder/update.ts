@@ -33,7 +33,7 @@ import { readPatch, type TemplateChange } from './patch.ts';
 import { ACTIVE } from './run.ts';
 import { requireSameKind } from './same-kind.ts';
 import type { TemplateIdentity } from './schema.ts';
-import { openUrls, sealUrls } from './sealed-urls.ts';
+import { openTemplate, sealUrls } from './sealed-urls.ts';
 import { sourceOf } from './source-image.ts';
 import { reassignStaging } from './staging.ts';
 import { notAllowed, provisioningState } from './states.ts';
@@ -63,7 +63,7 @@ async function tryPatch(call: ResourceCall, body: JsonObject): Promise<Answer | 
   const { database, engine, home } = call.environment;
   const stored = await getResource(database, call.id);
   if (!stored) throw await notFoundError(database, call.id);
-  const template = await openUrls(stored, stored.id, home);
+  const template = await openTemplate(stored, home);
   const { change, violations } = readPatch(body, template, call.apiVersion);
   if (violations.length > 0) throw violationError('ValidationFailed', violations);
   await requireLinks(call, template.id, handedLinks(change.identity, change.vmProfile));
