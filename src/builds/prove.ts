@@ -90,6 +90,7 @@ export async function bootCopy(
         firmware: image!.firmware,
         provisioning: 'cloud-init',
         consolePath: join(context.logDirectory, console),
+        consoleFilter: context.log.redact.stream(),
         signal: context.signal,
         report: line => context.log.say(line),
       }),

@@ -142,6 +142,13 @@ export interface DataDisk {
  */
 export type Provisioning = 'cloud-init' | 'systemd-credentials';
 
+/** What becomes of bytes on their way; some may wait for those that follow. */
+export interface ByteFilter {
+  push(chunk: Buffer): Buffer;
+  /** What has waited. */
+  end(): Buffer;
+}
+
 export interface MachineRequest {
   /** The run's id: names namespaces and processes. */
   readonly id: string;
@@ -159,8 +166,9 @@ export interface MachineRequest {
   /** Secure Boot and a TPM of its own (Trusted Launch); takes `uefi`, and no checkpoints. */
   readonly trusted?: true;
   readonly provisioning: Provisioning;
-  /** Serial console output is appended here, byte for byte. */
+  /** Serial console output is appended here, byte for byte, or as the filter gives it. */
   readonly consolePath: string;
+  readonly consoleFilter?: ByteFilter;
   readonly signal?: AbortSignal;
   /** When the machine counts as started: its guest has settled (default), or as soon as a login works. */
   readonly until?: 'answers' | 'settled';

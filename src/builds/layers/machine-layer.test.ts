@@ -9,6 +9,7 @@ import type { SourceImage } from '../../images/source.ts';
 import type { Machine, MachineFactory, MachineShape, ResumeRequest } from '../../machines/machine.ts';
 import { run } from '../../processes/process.ts';
 import type { PhaseContext, TakenLayer } from '../phase.ts';
+import { redactor } from '../redact.ts';
 import { machineLayer, machineRequest } from './machine-layer.ts';
 
 const SHAPE: MachineShape = {
@@ -29,9 +30,16 @@ test('every disk is kept with each layer, and stands on its own of the one befor
       disk: { path: await disk(join(scratch, 'source'), '8M'), format: 'qcow2' },
       ...{ firmware: 'bios', provisioning: 'cloud-init' },
     } as unknown as SourceImage;
-    const context = { runId: 'r', logDirectory: scratch, log: { say() {} } } as unknown as PhaseContext;
+    const context = {
+      runId: 'r',
+      logDirectory: scratch,
+      log: { say() {}, redact: redactor(['hunter2hunter2']) },
+    } as unknown as PhaseContext;
     const place = { depth: 1, layers: 3, luns: [0, 2] };
     const request = machineRequest(SHAPE, source, { ...context, directory: first }, place);
+    const { consoleFilter } = request;
+    const seen = ['root# echo hunter2', 'hunter%32\n'].map(chunk => String(consoleFilter!.push(Buffer.from(chunk))));
+    assert.deepEqual(seen, ['root# echo ', '<sensitive>\n']);
     assert.deepEqual(
       request.dataDisks!.map(({ lun, disk, checkpoints }) => [
         lun,

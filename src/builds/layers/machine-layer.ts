@@ -42,6 +42,7 @@ export function machineRequest(
     ...(trusted && { trusted }),
     provisioning: source.provisioning,
     consolePath: join(context.logDirectory, 'console.log'),
+    consoleFilter: context.log.redact.stream(),
     signal: context.signal,
     report: line => context.log.say(line),
     checkpoints: checkpoints(),

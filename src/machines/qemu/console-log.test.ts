@@ -16,7 +16,7 @@ test('a console without end keeps its beginning and its end', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 1500 }), { minLength: 10, maxLength: 60 }), async lengths => {
       const file = fresh();
-      const log = ConsoleLog.open(file, limits);
+      const log = ConsoleLog.open(file, { limits });
       let said = '';
       for (const length of lengths) {
         const text = Array.from({ length }, (_, i) => String((said.length + i) % 10)).join('');
@@ -34,6 +34,29 @@ test('a console without end keeps its beginning and its end', async () => {
     }),
     { numRuns: 30 },
   );
+});
+
+test('what its filter takes out is not in the file, and what has waited is there when it is closed', async () => {
+  const file = fresh();
+  let waiting = '';
+  const filter = {
+    push(chunk: Buffer) {
+      const all = waiting + chunk;
+      waiting = all.slice(-3);
+      return Buffer.from(all.slice(0, -3).toUpperCase());
+    },
+    end: () => Buffer.from(waiting),
+  };
+  const log = ConsoleLog.open(file, { filter });
+  const heard: string[] = [];
+  log.onLastWords = which => heard.push(which);
+  log.write(Buffer.from('Kernel panic - '));
+  log.write(Buffer.from('not syncing: end'));
+  assert.deepEqual(heard, ['panic']);
+  assert.equal(await readFile(file, 'utf8'), 'KERNEL PANIC - NOT SYNCING: ');
+  log.close();
+  log.close();
+  assert.equal(await readFile(file, 'utf8'), 'KERNEL PANIC - NOT SYNCING: end');
 });
 
 test('last words are heard once each, wherever they are cut', () => {

@@ -1,5 +1,6 @@
 /** The file that a guest's serial console goes to: bounded, because a guest can write to its console without end. */
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import type { ByteFilter } from '../machine.ts';
 
 const MEBIBYTE = 1024 ** 2;
 
@@ -10,6 +11,12 @@ export interface ConsoleLimits {
   readonly first: number;
   /** and of its end, whenever it is full. `first + last` is well below `most`. */
   readonly last: number;
+}
+
+export interface ConsoleOptions {
+  readonly limits?: ConsoleLimits;
+  /** Takes out of it what nobody is to read there. Last words are heard before. */
+  readonly filter?: ByteFilter | undefined;
 }
 
 const LIMITS: ConsoleLimits = Object.freeze({ most: 16 * MEBIBYTE, first: 8 * MEBIBYTE, last: MEBIBYTE });
@@ -32,23 +39,29 @@ export class ConsoleLog {
   /** Called once for each of them, when it has been printed. The bytes come from the guest: it may lie. */
   onLastWords: ((which: LastWords) => void) | undefined;
   readonly #limits: ConsoleLimits;
+  readonly #filter: ByteFilter | undefined;
   #fd: number | undefined;
   #size: number;
   #seen = '';
   readonly #heard = new Set<LastWords>();
 
-  private constructor(fd: number, limits: ConsoleLimits) {
+  private constructor(fd: number, { limits = LIMITS, filter }: ConsoleOptions) {
     this.#fd = fd;
     this.#limits = limits;
+    this.#filter = filter;
     this.#size = fstatSync(fd).size;
   }
 
-  static open(file: string, limits: ConsoleLimits = LIMITS): ConsoleLog {
-    return new ConsoleLog(openSync(file, 'a+', 0o644), limits);
+  static open(file: string, options: ConsoleOptions = {}): ConsoleLog {
+    return new ConsoleLog(openSync(file, 'a+', 0o644), options);
   }
 
   write(chunk: Buffer): void {
     this.#watch(chunk);
+    this.#append(this.#filter ? this.#filter.push(chunk) : chunk);
+  }
+
+  #append(chunk: Buffer): void {
     if (this.#fd === undefined) return;
     try {
       const { most, last } = this.#limits;
@@ -63,7 +76,9 @@ export class ConsoleLog {
 
   /** Safe more than once. */
   close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
+    if (this.#fd === undefined) return;
+    if (this.#filter) this.#append(this.#filter.end());
+    closeSync(this.#fd);
     this.#fd = undefined;
   }
 

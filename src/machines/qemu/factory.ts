@@ -175,7 +175,7 @@ async function assemble(
   remove(variables);
   if (uefi) await copyFile(uefi.variables, variables);
   const variablesFd = uefi && hand(await open(variables, 'r+'));
-  const console = ConsoleLog.open(request.consolePath);
+  const console = ConsoleLog.open(request.consolePath, { filter: request.consoleFilter });
   undo.push(async () => console.close());
 
   const { network, slot } = await networking;
