@@ -98,7 +98,6 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
     overlays: [request.disk.path, ...(request.checkpoints ?? [])],
     namespace: network.namespace,
     resolvConf: resolvConfOf(slot),
-    suppressSync: Number(shape.model.split('/')[1]) >= 250,
     release: async () => {
       // It may have been ended in the middle of a checkpoint.
       await sweepFrozen(request.directory);

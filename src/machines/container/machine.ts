@@ -31,8 +31,6 @@ export interface ContainerParts {
   readonly namespace: string;
   /** The name servers that are reachable from there. */
   readonly resolvConf: string;
-  /** Whether nspawn can answer flushes at once (systemd 250): the disk is flushed as a whole when it is frozen or closed. */
-  readonly suppressSync: boolean;
   /** Frees what the machine held besides its cells. */
   readonly release: () => Promise<void>;
 }
@@ -198,11 +196,10 @@ export class ContainerMachine implements Machine {
    * has at /etc/resolv.conf stays. Without CAP_MKNOD nobody makes a device file for one of the host's disks.
    */
   #container(): string[] {
-    const { disk, namespace, resolvConf, suppressSync } = this.#parts;
+    const { disk, namespace, resolvConf } = this.#parts;
     return [
       ...['--quiet', '--register=no', '--keep-unit', '--directory', disk.root, '--hostname=localhost', '--as-pid2'],
       ...['--resolv-conf=off', '--timezone=off', '--link-journal=no', '--drop-capability=CAP_MKNOD,CAP_SYS_BOOT'],
-      ...(suppressSync ? ['--suppress-sync=yes'] : []),
       ...disk.devices,
       `--bind-ro=${resolvConf.replaceAll(':', '\\:')}:/etc/resolv.conf`,
       `--network-namespace-path=${join('/run/netns', namespace)}`,
