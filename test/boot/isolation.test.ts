@@ -13,6 +13,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOverlay } from '../../src/disks/qemu-img.ts';
 import { acquirePlatformImage } from '../../src/images/catalogue/acquire.ts';
+import { DISTRIBUTIONS } from '../../src/images/catalogue/debian/distributions.ts';
 import { hostMirrors } from '../../src/images/catalogue/debian/mirrors.ts';
 import type { SourceImage } from '../../src/images/source.ts';
 import type { Machine, MachineRequest } from '../../src/machines/machine.ts';
@@ -186,7 +187,9 @@ describe('a guest that looks around', { skip: !isRoot && 'needs root' }, () => {
   });
 
   test('it resolves names when the host does', async context => {
-    const name = /https?:\/\/([A-Za-z0-9.-]+)/.exec((await hostMirrors('bookworm')).join('\n'))?.[1];
+    const name = /https?:\/\/([A-Za-z0-9.-]+)/.exec(
+      (await hostMirrors(DISTRIBUTIONS.debian, 'bookworm')).join('\n'),
+    )?.[1];
     const host = name && (await run('getent', ['ahostsv4', name], { ok: [0, 2] }));
     if (!name || !host || host.exitCode !== 0)
       return context.skip('the host cannot resolve the name of its package mirror');

@@ -22,6 +22,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { memoryOf } from '../../src/builds/layers/overlays.ts';
 import { acquirePlatformImage } from '../../src/images/catalogue/acquire.ts';
+import { DISTRIBUTIONS } from '../../src/images/catalogue/debian/distributions.ts';
 import { hostMirrors } from '../../src/images/catalogue/debian/mirrors.ts';
 import type { SourceImage } from '../../src/images/source.ts';
 import type { Checkpoint, Machine, MachineRequest } from '../../src/machines/machine.ts';
@@ -244,7 +245,9 @@ describe('a machine that is frozen while it goes on', () => {
       const since = Math.floor(Date.now() / 1000 - BEHIND / 2);
       const renewed = `[ "$(stat -c %Y /run/systemd/netif/leases/* | sort -n | tail -n 1)" -gt ${since} ]`;
       await answer(machine, `for i in $(seq 50); do ${renewed} && exit; sleep 0.2; done; exit 1`);
-      const name = /https?:\/\/([A-Za-z0-9.-]+)/.exec((await hostMirrors('bookworm')).join('\n'))?.[1];
+      const name = /https?:\/\/([A-Za-z0-9.-]+)/.exec(
+        (await hostMirrors(DISTRIBUTIONS.debian, 'bookworm')).join('\n'),
+      )?.[1];
       const host = name && (await run('getent', ['ahostsv4', name], { ok: [0, 2] }));
       if (!name || !host || host.exitCode !== 0)
         return context.skip('the host cannot resolve the name of its package mirror');

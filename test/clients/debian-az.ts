@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockFile } from '../../src/disks/file-lock.ts';
+import { DISTRIBUTIONS } from '../../src/images/catalogue/debian/distributions.ts';
 import { hostMirrors, hostProxy } from '../../src/images/catalogue/debian/mirrors.ts';
 import { run } from '../../src/processes/process.ts';
 import { cacheDirectory } from '../kiln.ts';
@@ -108,7 +109,7 @@ async function bootstrap(root: string, scratch: string): Promise<void> {
 /** The host's own mirrors serve other releases as well. None: mmdebstrap's choice. */
 async function mirrors(): Promise<string[]> {
   const host = /^VERSION_CODENAME=(\S+)$/m.exec(await readFile('/etc/os-release', 'utf8').catch(() => ''))?.[1];
-  const lines = host === undefined ? [] : await hostMirrors(host);
+  const lines = host === undefined ? [] : await hostMirrors(DISTRIBUTIONS.debian, host);
   return lines.map(line => line.replaceAll(` ${host}`, ` ${RELEASE}`));
 }
 

@@ -9,7 +9,8 @@ import { convertDisk } from '../../disks/qemu-img.ts';
 import { inspectUntrusted } from '../../disks/untrusted.ts';
 import type { AcquireOptions, PlatformImageReference, SourceImage } from '../source.ts';
 import { compactDay } from './checksums.ts';
-import { bootstrapDebian } from './debian/bootstrap.ts';
+import { bootstrap } from './debian/bootstrap.ts';
+import { DISTRIBUTIONS } from './debian/distributions.ts';
 import { type CatalogueEntry, formatName, type Origin } from './entries.ts';
 import { findEntry, type UserEntries } from './lookup.ts';
 import { downloadDisk, type Publication, readPublication } from './published.ts';
@@ -92,7 +93,7 @@ export async function refreshPlatformImage(
   const today = `0.${compactDay(new Date())}`;
   const cached = await makeOnce(options.cacheDirectory, source, options, async there => {
     const current = there.find(({ manifest }) => manifest.version.startsWith(`${today}.`));
-    return current && !options.force ? current : bootstrap(source, origin, there, options);
+    return current && !options.force ? current : bootstrapped(source, origin, there, options);
   });
   return toSourceImage(entry, cached);
 }
@@ -140,7 +141,7 @@ async function acquire(entry: CatalogueEntry, version: string, options: Catalogu
   if (version !== 'latest' && version !== offered) throw noSuchVersion(entry, version, there, offered);
 
   return makeOnce(options.cacheDirectory, entry, options, async now => {
-    if (origin.kind === 'bootstrap') return now[0] ?? bootstrap(entry, origin, now, options);
+    if (origin.kind === 'bootstrap') return now[0] ?? bootstrapped(entry, origin, now, options);
     if (origin.kind === 'file') return copyOf(entry, origin, now, options);
     const what = publication ?? (origin as Origin & { kind: 'url' });
     const from = `${origin.kind} ${publication ? publication.digest : what.sha256}`;
@@ -193,19 +194,23 @@ export function laterVersion({ version, series }: Publication, there: readonly C
   for (let n = 2; ; n++) if (!used.has(`${version}${n}`)) return `${version}${n}`;
 }
 
-function bootstrap(
+function bootstrapped(
   entry: CatalogueEntry,
   origin: Origin & { kind: 'bootstrap' },
   there: readonly CachedSource[],
   options: CatalogueOptions,
 ): Making {
   const version = nextVersion(`0.${compactDay(new Date())}`, there);
-  options.report?.(`Making ${formatName(entry)}:${version} from Debian packages; this takes a minute or two, once.`);
+  const { distribution, release } = origin;
+  const { title } = DISTRIBUTIONS[distribution];
+  options.report?.(
+    `Making ${formatName(entry)}:${version} from packages of ${title} ${release}; this takes a minute or two, once.`,
+  );
   const logPath = join(cacheFolder(options.cacheDirectory, entry), 'bootstrap.log');
   return {
     version,
-    from: `bootstrap ${origin.distribution} ${origin.release}`,
-    fill: (_directory, disk) => bootstrapDebian({ ...options, release: origin.release, disk, logPath }),
+    from: `bootstrap ${distribution} ${release}`,
+    fill: (_directory, disk) => bootstrap({ ...options, distribution, release, disk, logPath }),
   };
 }
 

@@ -1,6 +1,7 @@
 /** The built-in catalogue: which disk stands behind publisher:offer:sku. Names are Azure's own; the disks are the distributions' own. */
 
 import type { Provisioning } from '../../machines/machine.ts';
+import { BOOTSTRAPPED_PROVISIONING, type DistributionName } from './debian/distributions.ts';
 
 /** Names an image in a marketplace: publisher, offer and SKU, without a version. Compared without regard to case. */
 export interface ImageName {
@@ -11,8 +12,8 @@ export interface ImageName {
 
 /** Where a disk comes from. */
 export type Origin =
-  /** Made here from Debian packages. */
-  | { readonly kind: 'bootstrap'; readonly distribution: 'debian'; readonly release: string }
+  /** Made here from packages. */
+  | { readonly kind: 'bootstrap'; readonly distribution: DistributionName; readonly release: string }
   /** The file that a published list of checksums names; what the list says now is the latest version. */
   | {
       readonly kind: 'published';
@@ -79,7 +80,7 @@ function pair(
     architecture: 'x64',
     firmware: 'bios',
     // What Kiln makes itself is known to have it; for disks from outside the way that every cloud image knows is right.
-    provisioning: origin.kind === 'bootstrap' ? 'systemd-credentials' : 'cloud-init',
+    provisioning: origin.kind === 'bootstrap' ? BOOTSTRAPPED_PROVISIONING : 'cloud-init',
   } as const;
   return [
     { ...common, sku: second, hyperVGeneration: 'V2', origin },

@@ -77,6 +77,7 @@ test("a user's entries win, and may be aliases or local disks", async () => {
     JSON.stringify({
       'Canonical:0001-com-ubuntu-server-jammy:*': { alias: 'Debian:debian-12:12-gen2' },
       'Debian:debian-12:12-gen2': { file: 'my/disk.qcow2', sha256: 'A'.repeat(64), version: '1.2.3' },
+      'Contoso:made:here': { bootstrap: 'ubuntu:noble', firmware: 'uefi' },
       'Contoso:base:one': { url: 'https://example.com/disk.qcow2', sha256: 'b'.repeat(64), hyperVGeneration: 'V1' },
     }),
   );
@@ -94,11 +95,14 @@ test("a user's entries win, and may be aliases or local disks", async () => {
   });
   assert.match(found.notes[0]!, /catalogue file says so/);
   assert.equal(findEntry(latest('Contoso:base:one'), user).entry.hyperVGeneration, 'V1');
+  const { origin, firmware, provisioning } = findEntry(latest('Contoso:made:here'), user).entry;
+  assert.deepEqual(origin, { kind: 'bootstrap', distribution: 'ubuntu', release: 'noble' });
+  assert.deepEqual([firmware, provisioning], ['uefi', 'systemd-credentials']);
   const all = catalogue(user).map(formatName);
   assert.equal(all.filter(name => name === 'Debian:debian-12:12-gen2').length, 1);
   assert.ok(!all.some(name => name.includes('jammy')));
   assert.deepEqual(await readUserEntries(join(directory, 'missing.json')), { entries: [], aliases: [] });
-  assert.equal(joinUserEntries(user, user).entries.length, 4);
+  assert.equal(joinUserEntries(user, user).entries.length, 6);
 });
 
 test('aliases in a circle end in an error', async () => {
@@ -120,6 +124,8 @@ test('a bad catalogue file gives one error with its path', async () => {
     ['{"a:b:c": {"file": "x", "sha": "1"}}', /"a:b:c"\.sha/],
     ['{"a:b:c": {"file": "x", "version": "1.0"}}', /version/],
     ['{"a:b:c": {"url": "https://example.com/x"}}', /sha256/],
+    ['{"a:b:c": {"bootstrap": "ubuntu:sarge"}}', /"ubuntu:sarge" is none of debian:bookworm, .*ubuntu:noble/],
+    ['{"a:b:c": {"bootstrap": "ubuntu:noble", "version": "1.2.3"}}', /"a:b:c"\.version/],
     ['{"a:b:c": {"file": "x", "plan": {"name": "n", "product": "p"}}}', /"a:b:c"\.plan\.publisher/],
     ['{"a:b:c": {"alias": "a:b:d", "plan": {}}}', /"a:b:c"\.plan/],
     ['{"a:b:*": {"file": "x"}}', /only an alias/],
@@ -176,9 +182,9 @@ test("mirrors come from the host's apt: the release's own suites, main only, not
     'http://other.example/|bookworm|main|Other|bookworm',
     '',
   ];
-  assert.deepEqual(parseIndexTargets(lines.join('\n'), 'bookworm'), [
+  assert.deepEqual(parseIndexTargets(lines.join('\n'), 'Debian', 'bookworm'), [
     'deb http://mirror.example/debian/ bookworm main',
     'deb https://mirror.example/security bookworm-security main',
   ]);
-  assert.deepEqual(parseIndexTargets(lines.join('\n'), 'trixie'), []);
+  assert.deepEqual(parseIndexTargets(lines.join('\n'), 'Debian', 'trixie'), []);
 });

@@ -4,7 +4,8 @@ import { dirname, resolve } from 'node:path';
 import { type Static, Type } from '@sinclair/typebox';
 import { Value } from '@sinclair/typebox/value';
 import { KilnError } from '../../arm/errors.ts';
-import { type Alias, type CatalogueEntry, imageName } from './entries.ts';
+import { BOOTSTRAPPED_PROVISIONING, DISTRIBUTIONS } from './debian/distributions.ts';
+import { type Alias, type CatalogueEntry, imageName, type Origin } from './entries.ts';
 import type { UserEntries } from './lookup.ts';
 
 const SHA256 = Type.String({ pattern: '^[0-9a-fA-F]{64}$' });
@@ -30,19 +31,24 @@ const closed = { additionalProperties: false };
 const AliasText = Type.Object({ alias: Type.String({ pattern: `${NAME}[A-Za-z0-9][A-Za-z0-9._-]*$` }) }, closed);
 const FileText = Type.Object({ file: Type.String({ minLength: 1 }), sha256: Type.Optional(SHA256), ...common }, closed);
 const UrlText = Type.Object({ url: Type.String({ pattern: '^https?://' }), sha256: SHA256, ...common }, closed);
-const EntryText = Type.Union([AliasText, FileText, UrlText]);
+const { version: _, ...made } = common;
+/** `ubuntu:noble`; its versions are the days on which it is made. */
+const PackagesText = Type.Object({ bootstrap: Type.String(), ...made }, closed);
+const EntryText = Type.Union([AliasText, FileText, UrlText, PackagesText]);
 
 type EntryText = Static<typeof EntryText>;
+type OwnDisk = Exclude<EntryText, { alias: string }>;
 
 const SHAPES = [
   ['alias', AliasText],
   ['file', FileText],
   ['url', UrlText],
+  ['bootstrap', PackagesText],
 ] as const;
 
 /**
  * Reads a catalogue file (untrusted text): an object from `publisher:offer:sku` (the SKU may be `*` for an alias) to one of
- * `{"alias": NAME}`, `{"file": PATH, "sha256"?}`, `{"url": URL, "sha256"}`; the latter two with optional `version`, `hyperVGeneration`, `firmware` and
+ * `{"alias": NAME}`, `{"file": PATH, "sha256"?}`, `{"url": URL, "sha256"}`, `{"bootstrap": "ubuntu:noble"}` (made here from packages); all but the first with optional `version`, `hyperVGeneration`, `firmware` and
  * `plan` (`{"name", "product", "publisher"}`, what templates have to name in `planInfo`).
  * Relative paths are relative to the file. A missing file is no entries, unless `required`. Rejects with one UsageError.
  */
@@ -89,29 +95,49 @@ export function joinUserEntries(...all: readonly UserEntries[]): UserEntries {
 
 function check(path: string, where: string, entry: unknown): EntryText {
   const shapes = SHAPES.filter(([key]) => typeof entry === 'object' && entry !== null && key in entry);
-  if (shapes.length !== 1) throw invalid(path, `${where}: exactly one of "alias", "file" and "url" is needed`);
+  if (shapes.length !== 1)
+    throw invalid(path, `${where}: exactly one of "alias", "file", "url" and "bootstrap" is needed`);
   const [, schema] = shapes[0]!;
   const first = Value.Errors(schema, entry).First();
   if (first) throw invalid(path, `${where}${first.path.replaceAll('/', '.')}: ${first.message}`);
   return entry as EntryText;
 }
 
-function toEntry(path: string, name: string, entry: Exclude<EntryText, { alias: string }>): CatalogueEntry {
-  const version = entry.version === undefined ? {} : { version: entry.version };
-  const sha256 = entry.sha256?.toLowerCase();
+function toEntry(path: string, name: string, entry: OwnDisk): CatalogueEntry {
+  const origin = originOf(path, name, entry);
   return {
     ...imageName(name),
     osType: 'Linux',
     architecture: 'x64',
     hyperVGeneration: entry.hyperVGeneration ?? 'V2',
     firmware: entry.firmware ?? 'bios',
-    provisioning: 'cloud-init',
+    provisioning: origin.kind === 'bootstrap' ? BOOTSTRAPPED_PROVISIONING : 'cloud-init',
     ...(entry.plan && { plan: entry.plan }),
-    origin:
-      'file' in entry
-        ? { kind: 'file', path: resolve(dirname(path), entry.file), ...(sha256 && { sha256 }), ...version }
-        : { kind: 'url', url: entry.url, sha256: sha256!, ...version },
+    origin,
   };
+}
+
+function originOf(path: string, name: string, entry: OwnDisk): Origin {
+  if ('bootstrap' in entry) return { kind: 'bootstrap', ...madeOf(path, name, entry.bootstrap) };
+  const version = entry.version === undefined ? {} : { version: entry.version };
+  const sha256 = entry.sha256?.toLowerCase();
+  return 'file' in entry
+    ? { kind: 'file', path: resolve(dirname(path), entry.file), ...(sha256 && { sha256 }), ...version }
+    : { kind: 'url', url: entry.url, sha256: sha256!, ...version };
+}
+
+function madeOf(
+  path: string,
+  name: string,
+  text: string,
+): Pick<Origin & { kind: 'bootstrap' }, 'distribution' | 'release'> {
+  for (const { name: distribution, releases } of Object.values(DISTRIBUTIONS))
+    for (const release of Object.keys(releases))
+      if (text === `${distribution}:${release}`) return { distribution, release };
+  const known = Object.values(DISTRIBUTIONS).flatMap(({ name, releases }) =>
+    Object.keys(releases).map(release => `${name}:${release}`),
+  );
+  throw invalid(path, `${JSON.stringify(name)}.bootstrap: ${JSON.stringify(text)} is none of ${known.join(', ')}`);
 }
 
 function invalid(path: string, what: string): KilnError {

@@ -1,4 +1,4 @@
-/** A Debian source image made on this host from Debian's packages, for where no cloud image can be downloaded. */
+/** A Debian or Ubuntu source image made on this host from packages, for where no cloud image can be downloaded. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { chmod, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { convertDisk } from '../../../disks/qemu-img.ts';
 import { run } from '../../../processes/process.ts';
 import type { AcquireOptions } from '../../source.ts';
 import { assembleDisk, LAYOUT, MKE2FS_CONF } from './disk-layout.ts';
+import { DISTRIBUTIONS, type DistributionName } from './distributions.ts';
 import { CUSTOMIZE_HOOK, guestFiles, guestPackages } from './guest-files.ts';
 import { hostMirrors, hostProxy } from './mirrors.ts';
 
@@ -35,7 +36,8 @@ export const BOOTSTRAP_TOOLS: readonly BootstrapTool[] = Object.freeze([
 ]);
 
 export interface BootstrapRequest extends AcquireOptions {
-  /** Debian's code name, such as `bookworm`. */
+  readonly distribution: DistributionName;
+  /** Its code name, such as `bookworm`. */
   readonly release: string;
   /** The qcow2 file to make. */
   readonly disk: string;
@@ -52,8 +54,9 @@ const STAGES = ['apt-get update', 'downloading', 'extracting', 'essential', 'rem
  * Makes a bootable disk of {@link LAYOUT}.size bytes: GPT, BIOS and UEFI boot loaders, cloud-init, the Azure agent. About a minute
  * or two. Rejects with BootstrapFailed (and the log's path), ToolMissing, DiskFull or the signal's reason; leaves only the log then.
  */
-export async function bootstrapDebian(request: BootstrapRequest): Promise<void> {
+export async function bootstrap(request: BootstrapRequest): Promise<void> {
   const privileged = process.getuid?.() === 0;
+  const distribution = DISTRIBUTIONS[request.distribution];
   // Without root, the users of mmdebstrap's namespace must be able to reach the directory: not through a private home.
   const base = request.workDirectory ?? (privileged ? dirname(request.disk) : tmpdir());
   const work = await mkdtemp(join(base, '.bootstrap-'));
@@ -79,8 +82,8 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
     await chmod(work, 0o755);
     const identity = { root: randomUUID(), esp: fatSerial() };
     await writeFile(env.MKE2FS_CONFIG, MKE2FS_CONF);
-    const overlay = await packGuestFiles(work, guestFiles(identity), env);
-    await installPackages({ ...request, root, overlay, env, privileged, note });
+    const overlay = await packGuestFiles(work, guestFiles(distribution, identity), env);
+    await installPackages({ ...request, work, root, overlay, env, privileged, note });
 
     request.onProgress?.({ label: 'making the disk', done: STAGES.length, total: STAGES.length + 1, unit: 'steps' });
     // The file is made inside the root file system's owner's reach; it holds packages only, nothing secret.
@@ -115,10 +118,10 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
     note(known.message);
     throw new KilnError(
       'BootstrapFailed',
-      `Debian ${request.release} could not be made from packages: ${lastLines(known.message)}`,
+      `${distribution.title} ${request.release} could not be made from packages: ${lastLines(known.message)}`,
       {
         target: request.logPath,
-        hint: `The whole log is in ${request.logPath}. Check that this host reaches its Debian mirror: apt-get update.`,
+        hint: `The whole log is in ${request.logPath}. Check that this host reaches a mirror of ${distribution.title}.`,
         cause: error,
       },
     );
@@ -132,6 +135,7 @@ export async function bootstrapDebian(request: BootstrapRequest): Promise<void> 
 }
 
 interface Installation extends BootstrapRequest {
+  readonly work: string;
   readonly root: string;
   readonly overlay: string;
   readonly env: NodeJS.ProcessEnv;
@@ -140,14 +144,18 @@ interface Installation extends BootstrapRequest {
 }
 
 async function installPackages(request: Installation): Promise<void> {
-  const mirrors = await hostMirrors(request.release, request.signal);
+  const distribution = DISTRIBUTIONS[request.distribution];
+  const mirrors = await hostMirrors(distribution, request.release, request.signal);
+  const keyring = join(request.work, 'archive-key.gpg');
+  if (distribution.key) await writeFile(keyring, distribution.key);
   const args = [
     `--mode=${request.privileged ? 'root' : 'unshare'}`,
     '--variant=minbase',
     '--format=directory',
-    `--include=${guestPackages(request.release).join(',')}`,
+    `--include=${guestPackages(distribution, request.release).join(',')}`,
     `--customize-hook=tar-in ${request.overlay} /`,
     `--customize-hook=${CUSTOMIZE_HOOK}`,
+    ...(distribution.key ? [`--keyring=${keyring}`] : []),
     request.release,
     request.root,
     ...mirrors,

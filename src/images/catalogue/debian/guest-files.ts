@@ -1,26 +1,24 @@
-/** The files that make an installed Debian root file system a cloud image, and how the image differs from plain packages. */
+/** The files that make an installed Debian or Ubuntu root file system a cloud image, and how the image differs from plain packages. */
+import type { Distribution } from './distributions.ts';
 
-/** What the image has beyond Debian's required packages; dependencies come by themselves, recommendations don't. */
+/** What the image has beyond required packages, besides those of its distribution; dependencies come by themselves, recommendations don't. */
 const GUEST_PACKAGES = Object.freeze([
   // boots
-  ...['systemd-sysv', 'linux-image-cloud-amd64', 'zstd', 'udev', 'kmod', 'dbus', 'libpam-systemd', 'grub-cloud-amd64'],
+  ...['systemd-sysv', 'zstd', 'udev', 'kmod', 'dbus', 'libpam-systemd'],
   // is reached, and finds its network, disk and user
   ...['openssh-server', 'sudo', 'iproute2', 'netbase', 'iputils-ping', 'systemd-resolved', 'systemd-timesyncd'],
-  ...['cloud-init', 'cloud-guest-utils', 'fdisk', 'e2fsprogs', 'waagent'],
+  ...['cloud-init', 'cloud-guest-utils', 'fdisk', 'e2fsprogs'],
   // what scripts of image templates take for granted on Azure's Debian images
   ...['ca-certificates', 'curl', 'wget', 'gpg', 'apt-utils', 'lsb-release', 'procps', 'tzdata', 'xz-utils'],
   ...['less', 'vim-tiny'],
 ]);
 
-/** What a release has in a package of its own that the one before had in another. */
-const SPLIT: Readonly<Record<string, readonly string[]>> = Object.freeze({
-  bookworm: [],
-  // It makes the root partition as large as the disk.
-  trixie: ['systemd-repart'],
-});
-
 /** Of a release by its code name. */
-export const guestPackages = (release: string): readonly string[] => [...GUEST_PACKAGES, ...(SPLIT[release] ?? [])];
+export const guestPackages = ({ packages, releases }: Distribution, release: string): readonly string[] => [
+  ...GUEST_PACKAGES,
+  ...packages,
+  ...(releases[release] ?? []),
+];
 
 export interface GuestIdentity {
   /** UUID of the root file system. */
@@ -32,9 +30,12 @@ export interface GuestIdentity {
 const KERNEL_LINE = 'console=tty0 console=ttyS0,115200 consoleblank=0';
 
 /** Path in the guest → content. All are owned by root, mode 0644, in directories of mode 0755. */
-export function guestFiles({ root, esp }: GuestIdentity): Readonly<Record<string, string>> {
+export function guestFiles(
+  { name, title, kernels }: Distribution,
+  { root, esp }: GuestIdentity,
+): Readonly<Record<string, string>> {
   return {
-    'etc/hostname': 'debian\n',
+    'etc/hostname': `${name}\n`,
     'etc/fstab': [
       `UUID=${root} / ext4 rw,discard,errors=remount-ro,x-systemd.growfs 0 1`,
       // Mounted when somebody looks: a BIOS boot doesn't pay for it.
@@ -57,10 +58,10 @@ export function guestFiles({ root, esp }: GuestIdentity): Readonly<Record<string
       'terminal_input console serial',
       'terminal_output console serial',
       'set timeout=0',
-      "menuentry 'Debian GNU/Linux' {",
+      `menuentry '${title}' {`,
       `  search --no-floppy --fs-uuid --set=root ${root}`,
-      `  linux /vmlinuz root=UUID=${root} ro ${KERNEL_LINE}`,
-      '  initrd /initrd.img',
+      `  linux ${kernels}vmlinuz root=UUID=${root} ro ${KERNEL_LINE}`,
+      `  initrd ${kernels}initrd.img`,
       '}',
       '',
     ].join('\n'),
@@ -112,5 +113,5 @@ chroot "$root" grub-mkimage -O x86_64-efi -p /boot/grub -c /boot/grub/early.cfg 
 mkdir -p "$root/boot/efi"
 # systemd-resolved keeps the resolv.conf that it replaced: the name servers of this host.
 rm -f "$root/etc/.resolv.conf.systemd-resolved.bak"
-rm -f "$root"/etc/ssh/ssh_host_* "$root"/*.old "$root/var/lib/systemd/random-seed"
+rm -f "$root"/etc/ssh/ssh_host_* "$root"/*.old "$root"/boot/*.old "$root/var/lib/systemd/random-seed"
 `;

@@ -1,5 +1,6 @@
-/** Where this host gets Debian packages from, by its own apt configuration. */
+/** Where this host gets packages from, by its own apt configuration. */
 import { run } from '../../../processes/process.ts';
+import type { Distribution } from './distributions.ts';
 
 /** Suites of a release that make up a system kept up to date. */
 const SUITES = ['', '-updates', '-security'];
@@ -8,25 +9,25 @@ const SUITES = ['', '-updates', '-security'];
  * Lines for sources.list, taken from the host's apt: the mirrors that work here, main component only. Empty when the host has
  * no apt, or no such release in it: then mmdebstrap's own choice stands.
  */
-export async function hostMirrors(release: string, signal?: AbortSignal): Promise<string[]> {
+export async function hostMirrors({ origin }: Distribution, release: string, signal?: AbortSignal): Promise<string[]> {
   const format = '$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(CODENAME)';
   try {
     const { stdout } = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages'], {
       ...(signal && { signal }),
     });
-    return parseIndexTargets(stdout, release);
+    return parseIndexTargets(stdout, origin, release);
   } catch {
     signal?.throwIfAborted();
     return [];
   }
 }
 
-/** `URI|release|component|origin|codename` lines of `apt-get indextargets` → `deb` lines for one Debian release. */
-export function parseIndexTargets(text: string, release: string): string[] {
+/** `URI|release|component|origin|codename` lines of `apt-get indextargets` → `deb` lines for one release of the archive of that origin. */
+export function parseIndexTargets(text: string, wanted: string, release: string): string[] {
   const lines = new Map<string, string>();
   for (const line of text.split('\n')) {
     const [uri, suite, component, origin, codename] = line.split('|');
-    if (!uri || !suite || component !== 'main' || origin !== 'Debian') continue;
+    if (!uri || !suite || component !== 'main' || origin !== wanted) continue;
     const known = SUITES.map(end => release + end).find(name => name === codename || name === suite);
     // Credentials must not end up in an image; only http(s) works from inside of one.
     if (!known || !/^https?:\/\/[^/@]+(\/|$)/.test(uri)) continue;
