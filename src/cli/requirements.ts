@@ -6,6 +6,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { KilnError } from '../arm/errors.ts';
+import { RELEASES_OF_UBUNTU } from '../images/catalogue/debian/distributions.ts';
 
 export interface Requirement {
   /** A program, looked for in {@link systemPath}, or the absolute path of a file. */
@@ -98,6 +99,13 @@ export const REQUIREMENTS: readonly Requirement[] = [
     commands: MACHINES,
     optional: true,
     why: 'boots source images that need UEFI; the others boot by BIOS',
+  },
+  {
+    program: RELEASES_OF_UBUNTU,
+    package: 'distro-info-data',
+    commands: BUILDS,
+    optional: true,
+    why: 'tells mmdebstrap which releases are Ubuntu’s, for source images that are made of its packages',
   },
   {
     program: 'swtpm',

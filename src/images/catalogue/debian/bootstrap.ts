@@ -1,6 +1,6 @@
 /** A Debian or Ubuntu source image made on this host from packages, for where no cloud image can be downloaded. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -146,6 +146,12 @@ interface Installation extends BootstrapRequest {
 async function installPackages(request: Installation): Promise<void> {
   const distribution = DISTRIBUTIONS[request.distribution];
   const mirrors = await hostMirrors(distribution, request.release, request.signal);
+  const { title, knownBy } = distribution;
+  if (mirrors.length === 0 && knownBy !== undefined && !existsSync(knownBy))
+    throw new KilnError('ToolMissing', `${knownBy} is not there: mmdebstrap knows no mirror of ${title}.`, {
+      target: knownBy,
+      hint: 'Install the package distro-info-data.',
+    });
   const keyring = join(request.work, 'archive-key.gpg');
   if (distribution.key) await writeFile(keyring, distribution.key);
   const args = [

@@ -16,6 +16,8 @@ export interface Distribution {
   readonly packages: readonly string[];
   /** Links to the newest kernel and its initial ram disk, in this directory. */
   readonly kernels: '/' | '/boot/';
+  /** The file by which mmdebstrap knows its releases, and so their mirrors. */
+  readonly knownBy?: string;
   /** What the archive is signed with, where this host need not have it: an OpenPGP key, binary. */
   readonly key?: Buffer;
 }
@@ -36,6 +38,8 @@ const DEBIAN: Distribution = Object.freeze({
   kernels: '/',
 });
 
+export const RELEASES_OF_UBUNTU = '/usr/share/distro-info/ubuntu.csv';
+
 const UBUNTU: Distribution = Object.freeze({
   name: 'ubuntu',
   title: 'Ubuntu',
@@ -45,6 +49,7 @@ const UBUNTU: Distribution = Object.freeze({
     ...['linux-image-virtual', 'initramfs-tools', 'grub-pc-bin', 'grub-efi-amd64-bin', 'grub2-common', 'walinuxagent'],
   ],
   kernels: '/boot/',
+  knownBy: RELEASES_OF_UBUNTU,
   key: Buffer.from(UBUNTU_ARCHIVE_KEY, 'base64'),
 });
 
