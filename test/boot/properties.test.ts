@@ -119,16 +119,22 @@ function pathsOf(value: unknown, path = ''): string[] {
 const root = process.getuid?.() === 0;
 const names = Object.keys(TEMPLATES) as TemplateName[];
 
-describe('the properties of templates', { skip: !root && 'mounting disks takes root', concurrency: 1 }, () => {
+/** Ten builds, with nine boots among them: minutes, but on a busy host many (ms). */
+const timeout = 45 * 60_000;
+
+describe('the properties of templates', { skip: !root && 'mounting disks takes root', concurrency: 1, timeout }, () => {
   const homes: { remove(): Promise<void> }[] = [];
   const machines = new Map<MachineKind, Machine>();
-  before(async () => {
-    for (const kind of ['container', 'vm'] as const) {
-      const home = await temporaryHome();
-      homes.push(home);
-      machines.set(kind, await buildAll(kind, home.path));
-    }
-  });
+  before(
+    async () => {
+      for (const kind of ['container', 'vm'] as const) {
+        const home = await temporaryHome();
+        homes.push(home);
+        machines.set(kind, await buildAll(kind, home.path));
+      }
+    },
+    { timeout },
+  );
   after(async () => {
     for (const home of homes) await home.remove();
   });
