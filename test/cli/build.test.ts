@@ -172,7 +172,11 @@ describe('a build that fails before its machine', { concurrency: 2 }, () => {
       /catalogue file .*bad-catalogue\.json cannot be used/,
     );
     await writeFile(catalogue, JSON.stringify({ 'Debian:debian-12:12-gen2': { flie: 'disk.qcow2' } }));
-    assertError(await build(path, '--catalogue', catalogue), 'usage', /exactly one of "alias", "file" and "url"/);
+    assertError(
+      await build(path, '--catalogue', catalogue),
+      'usage',
+      /exactly one of "alias", "file", "url" and "bootstrap"/,
+    );
   });
 });
 
