@@ -299,12 +299,6 @@ test('what the gallery would refuse after the build is refused when the template
   const id = await definition('refused');
   const cases: [more: object, target: string, message: RegExp][] = [
     [
-      { targetRegions: [{ name: 'eastus' }] },
-      'targetRegions',
-      /^Gallery image version publishing profile regions East US must contain the location of image version West US$/,
-    ],
-    [{ replicationRegions: ['eastus'] }, 'replicationRegions', /must contain the location of image version West US$/],
-    [
       { targetRegions: [{ name: 'eastus' }, { name: 'westus', storageAccountType: 'Standard_ZRS' }] },
       'targetRegions[1].storageAccountType',
       /^ZRS storage account type is not supported in this region\.$/,
@@ -332,6 +326,31 @@ test('what the gallery would refuse after the build is refused when the template
   const { provisioningError } = await make('specialized', [shared(specialized)]);
   assert.equal(provisioningError.provisioningErrorCode, 'BadSharedImageDistribute');
   assert.match(provisioningError.message, /is for specialized ones\.$/);
+});
+
+test("regions without the definition's own are taken with the template, and refused by the run before it builds; the other targets get their image", async () => {
+  const id = await definition('elsewhere');
+  const refusal =
+    / Gallery image version publishing profile regions East US must contain the location of image version West US$/;
+  for (const [name, more, target] of [
+    ['target-regions', { targetRegions: [{ name: 'eastus' }] }, 'targetRegions'],
+    ['replication-regions', { replicationRegions: ['eastus'] }, 'replicationRegions'],
+  ] as const) {
+    const { path, provisioningState } = await make(name, [shared(id, more)]);
+    assert.equal(provisioningState, 'Succeeded');
+    const { status, error } = await run(path);
+    assert.equal(status, 'Failed');
+    assert.match(error.message, refusal);
+    assert.equal(error.target, `properties.distribute[0].${target}`);
+    assert.equal((await server.request('GET', `${path}/runOutputs/out`, { apiVersion: NEWEST })).status, 404);
+  }
+  const { path } = await make('one-elsewhere', [
+    shared(id, { targetRegions: [{ name: 'eastus' }] }),
+    { type: 'VHD', runOutputName: 'disk' },
+  ]);
+  const { lastRunStatus } = await run(path);
+  assert.equal(lastRunStatus.runState, 'PartiallySucceeded');
+  assert.equal((await server.request('GET', `${path}/runOutputs/disk`, { apiVersion: NEWEST })).status, 200);
 });
 
 test('a definition of another kind is refused when a template is changed to it, and by the run where it has become such since', async () => {

@@ -16,7 +16,7 @@ import { type CappedSize, capped, sizeOf } from '../../machines/sizes.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import type { Customizer } from './customizers.ts';
 import { parseGalleryImageId } from './distributors.ts';
-import { definitionsOf, requireVersionsFit } from './gallery-version.ts';
+import { definitionsOf } from './gallery-version.ts';
 import { templateOf } from './image-templates.ts';
 import { actingIdentity } from './links.ts';
 import { chosenMachine } from './machine-choice.ts';
@@ -87,7 +87,6 @@ export async function buildRequest(
       );
     // The newest version of a source, and a target that was changed, may be of another kind than those that were looked at when the template was made.
     const definitions = await definitionsOf(environment.database, template.properties.distribute, refusing);
-    requireVersionsFit(template.properties, definitions);
     if (!source.replaced) requireSameKind(definitions, source);
   }
   return {

@@ -18,7 +18,7 @@ import {
   type SharedImageDistributor,
   SOURCE_WITHOUT_VERSION,
 } from './distributors.ts';
-import type { ImageTemplateProperties } from './normalise.ts';
+import type { TemplateSource } from './source.ts';
 
 /**
  * The image definitions that distributors publish into, by the distributors' indexes. Errors: those of requireResource.
@@ -69,15 +69,37 @@ export function versionProperties(
   };
 }
 
+type Definition = Pick<StoredResource, 'id' | 'location' | 'properties'>;
+
 /**
- * What the gallery would refuse of the version, it is asked before there is one: regions without the definition's own, too many replicas, a kind of storage that a
- * region has not, too many tags, specialized images. Errors: ValidationFailed; InvalidParameter and those of tags, in the gallery's own sentences; with the
+ * What the gallery would refuse of the version, it is asked before anything is built: regions without the definition's own, too many replicas, a kind of storage
+ * that a region has not, too many tags, specialized images. Errors: ValidationFailed; InvalidParameter and those of tags, in the gallery's own sentences; with the
  * distributor as target.
  */
 export function requireVersionFits(
   distributor: SharedImageDistributor,
   index: number,
-  definition: Pick<StoredResource, 'id' | 'location' | 'properties'>,
+  definition: Definition,
+  source: Pick<TemplateSource, 'type'>,
+): void {
+  if (lacksVersion(distributor, source))
+    throw new KilnError('ValidationFailed', SOURCE_WITHOUT_VERSION, {
+      target: `properties.distribute[${index}].versioning`,
+    });
+  requireTaken(distributor, index, definition, regionsOf(distributor, definition.location!));
+}
+
+/** What is refused when a template is made or changed: the same, but Azure takes regions there without the definition's own (recorded), and the run finds fault with them. */
+export function requireVersionMayFit(distributor: SharedImageDistributor, index: number, definition: Definition): void {
+  const { location } = definition;
+  requireTaken(distributor, index, definition, [...new Set([...regionsOf(distributor, location!), location!])]);
+}
+
+function requireTaken(
+  distributor: SharedImageDistributor,
+  index: number,
+  definition: Definition,
+  regions: readonly string[],
 ): void {
   if (definition.properties.osState === 'Specialized')
     throw new KilnError(
@@ -91,10 +113,7 @@ export function requireVersionFits(
     {
       location,
       tags: { ...distributor.artifactTags, correlationId: runId },
-      properties: versionProperties(distributor, regionsOf(distributor, location), {
-        templateId: definition.id,
-        runId,
-      }),
+      properties: versionProperties(distributor, regions, { templateId: definition.id, runId }),
     },
     {
       id: parseId(`${definition.id}/versions/0.0.1`),
@@ -110,25 +129,6 @@ export function requireVersionFits(
     galleryImageVersions.violationCode,
     violations.map(violation => ({ ...violation, path: placeOf(distributor, index, violation.path) })),
   );
-}
-
-/**
- * The same for a whole template before it is built: its targets may have been changed since it was made, and their definitions, too.
- * @param definitions by the indexes of their distributors
- */
-export function requireVersionsFit(
-  { source, distribute }: Pick<ImageTemplateProperties, 'source' | 'distribute'>,
-  definitions: ReadonlyMap<number, StoredResource>,
-): void {
-  for (const [index, definition] of definitions) {
-    const distributor = distribute[index] as SharedImageDistributor;
-    // A change of distributors does not look at the source.
-    if (lacksVersion(distributor, source))
-      throw new KilnError('ValidationFailed', SOURCE_WITHOUT_VERSION, {
-        target: `properties.distribute[${index}].versioning`,
-      });
-    requireVersionFits(distributor, index, definition);
-  }
 }
 
 /** Where the template says what the version was to have at `path`. */

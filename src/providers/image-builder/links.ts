@@ -13,7 +13,7 @@ import { requireLinkedAccess } from '../linked-access.ts';
 import type { Call } from '../provider.ts';
 import { getResource, type StoredResource } from '../store.ts';
 import { parseGalleryImageId } from './distributors.ts';
-import { requireVersionFits } from './gallery-version.ts';
+import { requireVersionMayFit } from './gallery-version.ts';
 import { requireImageFits } from './managed-image.ts';
 import type { ImageTemplate, ImageTemplateProperties } from './normalise.ts';
 import { parseGroup } from './rules.ts';
@@ -237,7 +237,7 @@ export async function requireUnlockedTargets(
 
 /**
  * Everything that a template publishes to is there, may be written, and would take what is published. Errors: ResourceGroupNotFound, ResourceNotFound,
- * ScopeLocked, those of requireImageFits and requireVersionFits, with the distributor as target.
+ * ScopeLocked, those of requireImageFits and requireVersionMayFit, with the distributor as target.
  */
 export async function requireTargets(
   database: Kysely<Schema>,
@@ -267,7 +267,7 @@ export async function requireTargets(
           { target: `${target}.galleryImageId` },
         );
       if (part !== id) continue;
-      requireVersionFits(distributor, index, found);
+      requireVersionMayFit(distributor, index, found);
       definitions.set(index, found);
     }
   }

@@ -24,7 +24,7 @@ import {
   type SharedImageDistributor,
   versionChoice,
 } from './distributors.ts';
-import { versionProperties } from './gallery-version.ts';
+import { requireVersionFits, versionProperties } from './gallery-version.ts';
 import { requireImageFits } from './managed-image.ts';
 import type { ImageTemplate } from './normalise.ts';
 import { uploadTarget } from './upload-target.ts';
@@ -50,7 +50,7 @@ function targetOf(distributor: Distributor, index: number, origin: Origin): Targ
     case 'ManagedImage':
       return managedImage(distributor, index, origin);
     case 'SharedImage':
-      return sharedImage(distributor, origin);
+      return sharedImage(distributor, index, origin);
   }
 }
 
@@ -98,7 +98,7 @@ function managedImage(distributor: ManagedImageDistributor, index: number, origi
   };
 }
 
-function sharedImage(distributor: SharedImageDistributor, origin: Origin): DistributionTarget {
+function sharedImage(distributor: SharedImageDistributor, index: number, origin: Origin): DistributionTarget {
   const { definitionId, version } = parseGalleryImageId(distributor.galleryImageId)!;
   const definition = parseId(definitionId);
   return {
@@ -107,7 +107,8 @@ function sharedImage(distributor: SharedImageDistributor, origin: Origin): Distr
     label: `SharedImage "${definition.names.join('/')}"`,
     lane: idKey(definitionId),
     async check() {
-      await requireResource(origin.database, definitionId);
+      const found = await requireResource(origin.database, definitionId);
+      requireVersionFits(distributor, index, found, origin.template.properties.source);
       if (version === undefined) return;
       const existing = await listResources(origin.database, { parent: definitionId, type: galleryImageVersions.type });
       if (existing.some(one => compareVersions(one.name, version) === 0)) throw taken(version, definitionId);
