@@ -7,6 +7,7 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KilnError } from '../arm/errors.ts';
 import { duration, paint, table } from './terminal.ts';
+import { failuresOf, type TestFailure } from './test-failures.ts';
 
 export interface TestGroup {
   readonly name: 'checks' | 'unit' | 'boot' | 'chaos' | 'clients';
@@ -40,6 +41,8 @@ interface GroupResult {
   readonly failed: number;
   readonly skipped: number;
   readonly milliseconds: number;
+  /** Of tests; the type check and the linter print theirs. */
+  readonly failures: readonly TestFailure[];
 }
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -122,6 +125,7 @@ async function checks(env: NodeJS.ProcessEnv, active: Set<ChildProcess>): Promis
       failed: Number(!passed),
       skipped: 0,
       milliseconds: Date.now() - started,
+      failures: [],
     });
   }
   return results;
@@ -149,7 +153,8 @@ async function testGroup(
     active,
     limit,
   );
-  const lines = totals(await readFile(report, 'utf8').catch(() => ''));
+  const said = await readFile(report, 'utf8').catch(() => '');
+  const lines = totals(said);
   process.stdout.write(`${lines.join('\n')}\n`);
   const count = (word: string) => Number(lines.find(line => line.startsWith(`# ${word} `))?.split(' ')[2] ?? 0);
   const failed = count('fail') + count('cancelled');
@@ -160,6 +165,7 @@ async function testGroup(
     failed: code === 0 ? failed : Math.max(1, failed),
     skipped: count('skipped') + count('todo'),
     milliseconds: Date.now() - started,
+    failures: failuresOf(said),
   };
 }
 
@@ -215,5 +221,10 @@ function summary(results: readonly GroupResult[]): string {
     duration(milliseconds),
   ]);
   const verdict = total.failed === 0 ? paint('green', 'All passed.') : paint('red', `${total.failed} failed.`);
-  return `\n${table([['group', 'passed', 'failed', 'skipped', 'time'], ...rows], { right: [1, 2, 3, 4] })}${verdict}\n`;
+  const failures = results.flatMap(result => result.failures).map(failureText);
+  return `${failures.join('')}\n${table([['group', 'passed', 'failed', 'skipped', 'time'], ...rows], { right: [1, 2, 3, 4] })}${verdict}\n`;
+}
+
+function failureText({ name, location, lines }: TestFailure): string {
+  return `\n${paint('red', `✖ ${name}`)}  ${location}\n${lines.map(line => `    ${line}\n`).join('')}`;
 }
