@@ -21,6 +21,13 @@ test('every program that the bootstrap of a source image runs is in the table', 
     assert.ok(packages.has(tool.package) || essential.has(tool.package), `${tool.program} (${tool.package})`);
 });
 
+test('what only users need is there for the tests of root, too', () => {
+  const user = REQUIREMENTS.filter(({ only }) => only === 'user');
+  assert.ok(user.length > 0);
+  for (const requirement of user) assert.ok(concerns(requirement, 'test'), requirement.program);
+  if (process.getuid?.() === 0) for (const requirement of user) assert.ok(!concerns(requirement, 'build'));
+});
+
 test('programs are found in the directories of system programs, files by their path', () => {
   assert.equal(systemPath('/a:/b:/usr/sbin'), '/a:/b:/usr/sbin:/usr/local/sbin:/usr/bin:/sbin:/bin');
   assert.equal(locate('/etc/passwd'), '/etc/passwd');
