@@ -1,9 +1,12 @@
 /** A thread's share of a pass over a disk (pass.ts): reading and writing go on beside the hashing. */
+import { readlinkSync } from 'node:fs';
 import { constants, type FileHandle, open } from 'node:fs/promises';
+import { setPriority, constants as system } from 'node:os';
+import { basename } from 'node:path';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import type { DiskExtent } from './chain.ts';
 import { CHECKSUM_BLOCK, checksumPart } from './checksum.ts';
-import { CHUNK, type PassedChunk, type PassJob, type PassMessage } from './pass.ts';
+import { CHUNK, endOf, type PassedChunk, type PassJob, type PassMessage } from './pass.ts';
 import { verityPart } from './verity.ts';
 
 /** Chunks that are read, hashed or written at once. */
@@ -18,8 +21,9 @@ declare const WebAssembly: {
   readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
 };
 
-/** Posts chunks, the fraction done now and then, and 1 at last. */
-async function passInThread({ files, extents, to, thread, threads }: PassJob): Promise<void> {
+async function passInThread({ files, extents, to, chunks, taken, idle }: PassJob): Promise<void> {
+  // Of this thread alone: Linux has priorities for each.
+  if (idle) setPriority(Number(basename(readlinkSync('/proc/thread-self'))), system.priority.PRIORITY_LOW);
   const sources = await Promise.all(
     files.map(async path => {
       const file = await open(path, 'r');
@@ -27,9 +31,8 @@ async function passInThread({ files, extents, to, thread, threads }: PassJob): P
     }),
   );
   const target = to && (await openDirect(to.path));
-  const end = extents.reduce((sum, { length }) => sum + length, 0);
+  const end = endOf(extents);
   const post = (message: PassMessage) => parentPort!.postMessage(message);
-  const step = threads * CHUNK;
   let first = 0;
 
   /** The extents that a chunk has bytes in; none when nothing but zeros is there. To be asked in the order of chunks. */
@@ -69,12 +72,14 @@ async function passInThread({ files, extents, to, thread, threads }: PassJob): P
     await Promise.all(writes);
   }
 
-  /** The chunk at `start`, when what was in its buffer is written; undefined for zeros. */
-  function bring(start: number, buffer: Buffer, written?: Promise<void>): Promise<Buffer | undefined> {
-    const data = start < end ? dataIn(start) : [];
+  /** The next chunk that nobody has, when what was in the buffer is written; undefined when all are taken. */
+  function bring(buffer: Buffer, written?: Promise<void>) {
+    const index = chunks[Atomics.add(taken, 0, 1)];
+    const start = index === undefined ? end : index * CHUNK;
+    const data = index === undefined ? [] : dataIn(start);
     const coming = (async () => {
       await written;
-      return data.length > 0 ? await read(start, data, buffer) : undefined;
+      return index === undefined ? undefined : { index, start, chunk: await read(start, data, buffer) };
     })();
     // An error is seen by who awaits it; until then it is nobody's.
     coming.catch(() => {});
@@ -85,21 +90,22 @@ async function passInThread({ files, extents, to, thread, threads }: PassJob): P
   const memory = Buffer.from(new WebAssembly.Memory({ initial: (SLOTS * CHUNK) / WASM_PAGE }).buffer);
   const slots = Array.from({ length: SLOTS }, (_, slot) => {
     const buffer = memory.subarray(slot * CHUNK, (slot + 1) * CHUNK);
-    return { buffer, coming: bring(thread * CHUNK + slot * step, buffer) };
+    return { buffer, coming: bring(buffer) };
   });
-  for (let index = thread, turn = 0; index * CHUNK < end; index += threads, turn++) {
-    const start = index * CHUNK;
+  for (let turn = 0; ; turn++) {
     const slot = slots[turn % SLOTS]!;
-    const chunk = await slot.coming;
-    const written = chunk && target ? write(start, chunk) : undefined;
-    if (chunk) post({ index, verity: verityPart(chunk), checksum: checksumOf(start, chunk) });
-    slot.coming = bring(start + SLOTS * step, slot.buffer, written);
-    if (turn % 16 === 15) post(start / end);
+    const brought = await slot.coming;
+    if (!brought) break;
+    const { index, start, chunk } = brought;
+    const written = target ? write(start, chunk) : undefined;
+    written?.catch(() => {});
+    post({ index, verity: verityPart(chunk), checksum: checksumOf(start, chunk) });
+    slot.coming = bring(slot.buffer, written);
   }
   // The last writes.
   await Promise.all(slots.map(({ coming }) => coming));
   await Promise.all([...sources.map(({ file }) => file), ...(target ? [target] : [])].map(file => file.close()));
-  post(1);
+  post('done');
 }
 
 function checksumOf(start: number, chunk: Buffer): PassedChunk['checksum'] {

@@ -1,7 +1,7 @@
 /**
  * One pass over a disk, off the main thread: each byte is read once, and hashed, checksummed and written while it is at hand. Hashing is what takes longest, so as
- * many threads as there are processors take turns with chunks; holes cost nothing. What is written goes past the page cache where the file system lets it: nobody
- * waits for it to be flushed, and other files keep their place in there.
+ * many threads as there are processors take one chunk after the other; holes cost nothing. What is written goes past the page cache where the file system lets it:
+ * nobody waits for it to be flushed, and other files keep their place in there.
  */
 import { open, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -35,14 +35,6 @@ export interface Digests {
   readonly checksum: string;
 }
 
-/** Of each thread: every `threads`th chunk is its own, beginning with the one of its number. */
-export interface PassJob extends PassSource {
-  readonly kilnPass: true;
-  readonly to: PassOptions['to'];
-  readonly thread: number;
-  readonly threads: number;
-}
-
 /** Bytes. A multiple of what a part of the digest, and a block of the checksum, begin at. */
 export const CHUNK = 4 * 1024 * 1024;
 
@@ -53,48 +45,100 @@ export interface PassedChunk {
   readonly checksum: readonly (ChecksumPart | undefined)[];
 }
 
-/** What a thread posts: a chunk that it is through with, or how far it is (a fraction). */
-export type PassMessage = PassedChunk | number;
+/** Of each thread. */
+export interface PassJob extends PassSource {
+  readonly kilnPass: true;
+  readonly to: PassOptions['to'];
+  /** Indexes of chunks that have data, in order. */
+  readonly chunks: readonly number[];
+  /** One number, shared by all threads: how many of `chunks` are taken. */
+  readonly taken: Int32Array;
+  /** Whether everything else on the host goes first. */
+  readonly idle: boolean;
+}
+
+/** What a thread posts: a chunk that it is through with, but for its being written; at last, that all of its own are. */
+export type PassMessage = PassedChunk | 'done';
+
+/** A pass that goes on. */
+export interface Pass {
+  /** What it has passed over; complete when it has ended. */
+  readonly passed: readonly PassedChunk[];
+  /** Resolves when nobody reads or writes any more, and what was written is on the disk. Errors: the file system's; Error when a file becomes shorter meanwhile; the signal's reason. */
+  readonly ended: Promise<void>;
+  /** No further chunk is begun. */
+  stop(): void;
+}
 
 /** Beside this file, as source or compiled. */
 const THREAD = new URL(`./pass-thread${extname(import.meta.url)}`, import.meta.url);
 
 /** More of them wait for the disk. */
 const MOST_THREADS = 4;
-/** Bytes of data that a thread is begun for. */
-const WORTH = 4 * CHUNK;
+/** Chunks that a thread is begun for. */
+const WORTH = 4;
+/** Chunks between two words about progress. */
+const WORD = 16;
 
-/** Errors: the file system's; Error when a file becomes shorter meanwhile; the signal's reason. */
-export async function passOver({ files, extents }: PassSource, options: PassOptions = {}): Promise<Digests> {
-  const { signal, onProgress, to } = options;
-  signal?.throwIfAborted();
-  const end = extents.reduce((sum, { length }) => sum + length, 0);
-  const threads = options.threads ?? threadsFor(extents);
-  const done = new Array<number>(threads).fill(0);
-  const chunks: PassedChunk[] = [];
-  const passing = done.map((_, thread) =>
-    pass({ kilnPass: true, files, extents, to, thread, threads }, signal, message => {
-      if (typeof message !== 'number') return void chunks.push(message);
-      done[thread] = message;
-      onProgress?.(done.reduce((a, b) => a + b, 0) / threads);
-    }),
-  );
-  // Nobody still writes when this ends.
-  await Promise.allSettled(passing);
-  await Promise.all(passing);
-  if (to) await flush(to.path);
-  return digestsOf(chunks, end);
+/** Errors: as of `Pass.ended`. */
+export async function passOver(source: PassSource, options: PassOptions = {}): Promise<Digests> {
+  const pass = beginPass(source, chunksWithData(source.extents), options);
+  await pass.ended;
+  return digestsOf(pass.passed, endOf(source.extents));
 }
 
-function threadsFor(extents: readonly DiskExtent[]): number {
-  const data = extents.reduce((sum, { at, length }) => sum + (at ? length : 0), 0);
-  return Math.max(1, Math.min(availableParallelism(), MOST_THREADS, Math.floor(data / WORTH)));
+/** Of chunks that have data; the others are holes. */
+export function chunksWithData(extents: readonly DiskExtent[]): number[] {
+  const chunks: number[] = [];
+  for (const { start, length, at } of extents) {
+    if (!at || length === 0) continue;
+    const first = Math.max(Math.floor(start / CHUNK), (chunks.at(-1) ?? -1) + 1);
+    for (let chunk = first; chunk * CHUNK < start + length; chunk++) chunks.push(chunk);
+  }
+  return chunks;
 }
 
-async function pass(
+/** Bytes. */
+export const endOf = (extents: readonly DiskExtent[]): number => extents.reduce((sum, { length }) => sum + length, 0);
+
+/**
+ * @param chunks indexes, in order, of those to be passed over
+ * @param options.idle whether everything else on the host goes first
+ */
+export function beginPass(
+  { files, extents }: PassSource,
+  chunks: readonly number[],
+  options: PassOptions & { readonly idle?: boolean } = {},
+): Pass {
+  const { signal, onProgress, to, idle = false } = options;
+  const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const passed: PassedChunk[] = [];
+  const threads = options.threads ?? Math.min(availableParallelism(), MOST_THREADS, Math.ceil(chunks.length / WORTH));
+  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, idle };
+  const ended = (async () => {
+    signal?.throwIfAborted();
+    if (chunks.length === 0) return;
+    const running = Array.from({ length: threads }, () =>
+      inThread(job, signal, chunk => {
+        passed.push(chunk);
+        if (passed.length % WORD === 0) onProgress?.(passed.length / chunks.length);
+      }),
+    );
+    // Nobody still writes when this ends.
+    await Promise.allSettled(running);
+    await Promise.all(running);
+    onProgress?.(1);
+    if (to) await flush(to.path);
+  })();
+  // An error is seen by who awaits it; until then it is nobody's.
+  ended.catch(() => {});
+  return { passed, ended, stop: () => void Atomics.store(taken, 0, chunks.length) };
+}
+
+async function inThread(
   job: PassJob,
   signal: AbortSignal | undefined,
-  onMessage: (message: PassMessage) => void,
+  onChunk: (chunk: PassedChunk) => void,
 ): Promise<void> {
   const worker = new Worker(THREAD, { workerData: job });
   const stop = () => void worker.terminate();
@@ -102,8 +146,8 @@ async function pass(
   try {
     await new Promise<void>((resolve, reject) => {
       worker.on('message', (message: PassMessage) => {
-        onMessage(message);
-        if (message === 1) resolve();
+        if (message === 'done') resolve();
+        else onChunk(message);
       });
       worker.once('error', reject);
       worker.once('exit', () => reject(signal?.reason ?? new Error(`the pass over ${job.files[0]} ended early`)));
@@ -123,7 +167,8 @@ async function flush(path: string): Promise<void> {
   }
 }
 
-function digestsOf(chunks: readonly PassedChunk[], end: number): Digests {
+/** @param chunks in any order: all of a disk of `end` bytes that have data */
+export function digestsOf(chunks: readonly PassedChunk[], end: number): Digests {
   const verity = new VerityDigest();
   const checksum = new BlockChecksum();
   let next = 0;

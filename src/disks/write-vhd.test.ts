@@ -1,68 +1,23 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { fill, fsverity, inDirectory, type Piece, pieces, sparse, writeAsGuest } from '../../test/disk-pieces.ts';
 import { run } from '../processes/process.ts';
 import { chainOf } from './chain.ts';
 import { checksumFile } from './checksum.ts';
 import { passOverFile } from './pass.ts';
 import { convertDisk, createOverlay, MIB } from './qemu-img.ts';
-import { VerityDigest } from './verity.ts';
 import { FOOTER_SIZE, readFooter } from './vhd.ts';
 import { writeVhd } from './write-vhd.ts';
 
-async function inDirectory(use: (directory: string) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), 'kiln-vhd-'));
-  try {
-    await use(directory);
-  } finally {
-    await rm(directory, { recursive: true });
-  }
-}
-
-interface Piece {
-  readonly at: number;
-  readonly length: number;
-  readonly byte: number;
-}
-
-/** Bytes that a place says of itself; zeros where `byte` is 0. */
-function fill(disk: Buffer, { at, length, byte }: Piece): void {
-  for (let n = at; n < Math.min(at + length, disk.length); n++) disk[n] = byte && ((byte + n + (n >> 8)) & 255) | 1;
-}
-
-const pieces = fc.array(
-  fc.record({
-    at: fc.nat({ max: 9 * MIB }),
-    length: fc.oneof(fc.nat({ max: 3000 }), fc.nat({ max: 2 * MIB })),
-    byte: fc.nat({ max: 255 }),
-  }),
-  { maxLength: 6 },
-);
 /** Sectors: less than one MiB, just beside a whole number of them, more than the copy has in hand at once. */
 const sectors = fc.oneof(
   fc.integer({ min: 1, max: 300 }),
   fc.integer({ min: 2047, max: 2049 }),
   fc.nat({ max: 18_000 }).map(n => n + 1),
 );
-
-function fsverity(bytes: Buffer): string {
-  const digest = new VerityDigest();
-  digest.add(bytes);
-  return digest.digest();
-}
-
-async function sparse(path: string, size: number, disk: Buffer, parts: readonly Piece[]): Promise<void> {
-  const file = await open(path, 'w');
-  try {
-    await file.truncate(size);
-    for (const { at, length } of parts) if (at < size) await file.write(disk, at, Math.min(length, size - at), at);
-  } finally {
-    await file.close();
-  }
-}
 
 test('a chain of overlays becomes a VHD with the same bytes, and digests of that very file', async () => {
   await inDirectory(async directory => {
@@ -71,19 +26,14 @@ test('a chain of overlays becomes a VHD with the same bytes, and digests of that
         const size = count * 512;
         const disk = Buffer.alloc(size);
         for (const part of below) fill(disk, part);
-        const [raw, top, changed, vhd] = ['base.raw', 'top.qcow2', 'changed.raw', 'image.vhd'].map(name =>
-          join(directory, name),
-        ) as [string, string, string, string];
+        const [raw, top, vhd] = ['base.raw', 'top.qcow2', 'image.vhd'].map(name => join(directory, name)) as [
+          string,
+          string,
+          string,
+        ];
         await sparse(raw, size, disk, below);
         await createOverlay({ backing: { path: raw, format: 'raw' }, path: top });
-        // As a guest would write them: zeros too.
-        for (const part of above) {
-          fill(disk, part);
-          const length = Math.min(part.length, size - part.at);
-          if (length <= 0) continue;
-          await writeFile(changed, disk.subarray(part.at, part.at + length));
-          await run('qemu-io', ['-f', 'qcow2', '-c', `write -q -s ${changed} ${part.at} ${length}`, top]);
-        }
+        await writeAsGuest(top, disk, above);
         const written = await writeVhd({ path: top, format: 'qcow2' }, { to: vhd });
         const bytes = await readFile(vhd);
         assert.equal(written.virtualSize, Math.ceil(size / MIB) * MIB);
@@ -94,7 +44,7 @@ test('a chain of overlays becomes a VHD with the same bytes, and digests of that
         assert.equal(written.fsverity, fsverity(bytes));
         assert.equal(written.checksum, await checksumFile(vhd));
         assert.equal(written.allocatedSize, (await stat(vhd)).blocks * 512);
-        await Promise.all([raw, top, changed, vhd].map(path => rm(path, { force: true })));
+        await Promise.all([raw, top, vhd].map(path => rm(path, { force: true })));
       }),
       { numRuns: 25 },
     );
