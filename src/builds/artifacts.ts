@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { passOverFile } from '../disks/pass.ts';
 import { convertDisk, type DiskFile, inspect } from '../disks/qemu-img.ts';
+import type { VhdAhead } from '../disks/vhd-ahead.ts';
 import { writeVhd } from '../disks/write-vhd.ts';
 
 export type ArtifactFormat = 'qcow2' | 'vhd';
@@ -32,6 +33,8 @@ export const dataArtifactFile = (lun: number): string => `image-lun${lun}.qcow2`
 
 export interface ArtifactOptions {
   readonly directory: string;
+  /** The VHD of this disk, as far as it was copied before. */
+  readonly ahead?: VhdAhead;
   /** What the file is called there; missing: as ARTIFACT_FILES says. */
   readonly name?: string;
   readonly signal: AbortSignal;
@@ -43,10 +46,13 @@ export interface ArtifactOptions {
 export async function makeArtifact(
   disk: DiskFile,
   format: ArtifactFormat,
-  { directory, name = ARTIFACT_FILES[format], signal, onProgress }: ArtifactOptions,
+  { directory, name = ARTIFACT_FILES[format], ahead, signal, onProgress }: ArtifactOptions,
 ): Promise<Artifact> {
   const path = join(directory, name);
-  if (format === 'vhd') return { path, format, ...(await writeVhd(disk, { to: path, signal, onProgress })) };
+  if (format === 'vhd') {
+    const options = { to: path, signal, onProgress };
+    return { path, format, ...((await ahead?.finish(disk, options)) ?? (await writeVhd(disk, options))) };
+  }
   await convertDisk(disk, { to: path, format, signal, onProgress });
   return await qcow2Artifact(path, signal);
 }

@@ -5,6 +5,7 @@ import type { Progress } from '../images/source.ts';
 import type { MachineFactory, MachineShape } from '../machines/machine.ts';
 import { bootPhase } from './boot.ts';
 import { capturePhase } from './capture.ts';
+import { copyingAhead } from './copying-ahead.ts';
 import { distributePhase, FORMATS, publishedPhase, type Target } from './distributors/distribute.ts';
 import { fold, type Recorder } from './fold.ts';
 import { generalizePhase } from './generalize.ts';
@@ -100,14 +101,16 @@ export function phasesOf(request: BuildRequest, distribute: readonly Phase[]): r
   // What follows a step that is never kept is not kept either.
   // A machine with a TPM is not frozen: its state is another process's.
   const layers = kept && !shape.trusted ? Math.min(customize.length, ...cache.neverSteps) + 1 : 0;
+  const formats = formatsOf(request);
+  const early = formats.includes('vhd') ? copyingAhead : (phase: Phase) => phase;
   return [
     acquire,
     bootPhase(machine, { layers }),
     ...customize.map((phase, index) =>
-      index + 1 < layers ? { ...phase, layer: machineLayer(shape, index + 2, layers) } : phase,
+      early(index + 1 < layers ? { ...phase, layer: machineLayer(shape, index + 2, layers) } : phase),
     ),
-    generalizePhase(),
-    capturePhase({ formats: formatsOf(request), booted: proven || optimize !== undefined, kept }),
+    early(generalizePhase()),
+    capturePhase({ formats, booted: proven || optimize !== undefined, kept }),
     ...(optimize ? [optimizing(optimize)] : []),
     ...(proven ? [proof()] : []),
     ...validators,

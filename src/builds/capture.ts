@@ -30,7 +30,7 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
     inputs: { formats: wanted, digest: 'fsverity' },
     ...(kept && { layer: imageLayer(booted) }),
     async run(state, context) {
-      const { machine, disk, dataDisks = [], source, ...rest } = state;
+      const { machine, disk, dataDisks = [], ahead, source, ...rest } = state;
       await machine!.powerOff({ signal: context.signal });
       await machine!.destroy();
       context.log.say('The machine is off; capturing its disk.');
@@ -42,7 +42,7 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
         context.progress({ label: 'copying', done: Math.round(done * 100), total: 100, unit: 'steps' });
       };
       const making = wanted.map(format =>
-        makeArtifact(disk!, format, { directory, signal, onProgress: onProgress(format) }),
+        makeArtifact(disk!, format, { directory, signal, onProgress: onProgress(format), ...(ahead && { ahead }) }),
       );
       const makingData = dataDisks.map(async ({ lun, disk }): Promise<DataArtifact> => {
         const name = dataArtifactFile(lun);
@@ -54,6 +54,7 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
       // Nothing is still being written when this ends.
       await Promise.allSettled<Artifact>([...making, ...makingData]);
       const [artifacts, dataArtifacts] = [await Promise.all(making), await Promise.all(makingData)];
+      await ahead?.[Symbol.asyncDispose]();
       for (const { path } of [disk!, ...dataDisks.map(({ disk }) => disk)]) await rm(path);
       const { path, format, virtualSize, allocatedSize } = bootable(artifacts);
       const { hyperVGeneration, osType, firmware } = source!;

@@ -3,6 +3,7 @@
  * function that takes the state of the build and gives the next.
  */
 
+import type { VhdAhead } from '../disks/vhd-ahead.ts';
 import type { Progress, SourceImage } from '../images/source.ts';
 import type { DataDisk, Machine, MachineDisk, MachineFactory } from '../machines/machine.ts';
 import type { Artifact, ArtifactFormat, DataArtifact } from './artifacts.ts';
@@ -100,6 +101,8 @@ export interface BuildState {
   readonly dataDisks?: readonly DataDisk[];
   /** Running between boot and capture; again, from the finished image, for the validators. Owned by the build, not by the phase. */
   readonly machine?: Machine;
+  /** The VHD of that disk as far as it is copied already; missing where none is wanted, or not yet. Owned by the build. */
+  readonly ahead?: VhdAhead;
   /** What identified the build machine and must be gone from the image. */
   readonly identity?: GuestIdentity;
   readonly image?: FinishedDisk;

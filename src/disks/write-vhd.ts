@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { run } from '../processes/process.ts';
 import { chainOf, type DiskChain } from './chain.ts';
 import { writeDurably } from './durable.ts';
-import { type Digests, passOver } from './pass.ts';
+import { type Digests, type PassSource, passOver } from './pass.ts';
 import { convertDisk, type DiskFile, MIB } from './qemu-img.ts';
 import { FOOTER_SIZE } from './vhd.ts';
 
@@ -43,22 +43,43 @@ export async function writeVhd(from: DiskFile, options: WriteOptions): Promise<W
 }
 
 async function write(chain: DiskChain, { to, signal, onProgress }: WriteOptions): Promise<WrittenDisk> {
-  const virtualSize = Math.ceil(chain.virtualSize / MIB) * MIB;
+  const virtualSize = vhdSize(chain.virtualSize);
   const digests = await writeDurably(resolve(to), async temporary => {
-    // Holes and a footer; QEMU knows the footer that other programs understand.
-    const footer = ['-f', 'vpc', '-o', 'subformat=fixed,force_size=on', temporary, String(virtualSize)];
-    await run('qemu-img', ['create', '-q', ...footer], signal ? { signal } : {});
-    return await passOver(
-      {
-        files: [...chain.files, temporary],
-        extents: [
-          ...chain.extents,
-          { start: chain.virtualSize, length: virtualSize - chain.virtualSize },
-          { start: virtualSize, length: FOOTER_SIZE, at: { file: chain.files.length, offset: virtualSize } },
-        ],
-      },
-      { to: { path: temporary, end: virtualSize }, ...(signal && { signal }), ...(onProgress && { onProgress }) },
-    );
+    await createVhd(temporary, virtualSize, signal);
+    const file = { path: temporary, end: virtualSize };
+    return await passOver(asVhd(chain, temporary), {
+      to: file,
+      ...(signal && { signal }),
+      ...(onProgress && { onProgress }),
+    });
   });
-  return { ...digests, virtualSize, allocatedSize: (await stat(to)).blocks * 512 };
+  return await written(to, digests, virtualSize);
 }
+
+/** Bytes of a disk as Azure takes it: a whole number of MiB. */
+export const vhdSize = (virtualSize: number): number => Math.ceil(virtualSize / MIB) * MIB;
+
+/** Holes and a footer; QEMU knows the footer that other programs understand. */
+export async function createVhd(path: string, virtualSize: number, signal?: AbortSignal): Promise<void> {
+  const options = ['-f', 'vpc', '-o', 'subformat=fixed,force_size=on', path, String(virtualSize)];
+  await run('qemu-img', ['create', '-q', ...options], signal ? { signal } : {});
+}
+
+/** What the VHD at `path`, which has nothing but its footer so far, will consist of. */
+export function asVhd({ files, extents, virtualSize }: DiskChain, path: string): PassSource {
+  const end = vhdSize(virtualSize);
+  return {
+    files: [...files, path],
+    extents: [
+      ...extents,
+      { start: virtualSize, length: end - virtualSize },
+      { start: end, length: FOOTER_SIZE, at: { file: files.length, offset: end } },
+    ],
+  };
+}
+
+export const written = async (path: string, digests: Digests, virtualSize: number): Promise<WrittenDisk> => ({
+  ...digests,
+  virtualSize,
+  allocatedSize: (await stat(path)).blocks * 512,
+});
