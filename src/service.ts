@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { askedBudget } from './builds/layers/budget.ts';
 import type { Database } from './database/connection.ts';
 import { openDatabase } from './database/connection.ts';
+import type { EmbeddedServer } from './database/embedded.ts';
 import type { ServiceLog } from './database/service-log.ts';
 import { lockFile } from './disks/file-lock.ts';
 import type { Engine } from './engine/engine.ts';
@@ -51,8 +52,16 @@ export interface Service {
   close(): Promise<void>;
 }
 
+export interface BegunHome {
+  readonly home: Home;
+  /** Missing where DATABASE_URL names another one. */
+  readonly server?: Promise<EmbeddedServer>;
+}
+
 export interface ServiceOptions {
   readonly home?: string | undefined;
+  /** The same, where it has been begun to open it. Taken over in every case. */
+  readonly begun?: BegunHome;
   readonly log: ServiceLog;
   /** What an operator chose for the API. Default: as Azure does it. */
   readonly options?: ProviderOptions;
@@ -65,8 +74,8 @@ const AS_AZURE: ProviderOptions = Object.freeze({ reviseTemplates: false, localD
 /** Errors: those of openHome and openDatabase; UsageError for a KILN_CACHE_BUDGET that is no size. */
 export async function openService(options: ServiceOptions): Promise<Service> {
   askedBudget();
-  const home = await openHome({ home: options.home });
-  const database = await openDatabase({ home, log: options.log });
+  const home = options.begun?.home ?? (await openHome({ home: options.home }));
+  const database = await openDatabase({ home, log: options.log, server: options.begun?.server });
   try {
     const machines = options.machines ?? machineFactory({ cacheFile: join(home.cache, 'accelerator.json') });
     const listeners = new Map<string, RunListener>();

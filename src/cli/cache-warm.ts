@@ -15,7 +15,8 @@ import {
   type WarmOutput,
   warmInput,
 } from '../providers/image-builder/warm.ts';
-import { collect, outcome } from './build.ts';
+import { collect } from './build.ts';
+import { outcome } from './build-here.ts';
 import { checkTemplateFile } from './checked-template.ts';
 import { type GlobalOptions, globalOptions } from './command.ts';
 import { openDisplay } from './display.ts';

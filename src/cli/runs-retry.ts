@@ -1,7 +1,7 @@
 /** `kiln runs retry`: the finished image of a run goes to the targets that it did not reach, in the process that was typed. */
 import { errorFromBody } from '../arm/errors.ts';
 import { cancelRun, startRun } from '../providers/image-builder/run.ts';
-import { conclude, outcome, runListener } from './build.ts';
+import { conclude, outcome, runListener } from './build-here.ts';
 import type { GlobalOptions } from './command.ts';
 import { openDisplay } from './display.ts';
 import { interruptible } from './interrupt.ts';

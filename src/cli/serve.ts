@@ -7,8 +7,8 @@ import { administratorFile, ensureAdministrator } from '../directory/administrat
 import { openDirectory } from '../directory/directory.ts';
 import type { Home } from '../home.ts';
 import { openRoles } from '../providers/authorization/open-roles.ts';
-import { KEPT_AT_ONCE } from '../providers/image-builder/kept-machines.ts';
 import { MACHINE_POLICIES, type MachinePolicy } from '../providers/image-builder/machine-choice.ts';
+import { KEPT_AT_ONCE } from '../providers/image-builder/on-error.ts';
 import { DEFAULT_TRIGGER_INTERVAL, startTriggers } from '../providers/image-builder/triggers-schedule.ts';
 import { startWarming } from '../providers/image-builder/warm-schedule.ts';
 import { ensureSubscription } from '../providers/resources/subscriptions.ts';

@@ -1,7 +1,10 @@
 /** A command's use of the state directory: opened before, left after, whatever happens between. */
 import { KilnError } from '../arm/errors.ts';
+import { askedBudget } from '../builds/layers/budget.ts';
+import { openEmbedded } from '../database/embedded.ts';
 import type { ServiceLog } from '../database/service-log.ts';
-import { openService, type Service } from '../service.ts';
+import { openHome } from '../home.ts';
+import type { Service } from '../service.ts';
 import type { GlobalOptions } from './command.ts';
 import { onInterrupt } from './interrupt.ts';
 
@@ -9,7 +12,7 @@ export async function withService<T>(
   options: Pick<GlobalOptions, 'home'>,
   use: (service: Service) => Promise<T>,
 ): Promise<T> {
-  const service = await openService({ home: options.home, log: serviceLog });
+  const service = await open(options);
   // A reader that goes away (`kiln logs | head`) ends the command as well as the end of its work does, and so does Ctrl-C where nobody else listens.
   const ended = Promise.withResolvers<never>();
   ended.promise.catch(() => {});
@@ -23,6 +26,17 @@ export async function withService<T>(
     process.stdout.removeListener('error', ended.reject);
     await service.close();
   }
+}
+
+/** The database starts while the rest of the program is read: each takes a quarter of a second. */
+async function open(options: Pick<GlobalOptions, 'home'>): Promise<Service> {
+  askedBudget();
+  const home = await openHome({ home: options.home });
+  const server = process.env.DATABASE_URL ? undefined : openEmbedded(home, serviceLog);
+  // An error is told by who awaits it.
+  server?.catch(() => {});
+  const { openService } = await import('../service.ts');
+  return await openService({ begun: { home, ...(server && { server }) }, log: serviceLog });
 }
 
 /** The operator's log: errors always, the rest when somebody debugs. A command's own outcome is told by the command. */

@@ -4,7 +4,7 @@ import { Kysely, PostgresDialect, type Transaction } from 'kysely';
 import pg from 'pg';
 import { KilnError } from '../arm/errors.ts';
 import type { Home } from '../home.ts';
-import { openEmbedded } from './embedded.ts';
+import { type EmbeddedServer, openEmbedded } from './embedded.ts';
 import { migrate, SCHEMA_NAME } from './migrate.ts';
 import type { Schema } from './schema.ts';
 import type { ServiceLog } from './service-log.ts';
@@ -29,6 +29,8 @@ export interface DatabaseOptions {
   readonly log: ServiceLog;
   /** A PostgreSQL to use instead of the state directory's own. Default: DATABASE_URL. */
   readonly url?: string | undefined;
+  /** The state directory's own, where it has been begun before. Taken over in every case. */
+  readonly server?: Promise<EmbeddedServer> | undefined;
 }
 
 /**
@@ -37,7 +39,7 @@ export interface DatabaseOptions {
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { home, log } = options;
   const url = options.url ?? process.env.DATABASE_URL;
-  const embedded = url ? undefined : await openEmbedded(home, log);
+  const embedded = url ? undefined : await (options.server ?? openEmbedded(home, log));
   const config: pg.ClientConfig = {
     ...(embedded?.config ?? { connectionString: url! }),
     application_name: `kiln ${process.pid}`,

@@ -13,11 +13,6 @@ import type { Schema } from '../../database/schema.ts';
 import type { ServiceLog } from '../../database/service-log.ts';
 import { removeBuildResources } from './build-resources.ts';
 
-/** How long a machine is kept where nobody says otherwise (minutes). */
-export const KEPT_MINUTES = 60;
-/** How many a server keeps at a time, where its operator says nothing. */
-export const KEPT_AT_ONCE = 2;
-
 /** How often the rows are asked whether somebody wants a machine gone (ms). */
 const LOOK_EVERY = 1_000;
 /** How long a row is tried to be written while the database is away (ms). */

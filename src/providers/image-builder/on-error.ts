@@ -1,7 +1,12 @@
 /** What becomes of the machine when a step fails: what the person at the host says, or the template's errorHandling. */
 import type { Failure, Keeper } from '../../builds/keep.ts';
-import { KEPT_AT_ONCE, KEPT_MINUTES, type KeptMachines } from './kept-machines.ts';
+import type { KeptMachines } from './kept-machines.ts';
 import type { ImageTemplate } from './normalise.ts';
+
+/** How long a machine is kept where nobody says otherwise (minutes). */
+export const KEPT_MINUTES = 60;
+/** How many a server keeps at a time, where its operator says nothing. */
+export const KEPT_AT_ONCE = 2;
 
 export const ON_ERROR = ['ask', 'keep', 'clean'] as const;
 
