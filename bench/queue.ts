@@ -3,7 +3,7 @@ import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../src/processes/process.ts';
 import { type Footprint, footprintDuring } from './footprint.ts';
-import { startBench } from './http/server.ts';
+import { type AskedRun, startBench } from './http/server.ts';
 import { templateOf } from './job.ts';
 import type { Lab } from './lab.ts';
 
@@ -51,7 +51,7 @@ async function eight(lab: Lab, how: 'at-once' | 'in-a-row'): Promise<QueueFigure
     const asked = new Map<string, number>();
     const ask = async (name: string) => {
       asked.set(name, Date.now());
-      await server.runTemplate(name);
+      return await server.askForRun(name);
     };
     const footprint = await footprintDuring(
       { home, pid: server.pid },
@@ -72,10 +72,13 @@ async function eight(lab: Lab, how: 'at-once' | 'in-a-row'): Promise<QueueFigure
     return { ...footprint, seconds: Math.max(...runs.map(({ ended }) => ended)), runs };
 
     async function inARow() {
-      for (const name of names) await ask(name);
+      for (const name of names) await (await ask(name)).succeeded;
     }
     async function atOnce() {
-      await Promise.all(names.map(ask));
+      // One request after the other, all within a second: an order that can be kept.
+      const runs: AskedRun[] = [];
+      for (const name of names) runs.push(await ask(name));
+      await Promise.all(runs.map(({ succeeded }) => succeeded));
     }
   } finally {
     await server.stop();

@@ -25,13 +25,18 @@ export interface Bench {
   get(url: string): Promise<unknown>;
   /** Makes a template (without anything else said, one that only says hello) and polls as clients do. @returns milliseconds until its operation has Succeeded */
   putTemplate(name: string, content?: TemplateContent): Promise<number>;
-  /** Runs a template, and looks twice a second. Resolves when it has Succeeded. */
-  runTemplate(name: string): Promise<void>;
+  /** Resolves when the server has taken the request to run a template. */
+  askForRun(name: string): Promise<AskedRun>;
   /** Of the server. */
   readonly pid: number;
   /** MiB: RSS of the server's process; PSS of PostgreSQL's. */
   memory(): Promise<{ readonly node: number; readonly postgres: number }>;
   stop(): Promise<void>;
+}
+
+export interface AskedRun {
+  /** Looks twice a second. Resolves when the run has Succeeded. */
+  readonly succeeded: Promise<void>;
 }
 
 const VERSION = '2024-02-01';
@@ -83,7 +88,7 @@ export async function startBench(home: string, options: ServeOptions = {}): Prom
         return body;
       },
       putTemplate: (name, content = { properties: helloOf(name) }) => putTemplate(rest, name, content),
-      runTemplate: name => runTemplate(rest, name),
+      askForRun: name => askForRun(rest, name),
       async memory() {
         const [node, database] = [await rss(server.child.pid!), await postgres(home)];
         return { node: Math.round(node / MIB), postgres: Math.round(database / MIB) };
@@ -157,10 +162,13 @@ async function putTemplate(rest: Rest, name: string, content: TemplateContent): 
   return performance.now() - begun;
 }
 
-async function runTemplate(rest: Rest, name: string): Promise<void> {
+async function askForRun(rest: Rest, name: string): Promise<AskedRun> {
   const { status, headers, body } = await rest.send('POST', `${TEMPLATES}/${name}/run?api-version=${VERSION}`);
   if (status !== 202) throw new Error(`run of ${name}: ${status} ${JSON.stringify(body)}`);
-  await succeeded(rest, name, headers, OFTEN);
+  const ending = succeeded(rest, name, headers, OFTEN);
+  // Told to who awaits it.
+  ending.catch(() => {});
+  return { succeeded: ending };
 }
 
 /** @param interval between two looks (ms). Default: what the server asks for */

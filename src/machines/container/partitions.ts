@@ -37,18 +37,17 @@ export async function partitionsOf(cell: Cell, disk: string, diskSize: number): 
   const table = (printed.exitCode === 0 ? (JSON.parse(printed.stdout) as Table) : {}).partitiontable;
   if (!table) return [await look(cell, disk, { number: 0, offset: 0, size: diskSize, type: '', names: [] })];
   const sector = table.sectorsize ?? 512;
-  const found: Partition[] = [];
-  for (const { node, start, size, type, uuid } of table.partitions ?? [])
-    found.push(
-      await look(cell, disk, {
+  return await Promise.all(
+    (table.partitions ?? []).map(({ node, start, size, type, uuid }) =>
+      look(cell, disk, {
         number: Number(/(\d+)$/.exec(node)?.[1] ?? 0),
         offset: start * sector,
         size: size * sector,
         type: type.toUpperCase(),
         names: uuid === undefined ? [] : [`partuuid=${uuid.toLowerCase()}`],
       }),
-    );
-  return found;
+    ),
+  );
 }
 
 async function look(cell: Cell, disk: string, partition: Partition): Promise<Partition> {
