@@ -110,6 +110,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
   }
 
   async function restore({ index, records }: Stored, state: BuildState) {
+    const checks: Promise<void>[] = [];
     const taken = records.map(
       (record): TakenLayer => ({
         facts: record.facts,
@@ -123,6 +124,7 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
             throw new Damaged();
           });
           intact.catch(() => {});
+          checks.push(intact);
           return { intact };
         },
       }),
@@ -130,10 +132,13 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
     try {
       return await phases[index]!.layer!.restore(taken, state, context);
     } catch (error) {
+      // Files of a damaged layer are gone as soon as that is known: what else went wrong may come of it. And nobody takes names away that the next layer has been given.
+      const checked = await Promise.allSettled(checks);
+      const damage = checked.find(one => one.status === 'rejected' && one.reason instanceof Damaged);
       // Names of stored files, which what runs now must not write to.
       for (const { files } of records)
         for (const { name } of files) await rm(join(context.directory, name), { force: true });
-      throw error;
+      throw damage ? new Damaged() : error;
     }
   }
 
