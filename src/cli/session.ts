@@ -28,13 +28,14 @@ export async function withService<T>(
   }
 }
 
-/** The database starts while the rest of the program is read: each takes a quarter of a second. */
+/** The database starts while the rest of the program is read, once it is on its way: reading keeps this process from everything else. */
 async function open(options: Pick<GlobalOptions, 'home'>): Promise<Service> {
   askedBudget();
   const home = await openHome({ home: options.home });
-  const server = process.env.DATABASE_URL ? undefined : openEmbedded(home, serviceLog);
-  // An error is told by who awaits it.
-  server?.catch(() => {});
+  const onItsWay = Promise.withResolvers<void>();
+  const server = process.env.DATABASE_URL ? undefined : openEmbedded(home, serviceLog, onItsWay.resolve);
+  // An error is told by who opens the service.
+  await Promise.race([onItsWay.promise, server?.catch(() => {})]);
   const { openService } = await import('../service.ts');
   return await openService({ begun: { home, ...(server && { server }) }, log: serviceLog });
 }

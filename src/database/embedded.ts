@@ -57,13 +57,18 @@ export interface EmbeddedServer {
  * Joins the server of the state directory. It is repaired while this process uses it: after a crash it is started again.
  * Errors: DatabaseUnavailable (with the last lines of its log), StateUnwritable, DiskFull.
  */
-export async function openEmbedded(home: Home, log: ServiceLog): Promise<EmbeddedServer> {
+export async function openEmbedded(
+  home: Home,
+  log: ServiceLog,
+  /** Called when there is nothing to do but to wait: the server runs, or has been started. */
+  onItsWay: () => void = () => {},
+): Promise<EmbeddedServer> {
   const config = { host: await socketDirectory(home), user: ROLE, database: 'postgres' };
   let full: { readonly since: number; readonly error: KilnError } | undefined;
   const session = await openSession({
     async connect(closing) {
       try {
-        const client = await acquire(home, config, log, closing);
+        const client = await acquire({ home, config, log, onItsWay }, closing);
         full = undefined;
         return client;
       } catch (error) {
@@ -94,14 +99,23 @@ export async function openEmbedded(home: Home, log: ServiceLog): Promise<Embedde
   };
 }
 
+interface Starting {
+  readonly home: Home;
+  readonly config: pg.ClientConfig;
+  readonly log: ServiceLog;
+  readonly onItsWay: () => void;
+}
+
 /** A connection that holds the lease. */
-async function acquire(home: Home, config: pg.ClientConfig, log: ServiceLog, closing: AbortSignal): Promise<pg.Client> {
+async function acquire(starting: Starting, closing: AbortSignal): Promise<pg.Client> {
+  const { home, config, onItsWay } = starting;
   const deadline = Date.now() + START_DEADLINE;
   let failure: KilnError | undefined;
   for (let starts = 0; Date.now() < deadline; await sleep(30)) {
     closing.throwIfAborted();
     try {
       const client = await connectClient(config);
+      onItsWay();
       try {
         const { rows } = await client.query(`select pg_try_advisory_lock_shared(${LEASE}) as held`);
         if (rows[0].held) return client;
@@ -116,7 +130,7 @@ async function acquire(home: Home, config: pg.ClientConfig, log: ServiceLog, clo
         // The second failure in a row is not one of two processes starting it at once.
         if (failure && starts > 1 && !transient(failure)) throw failure;
         starts += 1;
-        failure = await start(home, config, log);
+        failure = await start(starting);
         if (failure?.code === 'DiskFull') throw failure;
       }
     }
@@ -136,7 +150,7 @@ function unreachable(error: unknown): 'absent' | 'busy' | undefined {
 const transient = (failure: KilnError) => /lock file|shared memory block|in use/.test(failure.message);
 
 /** Makes the data when missing, starts the server, and waits until it listens or ends. Returns why it ended. */
-async function start(home: Home, config: pg.ClientConfig, log: ServiceLog): Promise<KilnError | undefined> {
+async function start({ home, config, log, onItsWay }: Starting): Promise<KilnError | undefined> {
   const account = await serverAccount(home.postgres);
   const major = await dataVersion(home.postgres);
   const binaries = await findBinaries(home.root, account, major);
@@ -160,6 +174,7 @@ async function start(home: Home, config: pg.ClientConfig, log: ServiceLog): Prom
       child.once('exit', (code, signal) => resolve(`exit code ${code ?? signal}`));
     });
     child.unref();
+    onItsWay();
     for (const deadline = Date.now() + START_DEADLINE; Date.now() < deadline; ) {
       const reason = await Promise.race([ended, sleep(20)]);
       if (reason !== undefined) return await startFailure(home, reason, begin);

@@ -25,11 +25,13 @@ after(() => rm(directory, { recursive: true, force: true }));
 
 test('an overlay grows its disk and never shrinks it', async () => {
   const backing = { path: at('sparse.raw'), format: 'raw' as const };
-  const grown = await createOverlay({ backing, path: at('grown.qcow2'), virtualSize: 64 * MIB });
-  assert.equal(grown.virtualSize, 64 * MIB);
+  const { virtualSize } = await createOverlay({ backing, path: at('grown.qcow2'), virtualSize: 64 * MIB });
+  const grown = await inspect(at('grown.qcow2'));
+  assert.deepEqual([virtualSize, grown.virtualSize], [64 * MIB, 64 * MIB]);
   assert.equal(grown.backingFile, backing.path);
   assert.equal(grown.backingFormat, 'raw');
-  const same = await createOverlay({ backing, path: at('same.qcow2'), virtualSize: MIB });
+  await createOverlay({ backing, path: at('same.qcow2'), virtualSize: MIB });
+  const same = await inspect(at('same.qcow2'));
   assert.equal(same.virtualSize, 40 * MIB);
   assert.ok(same.allocatedSize < MIB);
 });

@@ -77,7 +77,7 @@ export async function createOverlay(request: {
   readonly virtualSize?: number;
   /** The overlay names `backing` by its file name alone, which is in the same directory: a chain that is linked elsewhere is whole there. */
   readonly beside?: boolean;
-}): Promise<DiskInfo> {
+}): Promise<Pick<DiskInfo, 'virtualSize'>> {
   const backing = { ...request.backing, path: resolve(request.backing.path) };
   const { virtualSize } = await inspect(backing.path, backing.format);
   const size = Math.max(virtualSize, request.virtualSize ?? 0);
@@ -92,7 +92,7 @@ export async function createOverlay(request: {
   ]);
   // What steps write to it is for nobody else on this host; QEMU gets it opened.
   await chmod(path, 0o600);
-  return inspect(path, 'qcow2');
+  return { virtualSize: size };
 }
 
 /**

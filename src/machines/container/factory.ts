@@ -10,7 +10,7 @@ import { sweepAbandoned } from '../qemu/sweep.ts';
 import { Cell } from './cell.ts';
 import { sweepFrozen } from './frozen.ts';
 import { ContainerMachine } from './machine.ts';
-import { mountDisk } from './mounted-disk.ts';
+import { type MountedDisk, mountDisk } from './mounted-disk.ts';
 import { provisionScript, RENEWAL } from './provision.ts';
 
 /** What of a guest cannot work here, for the build log. */
@@ -74,8 +74,19 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
   const begun = performance.now();
   request.report(LIMITS);
   await sweepAbandoned();
-  const { network, slot, close } = await openNetwork(request.directory, request.report);
-  held.defer(close);
+  // Mounts that were there before it are all that a cell sees: the namespace's must be among them. The rest of the network is set up beside the disk.
+  const named = Promise.withResolvers<void>();
+  const networking = openNetwork(request.directory, request.report, { onNamespace: named.resolve });
+  held.defer(async () => (await networking.catch(() => undefined))?.close());
+  await Promise.race([named.promise, networking]);
+  let mounting: Promise<MountedDisk> | undefined;
+  // Nothing else is taken back while the disk is still being mounted.
+  held.defer(async () => void (await mounting?.catch(() => {})));
+  const outer = await Cell.open();
+  held.defer(() => outer.destroy());
+  mounting = mountDisk(outer, () => Cell.open(outer), request);
+  mounting.catch(() => {});
+  const { network, slot, close } = await networking;
   if (!network.namespace || !slot)
     throw new KilnError(
       'NotSupported',
@@ -84,9 +95,7 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
         hint: 'Install iproute2 and nftables (`kiln doctor` says what is missing), or build in a virtual machine: --machine vm.',
       },
     );
-  const outer = await Cell.open();
-  held.defer(() => outer.destroy());
-  const disk = await mountDisk(outer, () => Cell.open(outer), request);
+  const disk = await mounting;
   // What nspawn keeps there of the host's is none of the image's business.
   await mkdir('/run/systemd/nspawn', { recursive: true });
   await disk.cell.run('mount', ['-t', 'tmpfs', 'tmpfs', '/run/systemd/nspawn']);

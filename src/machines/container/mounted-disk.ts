@@ -64,8 +64,8 @@ export async function mountDisk(
   if (grown && EXT.includes(grown.fileSystem!)) await growOffline(cell, raw, grown);
   mounted.push({ path: root, partition: system, held: await mount(cell, raw, system, root) });
   if (grown) await growMounted(cell, grown, root);
-  await requireSystem(root, cell);
-  for (const { partition, path } of await others(cell, root, partitions, system)) {
+  const [besides] = await Promise.all([others(cell, root, partitions, system), requireSystem(root, cell)]);
+  for (const { partition, path } of besides) {
     const place = path.slice(root.length);
     try {
       mounted.push({ path, partition, held: await mount(cell, raw, partition, path) });

@@ -14,7 +14,11 @@ const SYSTEMD = `--key SUB_UID_COUNT=0 --key SUB_GID_COUNT=0 \${id:+--uid $id} `
 /** Runs as root, from standard input. */
 export const provisionScript = (user: string, provisioning: Provisioning): string => `
 set -eu
-! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --remove --boot --prefix=/tmp || true
+for f in /tmp/* /tmp/.[!.]* /tmp/..?*; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  ! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --remove --boot --prefix=/tmp || true
+  break
+done
 id=${USER_ID}
 getent passwd $id >/dev/null && id=
 useradd ${provisioning === 'cloud-init' ? '' : SYSTEMD}--create-home --shell /bin/bash --comment 'Kiln build user' ${user}

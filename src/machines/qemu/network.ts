@@ -37,6 +37,8 @@ export interface OpenedNetwork {
 export interface NetworkOptions {
   /** Finds out whether IPv4 forwarding could be switched on, and leaves it as it is: the network works up to the host then. */
   readonly tryOnly?: boolean;
+  /** Called as soon as the namespace is there and this machine's own; what is left needs none of the caller's patience. */
+  readonly onNamespace?: () => void;
 }
 
 /**
@@ -127,6 +129,7 @@ async function build(slot: Slot, report: (line: string) => void, options: Networ
     await run('ip', ['netns', 'delete', slot.name], { ok: ANY_CODE });
     return refusal(link);
   }
+  options.onNamespace?.();
   const resolvers = await outsideResolvers();
   await mkdir(netnsDirectory(slot), { recursive: true });
   await writeFile(resolvConfOf(slot), resolvers.map(ip => `nameserver ${ip}\n`).join(''));
