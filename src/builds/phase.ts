@@ -77,8 +77,12 @@ export interface TakenLayer {
   /**
    * Gives the run's directory the files (all, or those named). They are checked meanwhile: `intact` rejects when they are damaged, and another way is looked for
    * then. Nothing that cannot be taken back may be done with them before.
+   * @param read the checksums of those that the build itself reads, by name: they are not read once more
    */
-  take(names?: readonly string[]): Promise<{ readonly intact: Promise<void> }>;
+  take(
+    names?: readonly string[],
+    read?: Readonly<Record<string, Promise<string>>>,
+  ): Promise<{ readonly intact: Promise<void> }>;
 }
 
 export interface PhaseLayer {

@@ -41,7 +41,8 @@ export const CHUNK = 4 * 1024 * 1024;
 /** Of a chunk that has data. */
 export interface PassedChunk {
   readonly index: number;
-  readonly verity: VerityPart;
+  /** Missing where nobody wants it. */
+  readonly verity?: VerityPart;
   readonly checksum: readonly (ChecksumPart | undefined)[];
 }
 
@@ -53,6 +54,9 @@ export interface PassJob extends PassSource {
   readonly chunks: readonly number[];
   /** One number, shared by all threads: how many of `chunks` are taken. */
   readonly taken: Int32Array;
+  readonly verity: boolean;
+  /** Whether the sources are read past the page cache, too. */
+  readonly direct: boolean;
   /** Whether everything else on the host goes first. */
   readonly idle: boolean;
 }
@@ -87,6 +91,25 @@ export async function passOver(source: PassSource, options: PassOptions = {}): P
   return digestsOf(pass.passed, endOf(source.extents));
 }
 
+/**
+ * A copy of a sparse file of whole MiB, past the page cache, and not flushed: memory that the host would first have to find is slower than many a disk. Nothing but the checksum comes
+ * of it, as `checksumFile` gives it.
+ * @param to as of `PassOptions.to`. Errors: as of `Pass.ended`.
+ */
+export async function copyFile(from: string, to: string, size: number, signal?: AbortSignal): Promise<string> {
+  const extents = await sparseExtents(from, size, signal);
+  const options = {
+    to: { path: to, end: size },
+    verity: false,
+    direct: true,
+    flushed: false,
+    ...(signal && { signal }),
+  };
+  const pass = beginPass({ files: [from], extents }, chunksWithData(extents), options);
+  await pass.ended;
+  return checksumOf(pass.passed);
+}
+
 /** Of chunks that have data; the others are holes. */
 export function chunksWithData(extents: readonly DiskExtent[]): number[] {
   const chunks: number[] = [];
@@ -101,20 +124,29 @@ export function chunksWithData(extents: readonly DiskExtent[]): number[] {
 /** Bytes. */
 export const endOf = (extents: readonly DiskExtent[]): number => extents.reduce((sum, { length }) => sum + length, 0);
 
+interface FurtherOptions extends PassOptions {
+  /** Default: true. */
+  readonly verity?: boolean;
+  readonly direct?: boolean;
+  readonly idle?: boolean;
+  /** Whether what was written is on the disk at the end. Default: true. */
+  readonly flushed?: boolean;
+}
+
 /**
  * @param chunks indexes, in order, of those to be passed over
- * @param options.idle whether everything else on the host goes first
+ * @param options those that a thread's job has mean the same here
  */
 export function beginPass(
   { files, extents }: PassSource,
   chunks: readonly number[],
-  options: PassOptions & { readonly idle?: boolean } = {},
+  options: FurtherOptions = {},
 ): Pass {
-  const { signal, onProgress, to, idle = false } = options;
+  const { signal, onProgress, to, verity = true, direct = false, idle = false, flushed = true } = options;
   const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   const passed: PassedChunk[] = [];
   const threads = options.threads ?? Math.min(availableParallelism(), MOST_THREADS, Math.ceil(chunks.length / WORTH));
-  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, idle };
+  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, verity, direct, idle };
   const ended = (async () => {
     signal?.throwIfAborted();
     if (chunks.length === 0) return;
@@ -128,7 +160,7 @@ export function beginPass(
     await Promise.allSettled(running);
     await Promise.all(running);
     onProgress?.(1);
-    if (to) await flush(to.path);
+    if (to && flushed) await flush(to.path);
   })();
   // An error is seen by who awaits it; until then it is nobody's.
   ended.catch(() => {});
@@ -170,24 +202,33 @@ async function flush(path: string): Promise<void> {
 /** @param chunks in any order: all of a disk of `end` bytes that have data */
 export function digestsOf(chunks: readonly PassedChunk[], end: number): Digests {
   const verity = new VerityDigest();
-  const checksum = new BlockChecksum();
   let next = 0;
-  for (const chunk of chunks.toSorted((a, b) => a.index - b.index)) {
+  for (const chunk of inOrder(chunks)) {
     verity.addZeros(chunk.index * CHUNK - next);
-    verity.addPart(chunk.verity);
-    for (const part of chunk.checksum) checksum.add(part);
-    next = chunk.index * CHUNK + chunk.verity.size;
+    verity.addPart(chunk.verity!);
+    next = chunk.index * CHUNK + chunk.verity!.size;
   }
   verity.addZeros(end - next);
-  return { fsverity: verity.digest(), checksum: checksum.digest() };
+  return { fsverity: verity.digest(), checksum: checksumOf(chunks) };
 }
+
+function checksumOf(chunks: readonly PassedChunk[]): string {
+  const checksum = new BlockChecksum();
+  for (const chunk of inOrder(chunks)) for (const part of chunk.checksum) checksum.add(part);
+  return checksum.digest();
+}
+
+const inOrder = (chunks: readonly PassedChunk[]) => chunks.toSorted((a, b) => a.index - b.index);
 
 /** Over a file as it is, but for its holes. */
 export async function passOverFile(path: string, options: Omit<PassOptions, 'to'> = {}): Promise<Digests> {
   const { size } = await stat(path);
-  const extents = (await extentsOfFile(path, size, options.signal)).map(({ start, length, zero }) => ({
+  return await passOver({ files: [path], extents: await sparseExtents(path, size, options.signal) }, options);
+}
+
+async function sparseExtents(path: string, size: number, signal?: AbortSignal): Promise<DiskExtent[]> {
+  return (await extentsOfFile(path, size, signal)).map(({ start, length, zero }) => ({
     ...{ start, length },
     ...(!zero && { at: { file: 0, offset: start } }),
   }));
-  return await passOver({ files: [path], extents }, options);
 }

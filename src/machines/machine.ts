@@ -118,6 +118,8 @@ export interface Checkpoint {
   readonly dataDisks?: readonly DataDisk[];
   /** Missing where only the disk is kept, which is then clean as after an unmount. */
   readonly memory?: MachineMemory;
+  /** Of `memory.ram`, as `checksumFile` gives it; where it became known while that was written. */
+  readonly ramChecksum?: string;
   /** What resuming needs to know besides. JSON, kept with the layer: no secrets. */
   readonly facts: Readonly<Record<string, unknown>>;
   /** How long the guest stood still (ms). */
@@ -187,6 +189,8 @@ export interface ResumeRequest extends MachineRequest {
   readonly checkpoint: Pick<Checkpoint, 'memory' | 'facts'> & {
     /** Rejects when the files are not what was frozen: nothing runs before that is known. Missing: they are. */
     readonly intact?: Promise<unknown>;
+    /** Told of the checksum of `memory.ram`, which has to be read anyway: `intact` may wait for that. */
+    readonly loaded?: (checksum: string) => void;
   };
 }
 

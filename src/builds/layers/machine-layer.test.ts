@@ -91,6 +91,19 @@ test('every disk is kept with each layer, and stands on its own of the one befor
       assert.deepEqual([backingFile, virtualSize], [`lun${lun}-layer-1.qcow2`, 16 * 1024 ** 2]);
     }
     assert.equal(state.disk!.path, join(second, 'layer-2.qcow2'));
+    // Whoever checks the memory by what the machine reads of it is told when that will not be.
+    const read: Promise<string>[] = [];
+    const waiting: TakenLayer = {
+      ...taken,
+      async take(_, by = {}) {
+        read.push(...Object.values(by));
+        return { intact: new Promise<void>(() => {}) };
+      },
+    };
+    const unable = { resume: () => Promise.reject(new Error('no such machine')) } as unknown as MachineFactory;
+    const again = layer.restore([waiting], { source }, { ...context, directory: second, machines: unable, own() {} });
+    await assert.rejects(again, /no such machine/);
+    await assert.rejects(read[0]!, /was not read/);
   } finally {
     await rm(scratch, { recursive: true });
   }

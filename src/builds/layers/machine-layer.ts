@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createOverlay } from '../../disks/qemu-img.ts';
 import type { SourceImage } from '../../images/source.ts';
 import type { MachineMemory, MachineRequest, MachineShape } from '../../machines/machine.ts';
-import type { BuildState, LayerContent, PhaseContext, PhaseLayer } from '../phase.ts';
+import type { BuildState, LayerContent, PhaseContext, PhaseLayer, TakenLayer } from '../phase.ts';
 import { memoryNames, memoryOf, overlayName, overlayOf, pinDisks } from './overlays.ts';
 
 export interface MachinePlace {
@@ -69,6 +69,7 @@ export function machineLayer(
         disk,
         dataDisks = [],
         memory,
+        ramChecksum,
         facts,
         pausedMs,
       } = await machine.checkpoint({
@@ -84,6 +85,7 @@ export function machineLayer(
             ...Object.fromEntries(dataDisks.map(({ lun, disk }) => [overlayName(depth, lun), disk.path])),
             ...(memory && { [kept.ram]: memory.ram, [kept.devices]: memory.devices }),
           },
+          ...(ramChecksum !== undefined && { checksums: { [kept.ram]: ramChecksum } }),
           facts: { ...about(state), machine: facts, pausedMs, ...(luns.length > 0 && { luns }) },
           // Else the store's budget would free nothing before the build ends: memory of every step, as long as it goes on.
           ...(memory && { release: () => forget(memory) }),
@@ -91,40 +93,57 @@ export function machineLayer(
       };
     },
     async restore(taken, state, context) {
-      const { directory, machines } = context;
-      const source = state.source!;
-      await pinDisks(source, directory);
-      const { facts, names } = taken.at(-1)!;
-      const luns = (facts.luns ?? []) as readonly number[];
-      // The system's disk, and the others.
-      const disks = [undefined, ...luns];
-      const checks: Promise<void>[] = [];
-      for (const [index, layer] of taken.entries()) {
-        const wanted = index + 1 === depth ? undefined : disks.map(lun => overlayName(index + 1, lun));
-        checks.push((await layer.take(wanted)).intact);
+      const loaded = Promise.withResolvers<string>();
+      loaded.promise.catch(() => {});
+      try {
+        return await resumed(taken, state, context, loaded);
+      } catch (error) {
+        // Whoever checks the layer waits in vain, else; and it may be whole.
+        loaded.reject(new Error('its memory was not read', { cause: error }));
+        throw error;
       }
-      const intact = Promise.all(checks);
-      intact.catch(() => {});
-      const request = machineRequest(shape, source, context, { depth: depth + 1, layers, luns });
-      for (const lun of disks) {
-        const backing = { path: overlayOf(directory, depth, lun), format: 'qcow2' as const };
-        const path = overlayOf(directory, depth + 1, lun);
-        await rm(path, { force: true });
-        await createOverlay({ backing, path, beside: true });
-      }
-      const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
-      const checkpoint = {
-        facts: facts.machine as Readonly<Record<string, unknown>>,
-        ...(memory && { memory }),
-        intact,
-      };
-      const machine = await machines.resume!({ ...request, checkpoint });
-      context.own(machine);
-      // QEMU has it all.
-      if (memory) await forget(memory);
-      return { ...state, ...disksAt(directory, depth + 1, luns), machine };
     },
   };
+
+  async function resumed(
+    taken: readonly TakenLayer[],
+    state: BuildState,
+    context: PhaseContext,
+    loaded: PromiseWithResolvers<string>,
+  ): Promise<BuildState> {
+    const { directory, machines } = context;
+    const source = state.source!;
+    await pinDisks(source, directory);
+    const { facts, names } = taken.at(-1)!;
+    const luns = (facts.luns ?? []) as readonly number[];
+    // The system's disk, and the others.
+    const disks = [undefined, ...luns];
+    const checks: Promise<void>[] = [];
+    for (const [index, layer] of taken.entries()) {
+      const wanted = index + 1 === depth ? undefined : disks.map(lun => overlayName(index + 1, lun));
+      checks.push((await layer.take(wanted, { [kept.ram]: loaded.promise })).intact);
+    }
+    const intact = Promise.all(checks);
+    intact.catch(() => {});
+    const request = machineRequest(shape, source, context, { depth: depth + 1, layers, luns });
+    for (const lun of disks) {
+      const backing = { path: overlayOf(directory, depth, lun), format: 'qcow2' as const };
+      const path = overlayOf(directory, depth + 1, lun);
+      await rm(path, { force: true });
+      await createOverlay({ backing, path, beside: true });
+    }
+    const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
+    const checkpoint = {
+      facts: facts.machine as Readonly<Record<string, unknown>>,
+      ...(memory && { memory }),
+      ...{ intact, loaded: loaded.resolve },
+    };
+    const machine = await machines.resume!({ ...request, checkpoint });
+    context.own(machine);
+    // QEMU has it all.
+    if (memory) await forget(memory);
+    return { ...state, ...disksAt(directory, depth + 1, luns), machine };
+  }
 }
 
 async function forget({ ram, devices }: MachineMemory): Promise<void> {

@@ -115,8 +115,8 @@ export function openLayerSession(choice: LayerChoice, phases: readonly Phase[], 
       (record): TakenLayer => ({
         facts: record.facts,
         names: record.files.map(({ name }) => name),
-        async take(names) {
-          const options = { signal: context.signal, ...(names && { names }) };
+        async take(names, read) {
+          const options = { signal: context.signal, ...(names && { names }), ...(read && { read }) };
           const { damage } = await store.take(record, context.directory, options);
           const intact = damage.then(what => {
             if (what === undefined) return;

@@ -34,6 +34,8 @@ export interface StoredLayer extends LayerRecord {
 export interface TakeOptions {
   /** Only these of the layer's files. */
   readonly names?: readonly string[];
+  /** Checksums that somebody else computes, by name, of the files as they are in the directory: these are not read here. */
+  readonly read?: Readonly<Record<string, Promise<string>>>;
   readonly signal?: AbortSignal;
 }
 
@@ -80,7 +82,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
     directory,
     writable,
     look: key => readRecord(place(key), key),
-    async take(record, into, { names, signal } = {}) {
+    async take(record, into, { names, read, signal } = {}) {
       const files = record.files.filter(({ name }) => names?.includes(name) ?? true);
       const withdraw = async (error: unknown): Promise<string> => {
         for (const { name } of files) await rm(join(into, name), { force: true });
@@ -93,7 +95,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
       };
       const check = async () => {
         for (const { name, checksum } of files)
-          if ((await checksumFile(join(into, name), signal)) !== checksum)
+          if ((await (read?.[name] ?? checksumFile(join(into, name), signal))) !== checksum)
             throw new Damage(`${name} has another content`);
         const now = new Date();
         await utimes(join(place(record.key), RECORD), now, now).catch(() => {});

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { checksumFile } from '../../disks/checksum.ts';
 import { run } from '../../processes/process.ts';
 import { freeze, thaw } from './checkpoint.ts';
 import { receiveDevices } from './devices-file.ts';
@@ -69,8 +70,10 @@ test('memory first, then the new overlays of all disks at once; the guest stands
     transaction: args => void snapshots.push(args.actions),
     'query-fdsets': () => [],
   });
-  const ms = await freeze(qmp, { ...requestOf('whole'), receiver: receiver(Promise.resolve()) });
-  assert.ok(ms >= 0);
+  const request = { ...requestOf('whole'), receiver: receiver(Promise.resolve()) };
+  const { pausedMs, ramChecksum } = await freeze(qmp, request);
+  assert.ok(pausedMs >= 0);
+  assert.equal(ramChecksum, await checksumFile(memoryOf('whole').ram));
   assert.deepEqual(asked, [
     ...['migrate-set-capabilities', 'blockdev-add', 'blockdev-add'],
     ...['stop', 'migrate', 'query-migrate', 'transaction', 'cont', 'query-fdsets', 'query-fdsets'],

@@ -41,20 +41,28 @@ export interface FreezingDisk {
   readonly writtenFd: number;
 }
 
+export interface Frozen {
+  /** How long the guest stood still (ms). */
+  readonly pausedMs: number;
+  /** Of `memory.ram`, as `checksumFile` gives it. */
+  readonly ramChecksum: string;
+}
+
 /**
- * @returns how long the guest stood still (ms). When the memory cannot be kept, it goes on in the same overlays as before, and nothing is left of the files.
+ * When the memory cannot be kept, it goes on in the same overlays as before, and nothing is left of the files.
  * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
-export async function freeze(qmp: Qmp, { index, disks, memory, ram, receiver, signal }: Freeze): Promise<number> {
+export async function freeze(qmp: Qmp, { index, disks, memory, ram, receiver, signal }: Freeze): Promise<Frozen> {
   await qmp.execute('migrate-set-capabilities', KEEP_RAM);
   await addOverlays(qmp, index, disks);
   let kept = false;
+  let ramChecksum = '';
   const begun = performance.now();
   await qmp.execute('stop');
   try {
     await qmp.execute('migrate', { uri: receiver.uri });
     await Promise.all([migrated(qmp, signal), receiver.received]);
-    await saveMemory(ram, memory.ram, signal);
+    ramChecksum = await saveMemory(ram, memory.ram, signal);
     // All of them or none: disks and memory are of one moment.
     await qmp.execute('transaction', { actions: disks.map(({ node }) => snapshot(node, index)) });
     kept = true;
@@ -66,7 +74,7 @@ export async function freeze(qmp: Qmp, { index, disks, memory, ram, receiver, si
   }
   const pausedMs = performance.now() - begun;
   for (const { writtenFd } of disks) await letGo(qmp, writtenFd);
-  return pausedMs;
+  return { pausedMs, ramChecksum };
 }
 
 const snapshot = (node: string, index: number) => ({

@@ -48,13 +48,13 @@ export class Checkpoints {
     // As a resume that failed may have left it: a link to a layer's.
     for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
     await using receiver = await receiveDevices(socketPath, memory.devices, uid);
-    const pausedMs = await freeze(qmp, { index, disks, memory, ram, receiver, signal });
+    const frozenIs = await freeze(qmp, { index, disks, memory, ram, receiver, signal });
     this.#taken++;
     const frozen = dataDisks.map(({ lun, written }) => ({ lun, disk: written[index]! }));
     return {
       disk: disk.written[index]!,
       ...(frozen.length > 0 && { dataDisks: frozen }),
-      ...{ memory, facts, pausedMs },
+      ...{ memory, facts, ...frozenIs },
     };
   }
 }

@@ -160,7 +160,8 @@ async function assemble(
   const mayFreeze = checkpoints.length > 0 || memory !== undefined;
   const ram = mayFreeze ? await openGuestMemory(request.memoryMiB, request.directory) : undefined;
   if (ram) undo.push(() => ram.close());
-  const filling = ram && memory ? loadMemory(memory.ram, ram, request.signal) : Promise.resolve();
+  const loaded = 'checkpoint' in request ? request.checkpoint.loaded : undefined;
+  const filling = ram && memory ? loadMemory(memory.ram, ram, request.signal).then(loaded) : Promise.resolve();
   undo.push(() => filling.catch(() => {}));
   for (const going of [networking, filling]) going.catch(() => {});
 

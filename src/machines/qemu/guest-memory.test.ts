@@ -4,6 +4,7 @@ import { type FileHandle, mkdtemp, readdir, readFile, rm, stat, statfs, truncate
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { checksumFile } from '../../disks/checksum.ts';
 import { loadMemory, openGuestMemory, saveMemory } from './guest-memory.ts';
 
 const MIB = 1024 * 1024;
@@ -15,12 +16,13 @@ test('what is in a memory is in another that was loaded from where it was saved;
   const bytes = randomBytes(3 * MIB);
   await one.write(bytes, 0, bytes.length, 40 * MIB);
   const file = path.join(scratch, 'saved');
-  await saveMemory(one, file);
+  const saved = await saveMemory(one, file);
+  assert.equal(saved, await checksumFile(file));
   const { size, blocks, mode } = await stat(file);
   assert.deepEqual([size, mode & 0o777], [64 * MIB, 0o600]);
   assert.ok(blocks * 512 < 8 * MIB, `${blocks} blocks`);
   await using other = await openGuestMemory(64, scratch);
-  await loadMemory(file, other);
+  assert.equal(await loadMemory(file, other), saved);
   const read = Buffer.alloc(bytes.length);
   await other.read(read, 0, read.length, 40 * MIB);
   assert.ok(read.equals(bytes));

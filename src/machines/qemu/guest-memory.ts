@@ -1,13 +1,13 @@
 /**
  * The memory of a guest that may be frozen: a file without a name that QEMU maps, so that nobody has to hand the bytes over. It lies in the host's memory where
- * there is room for it. cp(1) knows where it has holes: memory that the guest never touched costs nothing.
+ * there is room for it. Memory that the guest never touched is holes, and costs nothing.
  */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, type FileHandle, open, rm, stat, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
-import { run } from '../../processes/process.ts';
+import { copyFile } from '../../disks/pass.ts';
 
 /** Linux has a file system in memory there; in containers it is often too small. */
 const SHARED_MEMORY = '/dev/shm';
@@ -64,24 +64,29 @@ async function owed(): Promise<number> {
     .reduce((sum, memory) => sum + Math.max(0, memory!.size - memory!.blocks * 512), 0);
 }
 
-/** Into a file that does not exist yet, and that only its owner can read. Nobody writes to the memory meanwhile. Errors: DiskFull and others of the file system; the signal's reason. */
-export async function saveMemory(memory: FileHandle, to: string, signal?: AbortSignal): Promise<void> {
-  await (await open(to, 'wx', 0o600)).close();
-  await copy(nameOf(memory), to, signal);
-}
-
-/** Out of such a file, of the memory's size. Errors: those of the file system; the signal's reason. */
-export async function loadMemory(from: string, memory: FileHandle, signal?: AbortSignal): Promise<void> {
-  const wanted = (await memory.stat()).size;
-  await copy(from, nameOf(memory), signal);
+/**
+ * Into a file that does not exist yet, and that only its owner can read. Nobody writes to the memory meanwhile.
+ * @returns the file's checksum. Errors: DiskFull and others of the file system; the signal's reason.
+ */
+export async function saveMemory(memory: FileHandle, to: string, signal?: AbortSignal): Promise<string> {
   const { size } = await memory.stat();
-  if (size !== wanted) throw new KilnError('MachineLost', `A memory of ${wanted} bytes was kept as ${size} bytes.`);
+  const file = await open(to, 'wx', 0o600);
+  try {
+    await file.truncate(size);
+  } finally {
+    await file.close();
+  }
+  return await copyFile(nameOf(memory), to, size, signal);
 }
 
-async function copy(from: string, to: string, signal?: AbortSignal): Promise<void> {
-  // In words of which it is known when they mean that no space is left.
-  const env = { ...process.env, LC_ALL: 'C' };
-  await run('cp', ['--sparse=auto', '--', from, to], { env, ...(signal && { signal }) });
+/**
+ * Out of such a file, of the memory's size, into one that is all zeros yet.
+ * @returns the file's checksum, for who wants to know whether it is what was saved. Errors: those of the file system; MachineLost for one of another size; the signal's reason.
+ */
+export async function loadMemory(from: string, memory: FileHandle, signal?: AbortSignal): Promise<string> {
+  const [wanted, { size }] = [(await memory.stat()).size, await stat(from)];
+  if (size !== wanted) throw new KilnError('MachineLost', `A memory of ${wanted} bytes was kept as ${size} bytes.`);
+  return await copyFile(from, nameOf(memory), size, signal);
 }
 
 const nameOf = (handle: FileHandle): string => `/proc/${process.pid}/fd/${handle.fd}`;
