@@ -71,12 +71,12 @@ function freezing({ node, chain, overlays }: OpenDisk, index: number): FreezingD
 async function beAttended(port: RenewalPort, machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {
   const late = AbortSignal.timeout(ATTENDANT_MS);
   try {
-    if (port.attended) return await port.run(':', AbortSignal.any([signal, late]));
+    if (port.attended) return await port.ping(AbortSignal.any([signal, late]));
   } catch (error) {
     if (error !== late.reason) throw error;
   }
   await startAttendant(machine, signal);
-  await port.run(':', signal);
+  await port.ping(signal);
 }
 
 async function startAttendant(machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {

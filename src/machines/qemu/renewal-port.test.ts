@@ -72,6 +72,7 @@ test('the process behind the port runs what it is told and answers, again and ag
   try {
     const working = new RenewalPort(child.stdio[3] as unknown as Duplex);
     await working.run('true', never);
+    await working.ping(never);
     await assert.rejects(working.run('echo out; echo err >&2; exit 3', never), { message: /ended with 3: out err$/ });
     await working.run(`test "$(echo '$HOME' | cut -c1)" = '$'`, never);
   } finally {

@@ -14,7 +14,7 @@ const ANSWER_LIMIT = 8192;
 /** The service that the process is, as the guest shows it. */
 const UNIT = 'kiln-renewal';
 
-/** One line in, a number and a script in base64; one line out, the number, its exit status and what it said, in base64. While nobody is on the other end, reads come back empty. A byte at a time: the next line belongs to the next turn. */
+/** One line in, a number and a script in base64; one line out, the number, its exit status and what it said, in base64. While nobody is on the other end, reads come back empty. A byte at a time: the next line belongs to the next turn. Processes are dear in an emulated guest: an empty script takes none. */
 const ATTENDANT = `
 for port in /sys/class/virtio-ports/*; do
   [ "$(cat "$port/name")" = ${RENEWAL_PORT} ] && break
@@ -22,9 +22,13 @@ done
 exec 3<>"/dev/\${port##*/}" || exit 1
 while :; do
   read -r number script <&3 || { sleep 0.2; continue; }
-  said=$(printf %s "$script" | base64 -d | sh 2>&1)
-  status=$?
-  printf '%s %s %s\\n' "$number" "$status" "$(printf %s "$said" | tail -c 1000 | base64 -w 0)" >&3
+  said= status=0
+  if [ -n "$script" ]; then
+    said=$(printf %s "$script" | base64 -d | sh 2>&1)
+    status=$?
+    [ -z "$said" ] || said=$(printf %s "$said" | tail -c 1000 | base64 -w 0)
+  fi
+  printf '%s %s %s\\n' "$number" "$status" "$said" >&3
 done
 `;
 
@@ -53,6 +57,11 @@ export class RenewalPort {
     this.#stream = stream;
     stream.setEncoding('latin1');
     stream.on('data', (text: string) => this.#hear(text));
+  }
+
+  /** Whether the attendant is there: resolves when it has answered. Rejects as {@link run} does. */
+  ping(signal: AbortSignal): Promise<void> {
+    return this.run('', signal);
   }
 
   /** Runs a script as root, behind those that it was given before. Rejects with GuestUnreachable when it fails, or the signal's reason. */
