@@ -47,7 +47,9 @@ const MOMENTS: Readonly<Record<string, () => void>> = {
   'while the memory is written': () => onCall('open', text => /memory-2 wx$/.test(text), 'after', 50),
   'between memory and disk': () => onCommand('blockdev-snapshot'),
   'before the machine goes on': () => onCommand('cont', 'blockdev-snapshot'),
-  'while it is hashed': () => onCall('open', text => STAGED.test(text) && /memory-2 r$/.test(text), 'after', 20),
+  'while its disk is hashed': () =>
+    onCall('open', text => STAGED.test(text) && /layer-2\.qcow2 r$/.test(text), 'after'),
+  'when its memory is there': () => onCall('chmod', text => STAGED.test(text) && /memory-2$/.test(text), 'after'),
 };
 
 const arm = MOMENTS[moment];

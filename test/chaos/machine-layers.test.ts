@@ -82,7 +82,8 @@ describe('layers of virtual machines', { concurrency: 1 }, () => {
     'while the memory is written',
     'between memory and disk',
     'before the machine goes on',
-    'while it is hashed',
+    'while its disk is hashed',
+    'when its memory is there',
   ])
     test(`killed ${moment}: the layer before stays, nothing else is stored`, async () => {
       await killed(moment);
