@@ -21,16 +21,16 @@ declare const WebAssembly: {
   readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
 };
 
-async function passInThread({ files, extents, to, chunks, taken, verity, direct, idle }: PassJob): Promise<void> {
+async function passInThread({ files, extents, to, chunks, taken, verity, idle }: PassJob): Promise<void> {
   // Of this thread alone: Linux has priorities for each.
   if (idle) setPriority(Number(basename(readlinkSync('/proc/thread-self'))), system.priority.PRIORITY_LOW);
   const sources = await Promise.all(
     files.map(async path => {
-      const file = direct ? await openDirect(path, constants.O_RDONLY) : await open(path, 'r');
+      const file = await open(path, 'r');
       return { file, size: (await file.stat()).size };
     }),
   );
-  const target = to && (await openDirect(to.path, constants.O_WRONLY));
+  const target = to && (await openDirect(to.path));
   const end = endOf(extents);
   const post = (message: PassMessage) => parentPort!.postMessage(message);
   let first = 0;
@@ -116,13 +116,13 @@ function checksumOf(start: number, chunk: Buffer): PassedChunk['checksum'] {
 
 const isZero = (chunk: Buffer, at: number) => chunk.compare(ZEROS, 0, PIECE, at, at + PIECE) === 0;
 
-async function openDirect(path: string, flags: number): Promise<FileHandle> {
+async function openDirect(path: string): Promise<FileHandle> {
   try {
-    return await open(path, flags | constants.O_DIRECT);
+    return await open(path, constants.O_WRONLY | constants.O_DIRECT);
   } catch (error) {
     // Not every file system can.
     if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
-    return await open(path, flags);
+    return await open(path, constants.O_WRONLY);
   }
 }
 

@@ -55,8 +55,6 @@ export interface PassJob extends PassSource {
   /** One number, shared by all threads: how many of `chunks` are taken. */
   readonly taken: Int32Array;
   readonly verity: boolean;
-  /** Whether the sources are read past the page cache, too. */
-  readonly direct: boolean;
   /** Whether everything else on the host goes first. */
   readonly idle: boolean;
 }
@@ -92,8 +90,8 @@ export async function passOver(source: PassSource, options: PassOptions = {}): P
 }
 
 /**
- * A copy of a sparse file of whole MiB, past the page cache, and not flushed: memory that the host would first have to find is slower than many a disk. Nothing but the checksum comes
- * of it, as `checksumFile` gives it.
+ * A copy of a sparse file of whole MiB, written past the page cache, and not flushed: memory that the host would first have to find is slower than many a disk. Nothing but
+ * the checksum comes of it, as `checksumFile` gives it.
  * @param to as of `PassOptions.to`. Errors: as of `Pass.ended`.
  */
 export async function copyFile(from: string, to: string, size: number, signal?: AbortSignal): Promise<string> {
@@ -101,7 +99,6 @@ export async function copyFile(from: string, to: string, size: number, signal?: 
   const options = {
     to: { path: to, end: size },
     verity: false,
-    direct: true,
     flushed: false,
     ...(signal && { signal }),
   };
@@ -127,7 +124,6 @@ export const endOf = (extents: readonly DiskExtent[]): number => extents.reduce(
 interface FurtherOptions extends PassOptions {
   /** Default: true. */
   readonly verity?: boolean;
-  readonly direct?: boolean;
   readonly idle?: boolean;
   /** Whether what was written is on the disk at the end. Default: true. */
   readonly flushed?: boolean;
@@ -142,11 +138,11 @@ export function beginPass(
   chunks: readonly number[],
   options: FurtherOptions = {},
 ): Pass {
-  const { signal, onProgress, to, verity = true, direct = false, idle = false, flushed = true } = options;
+  const { signal, onProgress, to, verity = true, idle = false, flushed = true } = options;
   const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   const passed: PassedChunk[] = [];
   const threads = options.threads ?? Math.min(availableParallelism(), MOST_THREADS, Math.ceil(chunks.length / WORTH));
-  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, verity, direct, idle };
+  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, verity, idle };
   const ended = (async () => {
     signal?.throwIfAborted();
     if (chunks.length === 0) return;
