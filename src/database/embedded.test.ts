@@ -193,6 +193,8 @@ test('kill -9 of the server: an open database comes back, and so does a new one'
   await sql`insert into kept values ('acknowledged')`.execute(database.kysely);
   const before = (await serverPid(home.root))!;
   process.kill(before, 'SIGKILL');
+  // Its processes outlive it for a moment, and may still answer.
+  await until(async () => (await serverPid(home.root)) !== before);
   const { rows } = await whenReachable(
     () => sql`select * from kept`.execute(database.kysely),
     AbortSignal.timeout(120_000),
