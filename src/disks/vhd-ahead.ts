@@ -19,6 +19,7 @@ import {
   type PassSource,
 } from './pass.ts';
 import { type DiskFile, inspect } from './qemu-img.ts';
+import { requireRoom } from './room.ts';
 import { asVhd, createVhd, vhdSize, type WriteOptions, type WrittenDisk, written } from './write-vhd.ts';
 
 /** Where each session has its share of the processors, a low priority does not keep a thread from what others need. */
@@ -54,6 +55,8 @@ export class VhdAhead implements AsyncDisposable {
     const path = resolve(dirname(disk.path), backingFile);
     const chain = await chainOf({ path, format: backingFormat === 'raw' ? 'raw' : 'qcow2' }, signal);
     if (!chain) return undefined;
+    // The last of the room is the guest's: it would stand still.
+    await requireRoom(dirname(this.#path), chunksWithData(chain.extents).length * CHUNK);
     await rm(this.#path, { force: true });
     await createVhd(this.#path, vhdSize(virtualSize), signal);
     const base = asVhd(resized(chain, virtualSize), this.#path);
