@@ -32,7 +32,6 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
     async run(state, context) {
       const { machine, disk, dataDisks = [], ahead, source, ...rest } = state;
       await machine!.powerOff({ signal: context.signal });
-      await machine!.destroy();
       context.log.say('The machine is off; capturing its disk.');
       const shares = new Map<string, number>();
       const { directory, signal } = context;
@@ -55,6 +54,7 @@ export function capturePhase({ formats, booted, kept }: CaptureOptions): Phase {
       await Promise.allSettled<Artifact>([...making, ...makingData]);
       const [artifacts, dataArtifacts] = [await Promise.all(making), await Promise.all(makingData)];
       await ahead?.[Symbol.asyncDispose]();
+      await machine!.destroy();
       for (const { path } of [disk!, ...dataDisks.map(({ disk }) => disk)]) await rm(path);
       const { path, format, virtualSize, allocatedSize } = bootable(artifacts);
       const { hyperVGeneration, osType, firmware } = source!;

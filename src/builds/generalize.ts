@@ -20,13 +20,16 @@ const IDENTIFIED = '--';
 const DEPROVISION_FAILED = 90;
 
 /**
- * Runs as root, from standard input, in one go, and says first who the machine is: deprovisioning changes the host's name, and every further sudo would wait for a name server that
+ * Runs as root in one go, and says first who the machine is: deprovisioning changes the host's name, and every further sudo would wait for a name server that
  * no longer answers. Azure's documented default is `/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync`, of which only the first leaves something
  * in an image; a template overrides it by writing /tmp/DeprovisioningScript.sh. Then, whichever it was, and where there was neither, what {@link TRACES} lists; the build user
  * goes last, while its own session is still open (userdel -f). Each process costs 80 ms where the processor is emulated: what the shell can do itself, it does.
  */
 export const generalizeScript = (user: string) => `
 set -u
+# As sudo has it, who runs the same on Azure.
+export HOME=/root USER=root LOGNAME=root SUDO_USER=${user}
+cd ~${user} 2>/dev/null || cd /
 printf '\\n%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d ' ' -f 1,2
 echo ${IDENTIFIED}
@@ -113,8 +116,7 @@ export function generalizePhase(): Phase {
       const machine = state.machine!;
       const identity = linesBefore(IDENTIFIED);
       const last = tail(context.log.redact);
-      const result = await machine.exec('sudo sh -s', {
-        stdin: generalizeScript(machine.user),
+      const result = await machine.asRoot(generalizeScript(machine.user), {
         signal: context.signal,
         output(chunk, stream) {
           const rest = stream === 'stdout' ? identity.take(chunk) : chunk;

@@ -65,6 +65,12 @@ export interface Machine extends AsyncDisposable {
   exec(command: string, options?: ExecOptions): Promise<ExecResult>;
 
   /**
+   * Runs a script with root's sh, which reads it from standard input; in an environment that is the kind of machine's. Both streams may arrive as one.
+   * Rejects as {@link exec} does.
+   */
+  asRoot(script: string, options?: Omit<ExecOptions, 'stdin'>): Promise<ExecResult>;
+
+  /**
    * Streams bytes into a file of the guest, as the build user. A relative destination is relative to its home.
    * @returns bytes written. Rejects with StepFailed when the guest cannot write the file.
    */
@@ -88,7 +94,7 @@ export interface Machine extends AsyncDisposable {
 
   /**
    * Clean power-off by the guest itself, or, with `unplug`, without asking it, where it is a virtual machine's; resolves when the machine has ended and its disk is complete
-   * and closed.
+   * and closed. What else it held is freed from then on: {@link destroy} waits for that.
    */
   powerOff(options?: { readonly signal?: AbortSignal; readonly unplug?: boolean }): Promise<void>;
 

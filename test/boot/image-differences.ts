@@ -13,7 +13,7 @@ export const ALWAYS: Readonly<Record<string, string>> = {
 /** May differ between a virtual machine and a container, and between two virtual machines. */
 export const BOOTED: Readonly<Record<string, string>> = {
   ...ALWAYS,
-  '/var/log/wtmp': 'a log: systemd writes down when it powers the machine off, after everything else',
+  '/var/log/wtmp': 'a log: systemd writes down when it starts the machine, and when it powers it off itself',
   '/var/lib/systemd/timesync/clock':
     'a time: the latest that the clock has shown; systemd-timesyncd makes it when it first runs',
   '/var/lib/systemd/timesync': 'the directory of that file',

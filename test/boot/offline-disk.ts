@@ -6,6 +6,8 @@ export interface OfflineDisk {
   names(directory: string): Promise<string[] | undefined>;
   /** Content of a file, or `→ TARGET` of a symbolic link; `undefined` when there is neither. */
   text(path: string): Promise<string | undefined>;
+  /** Rejects when the file system was not left clean, or has faults. */
+  requireClean(): Promise<void>;
 }
 
 interface Partition {
@@ -39,6 +41,12 @@ export async function openOffline(path: string): Promise<OfflineDisk> {
         ?.split('\n')
         .map(line => line.split('/')[5] ?? '')
         .filter(name => name !== '' && name !== '.' && name !== '..');
+    },
+    async requireClean() {
+      const features = /^Filesystem features:(.*)$/m.exec((await ask('stats')) ?? '')?.[1] ?? '';
+      if (!features.includes('has_journal') || features.includes('needs_recovery'))
+        throw new Error(`the journal of ${path} is not empty: ${features}`);
+      await run('e2fsck', ['-f', '-n', device]);
     },
     async text(path) {
       const target = /^Fast link dest: "(.*)"$/m.exec((await ask(`stat "${path}"`)) ?? '')?.[1];

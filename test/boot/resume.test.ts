@@ -11,6 +11,7 @@ import {
   mkdir,
   mkdtemp,
   readdir,
+  readFile,
   rm,
   stat,
   symlink,
@@ -30,6 +31,7 @@ import { qemuFactory } from '../../src/machines/qemu/factory.ts';
 import { slotsOf } from '../../src/machines/qemu/slot.ts';
 import { run } from '../../src/processes/process.ts';
 import { cacheDirectory } from '../kiln.ts';
+import { openOffline } from './offline-disk.ts';
 
 let source: SourceImage;
 let scratch: string;
@@ -159,7 +161,7 @@ describe('a machine that is frozen while it goes on', () => {
   });
 
   test('goes on in it: a process ticks, a file is kept, the disk is whole, nothing is left', async () => {
-    assert.ok(ticks > 5, `${ticks} ticks`);
+    assert.ok(ticks > 2, `${ticks} ticks`);
     const left = (await readdir(directory)).filter(
       name => !/^(source|layer-\d)\.qcow2$|^(memory|devices)-\d$/.test(name),
     );
@@ -267,6 +269,48 @@ describe('a machine that is frozen while it goes on', () => {
         assert.notEqual(its[what], other[what], what);
       await last.powerOff();
       await run('qemu-img', ['check', '-q', layer(path.join(scratch, 'fifth'), 5)]);
+    });
+  });
+
+  describe('a machine that powers off', () => {
+    /** @returns its disk, and what its console said */
+    async function off(name: string, command: string) {
+      const machine = await resumed(name, layers.slice(0, 1));
+      await answer(machine, command);
+      const begun = performance.now();
+      await machine.powerOff();
+      console.log(`  ${name}: powered off after ${since(begun)}`);
+      await machine.destroy();
+      const directory = path.join(scratch, name);
+      const raw = path.join(directory, 'disk.raw');
+      await run('qemu-img', ['convert', '-O', 'raw', layer(directory, 2), raw]);
+      const disk = await openOffline(raw);
+      await disk.requireClean();
+      return { disk, console: await readFile(path.join(directory, 'console.log'), 'utf8') };
+    }
+    const background = (script: string) => `nohup sh -c '${script}' >/dev/null 2>&1 </dev/null & sleep 0.5`;
+
+    test('is unplugged when nothing is left to be written; a process that a step left running is told to end, and waited for', async () => {
+      const { disk, console } = await off(
+        'unplugged',
+        // As generalizing does: the journal is written until then.
+        `sudo journalctl --relinquish-var; ${background('trap "sleep 0.5; echo told > ~/ended; exit" TERM; while :; do sleep 0.1; done')}`,
+      );
+      assert.equal(await disk.text('/home/kiln/ended'), 'told\n');
+      assert.doesNotMatch(console, /Power down/);
+    });
+
+    test('does it by itself where a disk would not be clean: with a swap file', async () => {
+      const swap = 'sudo fallocate -l 16M /swap && sudo chmod 600 /swap && sudo mkswap /swap && sudo swapon /swap';
+      assert.match((await off('swapping', swap)).console, /Power down/);
+    });
+
+    test('does it by itself where a disk cannot be made read-only: a process hides, and writes', async () => {
+      // By its name it is one of systemd's.
+      const hidden = 'cp /bin/sleep /tmp/systemd-hidden; (echo kept; exec /tmp/systemd-hidden 1000) > ~/held';
+      const { disk, console } = await off('busy', background(hidden));
+      assert.match(console, /Power down/);
+      assert.equal(await disk.text('/home/kiln/held'), 'kept\n');
     });
   });
 

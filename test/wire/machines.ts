@@ -73,6 +73,9 @@ function machine(shape: Machine['shape']): Machine {
       }
       return { exitCode: 0 };
     },
+    async asRoot(script, options) {
+      return await this.exec('sudo sh -s', { ...options, stdin: script });
+    },
     async upload(source) {
       let bytes = 0;
       for await (const chunk of source) bytes += (chunk as Buffer).length;

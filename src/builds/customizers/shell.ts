@@ -15,7 +15,10 @@ export type ShellScript = { readonly inline: readonly string[] } | { readonly fi
  * that nothing can wait for an answer. Packer sets the same two variables, and scripts are known to look at them.
  */
 const RUN = [
-  'f=$(mktemp /tmp/script_XXXXXXXX) && cat > "$f" && chmod 0755 "$f" || exit 125',
+  'f=/tmp/script_$$$RANDOM',
+  'set -C',
+  'cat > "$f" && chmod 0755 "$f" || exit 125',
+  'set +C',
   'export DEBIAN_FRONTEND=noninteractive PACKER_BUILDER_TYPE=azure-arm PACKER_BUILD_NAME=azure-arm',
   '"$f"',
   's=$?',

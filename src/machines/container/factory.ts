@@ -121,8 +121,7 @@ async function start(request: MachineRequest, shape: MachineShape, script: strin
 
 async function provision(machine: ContainerMachine, script: string, { signal }: MachineRequest): Promise<void> {
   let said = '';
-  const { exitCode } = await machine.asRoot('/bin/sh', ['-s'], {
-    stdin: script,
+  const { exitCode } = await machine.asRoot(script, {
     output: chunk => {
       said = (said + chunk.toString('utf8')).slice(-2000);
     },

@@ -73,9 +73,9 @@ export class ContainerMachine implements Machine {
     return uploadThrough(this, source, destination, options);
   }
 
-  /** Runs a program as root, before there is a build user. */
-  asRoot(program: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return this.#next(() => this.#run(['--', program, ...args], options));
+  asRoot(script: string, options: Omit<ExecOptions, 'stdin'> = {}): Promise<ExecResult> {
+    const stdin = `unset container container_uuid NOTIFY_SOCKET\n${script}`;
+    return this.#next(() => this.#run(['--', '/bin/sh', '-s'], { ...options, stdin }));
   }
 
   /** The disk alone: nothing runs between commands whose memory would have to be kept. */
@@ -98,7 +98,7 @@ export class ContainerMachine implements Machine {
     this.#gone.signal.throwIfAborted();
     options.signal?.throwIfAborted();
     await this.#next(() => this.#parts.disk.close());
-    await this.destroy();
+    this.destroy().catch(() => {});
   }
 
   destroy(): Promise<void> {

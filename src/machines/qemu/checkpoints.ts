@@ -10,9 +10,6 @@ import type { OpenDisk } from './open-disk.ts';
 import type { Qmp } from './qmp.ts';
 import { type RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 
-/** When the attendant has not answered for so long, it is looked for. */
-const ATTENDANT_MS = 30_000;
-
 export interface CheckpointParts {
   /** What the guest writes to. */
   readonly disk: OpenDisk;
@@ -69,12 +66,7 @@ function freezing({ node, chain, overlays }: OpenDisk, index: number): FreezingD
 
 /** The attendant is in the memory of every checkpoint. A step may have ended it. */
 async function beAttended(port: RenewalPort, machine: Pick<QemuMachine, 'exec'>, signal: AbortSignal): Promise<void> {
-  const late = AbortSignal.timeout(ATTENDANT_MS);
-  try {
-    if (port.attended) return await port.ping(AbortSignal.any([signal, late]));
-  } catch (error) {
-    if (error !== late.reason) throw error;
-  }
+  if (await port.answers(signal)) return;
   await startAttendant(machine, signal);
   await port.ping(signal);
 }

@@ -182,7 +182,6 @@ async function assemble(
   const { network, slot } = await networking;
   const attendable = request.checkpoints !== undefined || memory !== undefined;
   if (slot) await ram?.chown(slot.uid, slot.uid);
-  await filling;
   const memoryFd = ram && inherit(ram);
   const provision = async () => {
     const seeded = request.provisioning === 'cloud-init';
@@ -254,6 +253,7 @@ async function assemble(
     sshPort: network.port,
     deadlines: deadlinesOf(accelerator.name),
     attendable,
+    filled: filling,
     ...(devicesFd !== undefined && { devicesFd }),
     ...(checkpoints.length > 0 && { checkpoints: new Checkpoints(parts) }),
     release,

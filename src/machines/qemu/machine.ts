@@ -24,7 +24,7 @@ import { type Deadlines, MINUTE } from './deadlines.ts';
 import { namesScript } from './disk-names.ts';
 import type { MachineIdentity } from './identity.ts';
 import { consoleTail, lostByEvent, lostProcess, memoryKills, oneLine, panicked, unbootable } from './loss.ts';
-import { POWER_OFF } from './power-off.ts';
+import { BY_ITSELF, POWER_OFF, READ_ONLY } from './power-off.ts';
 import type { QemuProcess } from './process.ts';
 import { Qmp } from './qmp.ts';
 import { clockScript, END_SESSIONS, newMachineId, renewalScript } from './renewal.ts';
@@ -44,6 +44,8 @@ export interface MachineParts {
   readonly deadlines: Deadlines;
   /** Whether the guest has the port that its attendant listens at. */
   readonly attendable: boolean;
+  /** Resolves when the memory of a machine that goes on is where QEMU finds it. Missing: nothing goes on. */
+  readonly filled?: Promise<void>;
   /** Where QEMU finds what the devices know of a machine that goes on. */
   readonly devicesFd?: number;
   /** Missing when there will be none. */
@@ -64,6 +66,8 @@ export class QemuMachine implements Machine {
   readonly #renewal: RenewalPort;
   readonly #checkpoints: Checkpoints | undefined;
   #settled = false;
+  /** Whether those of the run that the guest was frozen by are still open. */
+  #othersSessions = false;
   #ending = false;
   #memoryKillsBefore: number | undefined;
   #destroyed: Promise<void> | undefined;
@@ -146,7 +150,7 @@ export class QemuMachine implements Machine {
     try {
       // Nobody reaches it, nor it anybody, while it has secrets that others know.
       await this.#orGone(this.#qmp.execute('set_link', { name: NETWORK, up: false }));
-      await aborted(intact, signal);
+      await aborted(Promise.all([intact, this.#parts.filled]), signal);
       await this.#orGone(aborted(thaw(this.#qmp, this.#parts.devicesFd!, signal), signal));
       request.report(`The guest goes on after ${seconds(begun)} s.`);
       const [machineId, entropy] = [newMachineId(), randomBytes(64)];
@@ -158,9 +162,7 @@ export class QemuMachine implements Machine {
         connect(this.#target, { signal, handshakeMs, lastOutputMs }),
         this.#renewal.run(clockScript(Date.now()), signal),
       ]);
-      // Of no concern to what the build does next, which has its turn behind it all the same.
-      const ending = this.#signals(AbortSignal.timeout(deadlines.reconnect));
-      void this.#renewal.run(END_SESSIONS, ending).catch(() => {});
+      this.#othersSessions = true;
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);
@@ -204,7 +206,27 @@ export class QemuMachine implements Machine {
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
       throw await this.#unreachable(`The connection to the guest broke off while a command ran. ${error.message}`);
+    } finally {
+      this.#endOthersSessions();
     }
+  }
+
+  /** Of no concern to what the build does next, which has its turn behind it all the same; and after the first command, since opening a session keeps an emulated guest busy. */
+  #endOthersSessions(): void {
+    if (!this.#othersSessions) return;
+    this.#othersSessions = false;
+    const signal = this.#signals(AbortSignal.timeout(this.#parts.deadlines.reconnect));
+    void this.#renewal.run(END_SESSIONS, signal).catch(() => {});
+  }
+
+  async asRoot(script: string, { output, signal: asked }: Omit<ExecOptions, 'stdin'> = {}): Promise<ExecResult> {
+    const signal = this.#signals(asked);
+    signal.throwIfAborted();
+    this.#endOthersSessions();
+    // A login and its sudo take an emulated guest half a second.
+    if (await this.#renewal.answers(signal))
+      return { exitCode: await this.#renewal.ask(script, signal, chunk => output?.(chunk, 'stdout')) };
+    return await this.exec('sudo sh -s', { stdin: script, signal, ...(output && { output }) });
   }
 
   upload(source: Readable, destination: string, options?: UploadOptions): Promise<number> {
@@ -229,11 +251,16 @@ export class QemuMachine implements Machine {
     const late = AbortSignal.timeout(deadlines.powerOff);
     const signal = AbortSignal.any([late, ...(options.signal ? [options.signal] : [])]);
     const press = () => void this.#qmp.execute('system_powerdown').catch(() => {});
+    const unplug = () => void this.#qmp.execute('quit').catch(() => {});
+    const asked = (status: number) => {
+      if (status === READ_ONLY) unplug();
+      else if (status !== BY_ITSELF) press();
+    };
     const button = setTimeout(press, deadlines.powerOff / 2);
     try {
       // Whoever is asked may break off before it has answered, or never answer; what counts is that the machine ends.
-      if (options.unplug) void this.#qmp.execute('quit').catch(() => {});
-      else if (this.#renewal.attended) void this.#renewal.run(POWER_OFF, signal).catch(press);
+      if (options.unplug) unplug();
+      else if (this.#renewal.attended) void this.#renewal.ask(POWER_OFF, signal, () => {}).then(asked, press);
       else {
         // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button.
         void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
@@ -252,7 +279,7 @@ export class QemuMachine implements Machine {
       await this.destroy();
       throw lostProcess(exit!, process.complaint, 0);
     }
-    await this.destroy();
+    this.destroy().catch(() => {});
   }
 
   destroy(): Promise<void> {

@@ -4,14 +4,16 @@ import { Duplex, PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 
-/** A port whose other end says what it is told to, in pieces. */
+/** A port whose other end answers each script with these pieces; `MARK` in them stands for the script's. */
 function port(...pieces: string[]): { port: RenewalPort; heard: string[] } {
   const heard: string[] = [];
   const stream = new Duplex({
     read() {},
     write(chunk: Buffer, _encoding, done) {
-      heard.push(Buffer.from(String(chunk).split(' ')[1]!, 'base64').toString());
-      for (const piece of pieces) this.push(piece);
+      const [, mark, size, script] = /^(\S+) (\d+)\n([\s\S]*)$/.exec(String(chunk))!;
+      assert.equal(Buffer.byteLength(script!), Number(size));
+      heard.push(script!);
+      for (const piece of pieces) this.push(piece.replaceAll('MARK', mark!));
       done();
     },
   });
@@ -19,22 +21,55 @@ function port(...pieces: string[]): { port: RenewalPort; heard: string[] } {
 }
 
 const never = new AbortController().signal;
-const said = (text: string) => Buffer.from(text).toString('base64');
 
-test('a script goes in as one line, its status comes out, in whatever pieces', async () => {
-  const { port: good, heard } = port('1', ' 0', ' ', '\n');
-  await good.run("echo 'x'\nexit 0", never);
-  assert.deepEqual(heard, ["echo 'x'\nexit 0"]);
+test('a script goes in behind its mark and size, its status comes out, in whatever pieces', async () => {
+  const { port: good, heard } = port('\n', 'MARK', ' ', '0', '\n');
+  await good.run("echo 'größer'\nexit 0", never);
+  assert.deepEqual(heard, ["echo 'größer'\nexit 0"]);
 });
 
 test('a script that fails is told with its last words, made printable', async () => {
-  const { port: bad } = port(`1 7 ${said('no \x1b[31mkeys\nhere')}\n`);
+  const { port: bad } = port('no \x1b[31mkeys\nhere\nMARK 7\n');
   await assert.rejects(bad.run('x', never), { code: 'GuestUnreachable', message: /ended with 7: no keys here$/ });
 });
 
-test('a guest that floods the port is not listened to for ever, nor believed', async () => {
-  const { port: flooding } = port('x'.repeat(1_000_000), '\n', `1 3 ${said('flood')}\n`);
-  await assert.rejects(flooding.run('x', never), { code: 'GuestUnreachable' });
+test('what a script says is handed on as it comes, and nothing of the mark is', async () => {
+  for (const [pieces, all] of [
+    [['one\n', 'two', '\n\nMARK 3\n'], 'one\ntwo\n'],
+    [['no end of line', '\nMA', 'RK 3\n'.slice(0, 0), '\nMARK 3\n'], 'no end of line\nMA'],
+    [['\n\n\n', '\nMARK', ' 3', '\nof the next'], '\n\n\n'],
+    [['\n0123456789abcdef 3\n', '\nMARK 3\n'], '\n0123456789abcdef 3\n'],
+  ] as const) {
+    let said = '';
+    const heard = await port(...pieces).port.ask('x', never, chunk => {
+      said += chunk.toString();
+    });
+    assert.deepEqual([heard, said], [3, all]);
+  }
+});
+
+test('a line that is whole is handed on before the script has ended', async () => {
+  const { port: talking } = port('half a li', 'ne\nand more');
+  let said = '';
+  const end = new AbortController();
+  const asked = talking.ask('x', end.signal, chunk => {
+    said += chunk.toString();
+  });
+  while (said !== 'half a line\nand more') await new Promise(setImmediate);
+  end.abort();
+  await assert.rejects(asked, { name: 'AbortError' });
+});
+
+test('a guest that floods the port is listened to, and nothing of it is kept but the last words', async () => {
+  const { port: flooding } = port('x'.repeat(1_000_000), `\n${'9'.repeat(1_000_000)}`, '\nMARK 3\n');
+  await assert.rejects(
+    flooding.run('x', never),
+    ({ message }: Error) => message.length < 2000 && /9{900}/.test(message),
+  );
+});
+
+test('a status that is none is a failure', async () => {
+  assert.equal(await port('\nMARK none\n').port.ask('x', never, () => {}), 255);
 });
 
 test('a guest that says nothing is waited for until the signal', async () => {
@@ -43,14 +78,29 @@ test('a guest that says nothing is waited for until the signal', async () => {
   assert.equal(silent.attended, false);
 });
 
-test('an answer that comes too late is not taken for that of the next script', async () => {
+test('what a script says too late is not taken for what the next one says, nor its end', async () => {
   const stream = new PassThrough();
-  const late = new RenewalPort(Duplex.from({ readable: stream, writable: new PassThrough().resume() }));
+  const marks: string[] = [];
+  const written = new PassThrough().on('data', chunk => marks.push(String(chunk).split(' ')[0]!));
+  const late = new RenewalPort(Duplex.from({ readable: stream, writable: written }));
   await assert.rejects(late.run('x', AbortSignal.timeout(20)), { name: 'TimeoutError' });
   const next = late.run('y', never);
-  stream.write(`1 0 \n2 4 ${said('mine')}\n`);
+  while (marks.length < 2) await new Promise(setImmediate);
+  stream.write(`its own\n${marks[0]} 0\nmine\n${marks[1]} 4\n`);
   await assert.rejects(next, { message: /ended with 4: mine$/ });
   assert.equal(late.attended, true);
+});
+
+test('a script that ended with the attendant that it was given to does not keep the next ones waiting', async () => {
+  const stream = new PassThrough();
+  const marks: string[] = [];
+  const written = new PassThrough().on('data', chunk => marks.push(String(chunk).split(' ')[0]!));
+  const late = new RenewalPort(Duplex.from({ readable: stream, writable: written }));
+  await assert.rejects(late.run('x', AbortSignal.timeout(20)), { name: 'TimeoutError' });
+  const next = late.run('y', never);
+  while (marks.length < 2) await new Promise(setImmediate);
+  stream.write(`\n${marks[1]} 0\n`);
+  await next;
 });
 
 test('whoever waits for a turn behind a script that does not end is let go by its own signal', async () => {
@@ -75,6 +125,15 @@ test('the process behind the port runs what it is told and answers, again and ag
     await working.ping(never);
     await assert.rejects(working.run('echo out; echo err >&2; exit 3', never), { message: /ended with 3: out err$/ });
     await working.run(`test "$(echo '$HOME' | cut -c1)" = '$'`, never);
+    // More than a pipe holds, without an end of line, and a script that reads no further itself.
+    const long = `exit 5\n#${'x'.repeat(300_000)}`;
+    assert.equal(await working.ask(long, never, () => {}), 5);
+    await working.ping(never);
+    let said = '';
+    await working.ask('echo 1; sleep 0.1; echo 2 >&2; printf 3', never, chunk => {
+      said += chunk.toString();
+    });
+    assert.equal(said, '1\n2\n3');
   } finally {
     child.kill('SIGKILL');
     (child.stdio[3] as unknown as PassThrough).destroy();

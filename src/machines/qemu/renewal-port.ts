@@ -2,33 +2,40 @@
  * The way into a guest that has just been resumed, before it has this run's keys, and into one whose build user is gone: a virtio-serial port, with a root process
  * behind it, the attendant, that runs what it is told. Only QEMU's other end, which is Kiln, can write to the port. What comes out of it is untrusted bytes.
  */
+import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../../arm/errors.ts';
 import { aborted } from './aborted.ts';
 import { RENEWAL_PORT } from './command-line.ts';
 import { oneLine } from './loss.ts';
 
-/** More than an answer ever has: an exit status, and the last words of a script. */
-const ANSWER_LIMIT = 8192;
+/** What is told of a script that failed. */
+const LAST_WORDS = 1000;
+
+/** When the attendant has not answered for so long, it is not there. */
+const ANSWER_MS = 30_000;
 
 /** The service that the process is, as the guest shows it. */
 const UNIT = 'kiln-renewal';
 
-/** One line in, a number and a script in base64; one line out, the number, its exit status and what it said, in base64. While nobody is on the other end, reads come back empty. A byte at a time: the next line belongs to the next turn. Processes are dear in an emulated guest: an empty script takes none. */
+/**
+ * One line in, a mark and how many bytes of a script follow; out come what the script says, as it says it, and a line with the mark and its exit status. While nobody is
+ * on the other end, reads come back empty. Processes are dear in an emulated guest, and reading a line takes a system call for each of its bytes: an empty script takes no
+ * process, and no script is read by the shell itself.
+ */
 const ATTENDANT = `
 for port in /sys/class/virtio-ports/*; do
   [ "$(cat "$port/name")" = ${RENEWAL_PORT} ] && break
 done
 exec 3<>"/dev/\${port##*/}" || exit 1
 while :; do
-  read -r number script <&3 || { sleep 0.2; continue; }
-  said= status=0
-  if [ -n "$script" ]; then
-    said=$(printf %s "$script" | base64 -d | sh 2>&1)
-    status=$?
-    [ -z "$said" ] || said=$(printf %s "$said" | tail -c 1000 | base64 -w 0)
-  fi
-  printf '%s %s %s\\n' "$number" "$status" "$said" >&3
+  read -r mark size <&3 || { sleep 0.2; continue; }
+  status=0
+  # All of it first: a script may end before it was read.
+  script=
+  [ "$size" = 0 ] || script=$(head -c "$size" <&3)
+  [ -z "$script" ] || { printf %s "$script" | sh >&3 2>&1 3>&-; status=$?; }
+  printf '\\n%s %s\\n' "$mark" "$status" >&3
 done
 `;
 
@@ -41,60 +48,127 @@ export const START_ATTENDANT = `sudo -n sh -c '
 modprobe -q virtio_console
 systemctl -q is-active ${UNIT} && exit
 systemctl stop "*.timer"
-exec systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal after a resume" sh -c "echo ${Buffer.from(ATTENDANT).toString('base64')} | base64 -d | sh -s"
+exec systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal after a resume" sh -c "eval \\"\\$(echo ${Buffer.from(ATTENDANT).toString('base64')} | base64 -d)\\""
 '`;
+
+type Sink = (chunk: Buffer) => void;
+
+/** A script that the guest was given. */
+interface Asked {
+  readonly mark: string;
+  readonly output: Sink;
+  readonly ended: (status: number) => void;
+}
+
+const MARK_BYTES = 16;
+/** A mark's line, with the end of the line before it. No status has more digits than that leaves room for. */
+const MOST_OF_A_MARK = MARK_BYTES * 2 + 16;
 
 export class RenewalPort {
   readonly #stream: Duplex;
-  #rest = '';
-  #answered: ((answer: readonly string[]) => void) | undefined;
-  #last: Promise<void> = Promise.resolve();
-  #asked = 0;
+  /** What may be the beginning of a mark's line. */
+  #rest = Buffer.alloc(0);
+  /** In the order in which the guest runs them; also those that nobody waits for any more. */
+  #asked: Asked[] = [];
+  #last: Promise<unknown> = Promise.resolve();
   /** Whether the attendant was there when it was last looked for. */
   attended = false;
 
   constructor(stream: Duplex) {
     this.#stream = stream;
-    stream.setEncoding('latin1');
-    stream.on('data', (text: string) => this.#hear(text));
+    stream.on('data', (bytes: Buffer) => this.#hear(bytes));
   }
 
-  /** Whether the attendant is there: resolves when it has answered. Rejects as {@link run} does. */
+  /** Whether the attendant is there, who was there before: a step may have ended it. Rejects with the signal's reason. */
+  async answers(signal: AbortSignal): Promise<boolean> {
+    const late = AbortSignal.timeout(ANSWER_MS);
+    try {
+      if (this.attended) await this.ping(AbortSignal.any([signal, late]));
+    } catch (error) {
+      if (error !== late.reason) throw error;
+    }
+    return this.attended;
+  }
+
+  /** Resolves when the attendant has answered. Rejects as {@link run} does. */
   ping(signal: AbortSignal): Promise<void> {
     return this.run('', signal);
   }
 
   /** Runs a script as root, behind those that it was given before. Rejects with GuestUnreachable when it fails, or the signal's reason. */
-  run(script: string, signal: AbortSignal): Promise<void> {
-    const turn = this.#last.then(() => this.#ask(script, signal));
+  async run(script: string, signal: AbortSignal): Promise<void> {
+    let said = '';
+    const status = await this.ask(script, signal, chunk => {
+      said = (said + chunk.toString('utf8')).slice(-LAST_WORDS);
+    });
+    if (status === 0) return;
+    throw new KilnError('GuestUnreachable', `A script in the guest ended with ${status}: ${oneLine(said)}`);
+  }
+
+  /**
+   * Runs a script as root's sh, behind those that it was given before; what it says on either stream is handed on as it comes.
+   * @returns its exit status. Rejects with the signal's reason: the script may go on then
+   */
+  ask(script: string, signal: AbortSignal, output: Sink): Promise<number> {
+    const turn = this.#last.then(() => this.#ask(Buffer.from(script), signal, output));
     this.#last = turn.catch(() => {});
     return aborted(turn, signal);
   }
 
-  async #ask(script: string, signal: AbortSignal): Promise<void> {
+  async #ask(script: Buffer, signal: AbortSignal, output: Sink): Promise<number> {
     signal.throwIfAborted();
     // Whoever works in the guest may have ended it.
     this.attended = false;
-    const number = ++this.#asked;
-    const answer = new Promise<readonly string[]>((resolve, reject) => {
-      this.#answered = resolve;
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-    });
-    this.#stream.write(`${number} ${Buffer.from(script).toString('base64')}\n`);
-    const [status, said = ''] = await answer;
-    this.attended = true;
-    if (status === '0') return;
-    const words = oneLine(Buffer.from(said, 'base64').toString('utf8'));
-    throw new KilnError('GuestUnreachable', `A script in the guest ended with ${oneLine(status ?? '')}: ${words}`);
+    const mark = randomBytes(MARK_BYTES).toString('hex');
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const leave = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', leave, { once: true });
+    this.#asked.push({ mark, output: chunk => void (signal.aborted || output(chunk)), ended: resolve });
+    this.#stream.write(Buffer.concat([Buffer.from(`${mark} ${script.length}\n`), script]));
+    try {
+      const status = await promise;
+      this.attended = true;
+      return status;
+    } finally {
+      signal.removeEventListener('abort', leave);
+    }
   }
 
-  #hear(text: string): void {
-    const lines = (this.#rest + text).slice(-ANSWER_LIMIT).split('\n');
-    this.#rest = lines.pop()!;
-    for (const line of lines) {
-      const [number, ...answer] = line.split(' ');
-      // Else it is of a script that nobody waits for any more.
-      if (Number(number) === this.#asked) this.#answered?.(answer);
+  #hear(bytes: Buffer): void {
+    this.#rest = Buffer.concat([this.#rest, bytes]);
+    for (;;) {
+      const found = this.#endOfAScript();
+      if (!found) break;
+      const { index, at, end, status } = found;
+      const { output, ended } = this.#asked[index]!;
+      if (at > 0) output(this.#rest.subarray(0, at));
+      this.#rest = this.#rest.subarray(end);
+      // Those before it ended without a word, with the attendant that they were given to.
+      this.#asked = this.#asked.slice(index + 1);
+      ended(status);
     }
+    const said = this.#rest.subarray(0, this.#torn());
+    this.#rest = this.#rest.subarray(said.length);
+    if (said.length > 0) this.#asked[0]?.output(said);
+  }
+
+  /** Where the beginning of a mark's line is that has yet to come whole; the end where there is none. */
+  #torn(): number {
+    const at = this.#rest.lastIndexOf('\n');
+    const tail = this.#rest.subarray(at).toString('latin1');
+    const begins = ({ mark }: Asked) => tail.startsWith(`\n${mark} `.slice(0, tail.length));
+    return at !== -1 && tail.length <= MOST_OF_A_MARK && this.#asked.some(begins) ? at : this.#rest.length;
+  }
+
+  #endOfAScript() {
+    for (const [index, { mark }] of this.#asked.entries()) {
+      const at = this.#rest.indexOf(`\n${mark} `);
+      if (at === -1) continue;
+      const end = this.#rest.indexOf('\n', at + 1);
+      if (end === -1) return undefined;
+      const status = Number(this.#rest.toString('latin1', at + mark.length + 2, end));
+      return { index, at, end: end + 1, status: Number.isInteger(status) ? status : 255 };
+    }
+    return undefined;
   }
 }

@@ -71,10 +71,13 @@ echo '${login.publicKey}' >> "$keys" || exit 1
 
 sessions=
 for process in /proc/[0-9]*; do
+  # The shell reads byte by byte, and of all others their name is enough.
+  { read -r name < "$process/comm"; } 2>/dev/null || continue
+  case $name in sshd*) ;; *) continue;; esac
   { read -r pid name _ parent _ < "$process/stat"; } 2>/dev/null || continue
-  case "$name,$parent" in
-    '(sshd'*,1) kill -HUP "$pid";;
-    '(sshd'*) sessions="$sessions $pid";;
+  case $parent in
+    1) kill -HUP "$pid";;
+    *) sessions="$sessions $pid";;
   esac
 done
 echo "$sessions" > ${SESSIONS_FILE}
