@@ -252,20 +252,21 @@ export class QemuMachine implements Machine {
     const signal = AbortSignal.any([late, ...(options.signal ? [options.signal] : [])]);
     const press = () => void this.#qmp.execute('system_powerdown').catch(() => {});
     const unplug = () => void this.#qmp.execute('quit').catch(() => {});
-    const asked = (status: number) => {
-      if (status === READ_ONLY) unplug();
-      else if (status !== BY_ITSELF) press();
-    };
     const button = setTimeout(press, deadlines.powerOff / 2);
+    const ask = async () => {
+      if (await this.#renewal.answers(signal)) {
+        const status = await this.#renewal.ask(POWER_OFF, signal, () => {});
+        if (status === READ_ONLY) return unplug();
+        if (status === BY_ITSELF) return;
+      }
+      // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button.
+      void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
+      press();
+    };
     try {
       // Whoever is asked may break off before it has answered, or never answer; what counts is that the machine ends.
       if (options.unplug) unplug();
-      else if (this.#renewal.attended) void this.#renewal.ask(POWER_OFF, signal, () => {}).then(asked, press);
-      else {
-        // Both at once: the build user may have gone with its rights, and a guest may not listen to its power button.
-        void this.#ssh?.exec('sudo -n systemctl poweroff', { signal }).catch(() => undefined);
-        press();
-      }
+      else void ask().catch(press);
       await aborted(process.exited, signal);
     } catch (error) {
       await this.destroy();
