@@ -57,14 +57,14 @@ export const stringMap = (options: object = {}) => Type.Record(Type.String(), Ty
 export const int32 = (options: { minimum?: number; maximum?: number; since?: string } = {}) =>
   Type.Integer({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1, ...options });
 
-/** What this file reads of a schema. TypeBox's schemas are JSON Schema, and so is this. */
-interface Node {
+/** What is read of a schema. TypeBox's schemas are JSON Schema, and so is this. */
+export interface SchemaNode {
   readonly type?: string;
   readonly title?: string;
   readonly since?: string;
   readonly readOnly?: boolean;
   readonly discriminator?: string;
-  readonly anyOf?: readonly Node[];
+  readonly anyOf?: readonly SchemaNode[];
   readonly enum?: readonly string[];
   readonly const?: unknown;
   readonly pattern?: string;
@@ -74,10 +74,10 @@ interface Node {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly minItems?: number;
-  readonly items?: Node;
-  readonly properties?: Readonly<Record<string, Node>>;
+  readonly items?: SchemaNode;
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
   readonly required?: readonly string[];
-  readonly patternProperties?: Readonly<Record<string, Node>>;
+  readonly patternProperties?: Readonly<Record<string, SchemaNode>>;
 }
 
 export function shape<Schema extends TSchema>(
@@ -87,7 +87,7 @@ export function shape<Schema extends TSchema>(
   at: JsonPath = [],
 ): Shaped<Static<Schema>> {
   const findings = collectFindings();
-  const shaped = read(schema as Node, value, at, [], { ...options, findings });
+  const shaped = read(schema as SchemaNode, value, at, [], { ...options, findings });
   return { value: shaped as Static<Schema>, findings: findings.list, leftOut: findings.leftOut };
 }
 
@@ -95,7 +95,7 @@ interface Reading extends ShapeOptions {
   readonly findings: Findings;
 }
 
-function read(schema: Node, value: unknown, path: JsonPath, types: readonly string[], reading: Reading): unknown {
+function read(schema: SchemaNode, value: unknown, path: JsonPath, types: readonly string[], reading: Reading): unknown {
   const bad = (reason: string): undefined => void reading.findings.add({ kind: 'value', path, value, reason });
   if (schema.discriminator !== undefined) return readVariant(schema, schema.discriminator, value, path, types, reading);
   switch (schema.type) {
@@ -138,7 +138,7 @@ function read(schema: Node, value: unknown, path: JsonPath, types: readonly stri
 }
 
 function readVariant(
-  schema: Node,
+  schema: SchemaNode,
   by: string,
   value: unknown,
   path: JsonPath,
@@ -166,7 +166,7 @@ function readVariant(
 }
 
 function readObject(
-  schema: Node,
+  schema: SchemaNode,
   value: JsonObject,
   path: JsonPath,
   outer: readonly string[],
@@ -197,7 +197,7 @@ function readObject(
 }
 
 function readMap(
-  schema: Node,
+  schema: SchemaNode,
   value: JsonObject,
   path: JsonPath,
   types: readonly string[],

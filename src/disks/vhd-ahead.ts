@@ -76,7 +76,11 @@ export class VhdAhead implements AsyncDisposable {
     const begun = await this.#begun;
     const passed = begun && (await stopped(begun.pass));
     const chain = passed && (await chainOf(disk, signal));
-    if (!chain || chain.virtualSize !== begun.virtualSize) return undefined;
+    if (!chain || chain.virtualSize !== begun.virtualSize) {
+      // Its room is needed for the other one.
+      await rm(this.#path, { force: true });
+      return undefined;
+    }
     const source = asVhd(chain, this.#path);
     const now = placesOf(source);
     const before = placesOf(begun.base);
@@ -85,12 +89,8 @@ export class VhdAhead implements AsyncDisposable {
     );
     const end = vhdSize(chain.virtualSize);
     const wrong = passed.map(({ index }) => index).filter(index => !stays.has(index));
-    await punch(
-      this.#path,
-      wrong.toSorted((a, b) => a - b),
-      end,
-      signal,
-    );
+    const inOrder = wrong.toSorted((a, b) => a - b);
+    await punch(this.#path, inOrder, end, signal);
     const rest = chunksWithData(source.extents).filter(index => !stays.has(index));
     const pass = beginPass(source, rest, {
       to: { path: this.#path, end },

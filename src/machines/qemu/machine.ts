@@ -202,16 +202,14 @@ export class QemuMachine implements Machine {
     signal.throwIfAborted();
     try {
       const connection = await this.#connection(signal);
-      return await connection.exec(command, { ...options, signal });
+      return await connection.exec(command, { ...options, signal, onBegun: () => this.#endOthersSessions() });
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
       throw await this.#unreachable(`The connection to the guest broke off while a command ran. ${error.message}`);
-    } finally {
-      this.#endOthersSessions();
     }
   }
 
-  /** Of no concern to what the build does next, which has its turn behind it all the same; and after the first command, since opening a session keeps an emulated guest busy. */
+  /** Of no concern to what the build does next; once a session of its own is open, since opening one keeps an emulated guest busy. */
   #endOthersSessions(): void {
     if (!this.#othersSessions) return;
     this.#othersSessions = false;

@@ -24,7 +24,8 @@ export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
-const TICK_MS = 500;
+/** Between two attempts: where nobody listens yet, and where somebody did and it came to nothing. */
+const TICK_MS = { refused: 25, failed: 500 };
 /** A server that has accepted may need this long for its first words when emulated; attempts grow towards it. */
 const BANNER_MS = { first: 4000, last: 30_000 };
 /** Processes that write on without a pause after their command's end are heard for so many times `lastOutputMs`. */
@@ -36,7 +37,7 @@ const LEFT_RUNNING =
 const KEEPALIVE = { keepaliveInterval: 15_000, keepaliveCountMax: 20 };
 
 /**
- * Connects as soon as the guest answers: tries twice a second until the signal aborts, then rejects with its reason. `onFailure` hears why each
+ * Connects as soon as the guest answers: tries again and again until the signal aborts, then rejects with its reason. `onFailure` hears why each
  * attempt failed; attempts that nobody answers are silent.
  */
 export async function connect(
@@ -57,9 +58,8 @@ export async function connect(
         options.onFailure?.(error as Error);
       }
     }
-    await sleep(Math.max(0, TICK_MS - (performance.now() - begun)), undefined, { signal: options.signal }).catch(
-      () => {},
-    );
+    const tick = socket === 'refused' ? TICK_MS.refused : TICK_MS.failed;
+    await sleep(Math.max(0, tick - (performance.now() - begun)), undefined, { signal: options.signal }).catch(() => {});
   }
 }
 
@@ -150,11 +150,11 @@ export class SshConnection {
   }
 
   /**
-   * Runs a command line through the login shell. Output is handed on as it comes and never kept; the guest is slowed down when standard input or
+   * Runs a command line through the login shell; `onBegun` is called when the guest has taken it. Output is handed on as it comes and never kept; the guest is slowed down when standard input or
    * output cannot keep up. A command has ended when it exits: processes that it leaves with its output in their hands are not waited for, and said.
    * An abort while the guest has yet to open a channel ends the whole connection, since nothing else can be taken back. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
    */
-  exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+  exec(command: string, options: ExecOptions & { readonly onBegun?: () => void } = {}): Promise<ExecResult> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(new ConnectionLost(this.#why));
       if (options.signal?.aborted) return reject(options.signal.reason as Error);
@@ -169,6 +169,7 @@ export class SshConnection {
       this.#client.exec(command, (error, channel) => {
         signal?.removeEventListener('abort', abort);
         this.#client.removeListener('close', broken);
+        options.onBegun?.();
         if (error) reject(this.#closed ? new ConnectionLost(this.#why) : error);
         else this.#attend(channel, options).then(resolve, reject);
       });

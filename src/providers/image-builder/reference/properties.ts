@@ -1,6 +1,7 @@
 /** The properties of an image template as a list, read from its schema: what the reference is made of, and what Microsoft's own files are held against. */
 import type { TSchema } from '@sinclair/typebox';
 import { isSince } from '../../../arm/api-versions.ts';
+import type { SchemaNode } from '../../../arm/shape.ts';
 import { IMAGE_BUILDER_API_VERSIONS } from '../api-versions.ts';
 import { TemplateSchema } from '../schema.ts';
 
@@ -17,30 +18,13 @@ export interface TemplateProperty {
 
 const OLDEST = IMAGE_BUILDER_API_VERSIONS.at(-1)!;
 
-/** What of a schema is read here (see arm/shape.ts). */
-interface Node {
-  readonly type?: string;
-  readonly since?: string;
-  readonly readOnly?: boolean;
-  readonly discriminator?: string;
-  readonly anyOf?: readonly Node[];
-  readonly enum?: readonly string[];
-  readonly const?: unknown;
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly items?: Node;
-  readonly properties?: Readonly<Record<string, Node>>;
-  readonly required?: readonly string[];
-  readonly patternProperties?: Readonly<Record<string, Node>>;
-}
-
 /** In the order of the schema, parts after the whole that they are in. */
 export function templateProperties(schema: TSchema = TemplateSchema): TemplateProperty[] {
-  return members(schema as Node, '', OLDEST);
+  return members(schema as SchemaNode, '', OLDEST);
 }
 
 /** @param since when what is around it came */
-function members(node: Node, path: string, since: string): TemplateProperty[] {
+function members(node: SchemaNode, path: string, since: string): TemplateProperty[] {
   if (node.discriminator !== undefined)
     return node.anyOf!.flatMap(one => {
       const word = String(one.properties![node.discriminator!]!.const);
@@ -67,7 +51,7 @@ function members(node: Node, path: string, since: string): TemplateProperty[] {
 
 const later = (a: string, b: string | undefined): string => (b !== undefined && isSince(b, a) ? b : a);
 
-function typeOf(node: Node): string {
+function typeOf(node: SchemaNode): string {
   if (node.const !== undefined) return `"${node.const}"`;
   if (node.enum) return `one of ${node.enum.join(', ')}`;
   if (node.items) return `list of ${typeOf(node.items)}`;
