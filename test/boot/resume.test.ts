@@ -288,6 +288,20 @@ describe('a machine that is frozen while it goes on', () => {
       await disk.requireClean();
       return { disk, console: await readFile(path.join(directory, 'console.log'), 'utf8') };
     }
+    test('and is reached as root, though a step has ended the attendant', async () => {
+      const machine = await resumed('unattended', layers.slice(0, 1));
+      await answer(machine, 'sudo systemctl stop kiln-renewal');
+      let said = '';
+      const output = (chunk: Buffer) => {
+        said += chunk.toString();
+      };
+      assert.equal((await machine.asRoot('id -u; exit 4', { output })).exitCode, 4);
+      assert.equal(said, '0\n');
+      await machine.powerOff();
+      await machine.destroy();
+      assert.match(await readFile(path.join(scratch, 'unattended', 'console.log'), 'utf8'), /Power down/);
+    });
+
     const background = (script: string) => `nohup sh -c '${script}' >/dev/null 2>&1 </dev/null & sleep 0.5`;
 
     test('is unplugged when nothing is left to be written; a process that a step left running is told to end, and waited for', async () => {

@@ -22,7 +22,8 @@ const RUN = [
   'export DEBIAN_FRONTEND=noninteractive PACKER_BUILDER_TYPE=azure-arm PACKER_BUILD_NAME=azure-arm',
   '"$f"',
   's=$?',
-  'rm -f "$f"',
+  // Where the machine goes on, nobody need wait for it.
+  'if [ -d /run/systemd/system ]; then rm -f "$f" >/dev/null 2>&1 </dev/null & else rm -f "$f"; fi',
   'exit $s',
 ].join('\n');
 

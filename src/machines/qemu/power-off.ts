@@ -22,9 +22,15 @@ export const BY_ITSELF = 3;
 
 /** Ends with READ_ONLY: nothing of the disks is in memory alone. Or with BY_ITSELF, and the machine ends soon. */
 export const POWER_OFF = `
+# A service that runs has its control group, and is found without a process.
+groups=/sys/fs/cgroup
+[ -d $groups/system.slice ] &&
+  set -- $groups/*.slice/*.service $groups/*.slice/*.slice/*.service $groups/*.slice/*.slice/*.slice/*.service ||
+  set -- $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d ' ' -f 1)
 others=
-for unit in $(systemctl list-units --type=service --state=running --no-legend --plain | cut -d ' ' -f 1); do
-  case $unit in ${OWN}) ;; *) others="$others $unit";; esac
+for unit in "$@"; do
+  unit=\${unit##*/}
+  case $unit in '*.service' | ${OWN}) ;; *) others="$others $unit";; esac
 done
 # Written by hand, so perhaps by the template: those that did their work at the start, too.
 for file in /etc/systemd/system/*.service; do
@@ -38,7 +44,7 @@ for directory in /tmp/systemd-private-*; do
 done
 [ -z "$others" ] || timeout 60 systemctl stop $others
 # What systemd removes when it stops a unit with a /tmp of its own.
-rm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*
+for directory in /tmp/systemd-private-* /var/tmp/systemd-private-*; do [ ! -d "$directory" ] || rm -rf "$directory"; done
 
 by_itself() {
   systemctl --force poweroff

@@ -17,7 +17,7 @@ function port(...pieces: string[]): { port: RenewalPort; heard: string[] } {
       done();
     },
   });
-  return { port: new RenewalPort(stream), heard };
+  return { port: new RenewalPort(stream, 20), heard };
 }
 
 const never = new AbortController().signal;
@@ -101,6 +101,19 @@ test('a script that ended with the attendant that it was given to does not keep 
   while (marks.length < 2) await new Promise(setImmediate);
   stream.write(`\n${marks[1]} 0\n`);
   await next;
+});
+
+test('an attendant that was there is asked whether it still is, and is not waited for longer than that takes', async () => {
+  const { port: there, heard } = port('\nMARK 0\n');
+  assert.equal(await there.answers(never), false);
+  assert.deepEqual(heard, [], 'it was never there');
+  await there.ping(never);
+  assert.equal(await there.answers(never), true);
+  const { port: gone } = port();
+  gone.attended = true;
+  assert.equal(await gone.answers(never), false);
+  gone.attended = true;
+  await assert.rejects(gone.answers(AbortSignal.abort()), { name: 'AbortError' });
 });
 
 test('whoever waits for a turn behind a script that does not end is let go by its own signal', async () => {

@@ -12,8 +12,8 @@ import { oneLine } from './loss.ts';
 /** What is told of a script that failed. */
 const LAST_WORDS = 1000;
 
-/** When the attendant has not answered for so long, it is not there. */
-const ANSWER_MS = 30_000;
+/** When the attendant has not answered for so long (ms), it is not there. */
+const PATIENCE = 30_000;
 
 /** The service that the process is, as the guest shows it. */
 const UNIT = 'kiln-renewal';
@@ -66,6 +66,7 @@ const MOST_OF_A_MARK = MARK_BYTES * 2 + 16;
 
 export class RenewalPort {
   readonly #stream: Duplex;
+  readonly #patience: number;
   /** What may be the beginning of a mark's line. */
   #rest = Buffer.alloc(0);
   /** In the order in which the guest runs them; also those that nobody waits for any more. */
@@ -74,14 +75,15 @@ export class RenewalPort {
   /** Whether the attendant was there when it was last looked for. */
   attended = false;
 
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, patience = PATIENCE) {
     this.#stream = stream;
+    this.#patience = patience;
     stream.on('data', (bytes: Buffer) => this.#hear(bytes));
   }
 
   /** Whether the attendant is there, who was there before: a step may have ended it. Rejects with the signal's reason. */
   async answers(signal: AbortSignal): Promise<boolean> {
-    const late = AbortSignal.timeout(ANSWER_MS);
+    const late = AbortSignal.timeout(this.#patience);
     try {
       if (this.attended) await this.ping(AbortSignal.any([signal, late]));
     } catch (error) {

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { run } from '../../processes/process.ts';
 import { misfits } from './facts.ts';
@@ -22,6 +25,31 @@ test('the script is one that sh reads, and takes no secret of the run along', as
   // Kiln's own key, which opens the guest, stays with Kiln.
   const secret = Buffer.from(identity.login.privateKey).toString('base64');
   assert.ok(!text.includes(identity.login.privateKey) && !text.includes(secret));
+});
+
+test('keys of earlier runs leave authorized_keys, and all others stay as they are', async () => {
+  const identity = newIdentity();
+  const earlier = newIdentity().login.publicKey;
+  const text = renewalScript({ identity, machineId: newMachineId(), entropy: randomBytes(64) });
+  const part = text.slice(text.indexOf('for keys in '), text.indexOf('sessions='));
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-renewal-'));
+  try {
+    const file = join(directory, 'authorized_keys');
+    const script = part
+      .replaceAll(`~${identity.user}/.ssh/authorized_keys`, file)
+      .replaceAll('/root/.ssh/authorized_keys', join(directory, 'none'));
+    for (const [before, kept] of [
+      [`${earlier}\n`, ''],
+      [`# a  \\ "note"\n\tssh-ed25519 AAAA own\n${earlier}`, '# a  \\ "note"\n\tssh-ed25519 AAAA own\n'],
+      ['ssh-ed25519 AAAA no end of line', 'ssh-ed25519 AAAA no end of line\n'],
+    ] as const) {
+      await writeFile(file, before);
+      await run('sh', ['-s'], { input: script });
+      assert.equal(await readFile(file, 'utf8'), `${kept}${identity.login.publicKey}\n`);
+    }
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 });
 
 test('the clock is set to the time that was given, plus what went by since', async () => {

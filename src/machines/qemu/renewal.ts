@@ -61,9 +61,12 @@ printf %s '${host.privateKey}' > /etc/ssh/ssh_host_ed25519_key || exit 1
 
 for keys in ~${user}/.ssh/authorized_keys /root/.ssh/authorized_keys; do
   [ -f "$keys" ] || continue
-  kept=$(grep -v ' ${comment(login.publicKey)}$' "$keys")
-  printf %s "\${kept:+$kept
-}" > "$keys"
+  kept=
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in *' ${comment(login.publicKey)}') ;; *) kept="$kept$line
+";; esac
+  done < "$keys"
+  printf %s "$kept" > "$keys"
 done
 keys=~${user}/.ssh/authorized_keys
 [ -f "$keys" ] || { mkdir -p "\${keys%/*}" && : > "$keys" && chown -R ${user}: "\${keys%/*}"; }
