@@ -240,12 +240,13 @@ describe('a guest that looks around', { skip: !isRoot && 'needs root' }, () => {
     const pid = await qemuOf(made.directory);
     await machine.powerOff();
     assert.equal(startTimeOf(pid), undefined);
+    await run('qemu-img', ['check', made.disk.path]);
+    await machine.destroy();
     assert.deepEqual(await leftovers(made.directory), []);
     assert.doesNotMatch((await run('ip', ['netns', 'list'])).stdout, new RegExp(`^${slotName}\\b`, 'm'));
     assert.doesNotMatch((await run('nft', ['list', 'tables'])).stdout, new RegExp(`${slotName}$`, 'm'));
     assert.equal(existsSync(`/sys/class/net/${slotName}`), false);
     assert.equal(existsSync(`/etc/netns/${slotName}`), false);
-    await run('qemu-img', ['check', made.disk.path]);
     await assert.rejects(machine.exec('true'), { code: 'MachineLost' });
     assert.match(await readFile(made.consolePath, 'utf8'), /Power down/i);
   });
