@@ -3,7 +3,7 @@
  * could use against the other, and are frozen again. How long each part takes is printed.
  */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import {
   chmod,
   copyFile,
@@ -21,6 +21,7 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { memoryOf } from '../../src/builds/layers/overlays.ts';
 import { acquirePlatformImage } from '../../src/images/catalogue/acquire.ts';
 import { DISTRIBUTIONS } from '../../src/images/catalogue/debian/distributions.ts';
@@ -100,6 +101,12 @@ async function answer(machine: Machine, command: string): Promise<string> {
   return text.trim();
 }
 
+/** What a command finds itself in; but for what tells of a login where there was one. */
+const session = async (machine: Machine): Promise<string[]> =>
+  (await answer(machine, 'id -un; pwd; umask; ulimit -a; id; env | sort | grep -vE "^(SSH_|XDG_SESSION_ID)"')).split(
+    '\n',
+  );
+
 interface Identity {
   readonly machineId: string;
   readonly hostKeys: string;
@@ -121,6 +128,7 @@ async function identityOf(machine: Machine): Promise<Identity> {
 const EARLY = 'cat /proc/sys/kernel/random/uuid';
 const TICKING = "setsid sh -c 'while :; do echo tick >> /tmp/ticks; sleep 0.2; done' >/dev/null 2>&1 </dev/null &";
 const TICKS = 'wc -l < /tmp/ticks';
+const LOGINS = 'ps -eo args= | grep "^sshd: kiln@" || echo none';
 /** The guest's clock is set back by so many seconds before it is frozen. */
 const BEHIND = 3 * 86_400;
 
@@ -224,7 +232,38 @@ describe('a machine that is frozen while it goes on', () => {
     });
 
     test('has nobody else logged in', async () => {
-      assert.equal(await answer(machine, 'ps -eo args= | grep -c "^sshd: kiln@"'), '1');
+      assert.equal(await answer(machine, LOGINS), 'none');
+    });
+
+    test('runs commands in the session that it was frozen with', async () => {
+      assert.deepEqual((await session(machine)).slice(0, 3), ['kiln', '/home/kiln', '0022']);
+      let said = '';
+      const output = (chunk: Buffer, stream: string) => {
+        said += `${stream}: ${chunk}`;
+      };
+      const { exitCode } = await machine.exec('cat; sleep 0.2; echo no >&2; exit 9', { stdin: 'its input\n', output });
+      assert.deepEqual([exitCode, said], [9, 'stdout: its input\nstderr: no\n']);
+      const aborting = AbortSignal.timeout(1500);
+      await assert.rejects(machine.exec('sleep 1000', { signal: aborting }), aborting.reason);
+      await answer(machine, 'for i in $(seq 50); do pgrep -f "sleep 100[0]" || exit 0; sleep 0.1; done; exit 1');
+      const large = randomBytes(300_000).toString('hex');
+      const same = `[ "$(sha256sum | cut -c 1-64)" = ${hash('sha256', large)} ]`;
+      assert.equal((await machine.exec(same, { stdin: large })).exitCode, 0);
+      assert.equal(await answer(machine, LOGINS), 'none');
+    });
+
+    test('takes a login where that session’s process has ended, and runs commands just so', async () => {
+      await using other = await resumed('logged-in', layers, 1);
+      const before = await session(other);
+      await answer(other, "setsid sh -c 'sleep 1; pkill -x kiln-commands' >/dev/null 2>&1 </dev/null &");
+      await sleep(3000);
+      assert.match(await answer(other, LOGINS), /^sshd: kiln@notty$/);
+      assert.deepEqual(await session(other), before);
+      // Without it, it is frozen, and goes on.
+      const without = await frozen(other, path.join(scratch, 'logged-in'), layers.length + 1);
+      await other.destroy();
+      await using last = await resumed('logged-in-again', [...layers, without]);
+      assert.match(await answer(last, LOGINS), /^sshd: kiln@notty$/);
     });
 
     test('has the clock of the host, and the timers in between have not fired', async () => {

@@ -92,14 +92,16 @@ test('data disks are units of one controller, behind the devices that every mach
   assert.ok(values(args, '-add-fd').includes('fd=67,set=67,opaque=writable'), 'what comes on top is known');
 });
 
-test('the port for the renewal comes behind all other devices; memory is in its descriptor’s file', () => {
-  const args = commandLine({ ...plain, renewalFd: 4, memoryFd: 9, incoming: true });
-  assert.deepEqual(values(args, '-device').slice(-2), [
+test('the ports come behind all other devices; memory is in its descriptor’s file', () => {
+  const args = commandLine({ ...plain, renewalFd: 4, commandsFd: 5, memoryFd: 9, incoming: true });
+  assert.deepEqual(values(args, '-device').slice(-3), [
     'virtio-serial-pci',
     'virtserialport,chardev=renewal,name=kiln.renewal',
+    'virtserialport,chardev=commands,id=kiln.commands,name=kiln.commands',
   ]);
-  assert.deepEqual(values(args, '-device').slice(0, -2), values(commandLine(plain), '-device'));
-  assert.ok(values(args, '-chardev').includes('socket,id=renewal,fd=4,server=off'));
+  assert.deepEqual(values(args, '-device').slice(0, -3), values(commandLine(plain), '-device'));
+  for (const port of ['socket,id=renewal,fd=4,server=off', 'socket,id=commands,fd=5,server=off'])
+    assert.ok(values(args, '-chardev').includes(port));
   assert.deepEqual(values(args, '-machine'), ['q35,memory-backend=ram']);
   assert.match(values(args, '-object')[0]!, /id=ram,size=2048M,mem-path=\/dev\/fd\/9,share=on/);
   assert.deepEqual(values(args, '-incoming'), ['defer']);

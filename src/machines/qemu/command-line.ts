@@ -21,6 +21,8 @@ export interface Invocation {
   readonly qmpFd: number;
   /** A connected socket: the other end of the port through which a resumed guest is renewed. */
   readonly renewalFd?: number;
+  /** A connected socket: the other end of the port through which a resumed guest runs its first commands. */
+  readonly commandsFd?: number;
   /** A file to have the guest's memory in, of that size: what it is frozen by. */
   readonly memoryFd?: number;
   /** Whether the machine goes on from a checkpoint instead of booting: it waits to be told where its devices' state is. */
@@ -49,6 +51,9 @@ export const NETWORK = 'net';
 
 /** What a guest knows the port by that it is renewed through. */
 export const RENEWAL_PORT = 'kiln.renewal';
+
+/** What a guest, and QEMU's events, know the port by that its build user's commands come through. */
+export const COMMANDS_PORT = 'kiln.commands';
 
 /** Translated code is kept in this much of the host's memory, in MiB. QEMU's default is too small for a booting guest. */
 const TRANSLATION_BUFFER_MIB = 512;
@@ -83,7 +88,7 @@ export function commandLine(invocation: Invocation): string[] {
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...trusted(invocation),
     ...data(invocation),
-    ...renewal(invocation),
+    ...ports(invocation),
     ...(invocation.incoming ? ['-incoming', 'defer'] : []),
   ];
 }
@@ -128,12 +133,14 @@ function network({ sshForward }: Invocation): string[] {
   ];
 }
 
-/** Behind all other devices, so that those have the same addresses with and without it. */
-function renewal({ renewalFd }: Invocation): string[] {
-  if (renewalFd === undefined) return [];
+/** Behind all other devices, so that those have the same addresses with and without them. */
+function ports({ renewalFd, commandsFd }: Invocation): string[] {
+  if (renewalFd === undefined || commandsFd === undefined) return [];
   return [
     ...['-chardev', `socket,id=renewal,fd=${renewalFd},server=off`],
+    ...['-chardev', `socket,id=commands,fd=${commandsFd},server=off`],
     ...['-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=renewal,name=${RENEWAL_PORT}`],
+    ...['-device', `virtserialport,chardev=commands,id=${COMMANDS_PORT},name=${COMMANDS_PORT}`],
   ];
 }
 

@@ -17,7 +17,7 @@ import { QemuMachine } from './machine.ts';
 import { cpuOf, type Firmware, findFirmware, MACHINE } from './model.ts';
 import { openNetwork } from './network.ts';
 import { type OpenDisk, openDisk } from './open-disk.ts';
-import { FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
+import { COMMANDS_FD, FIRST_FILE_FD, QemuProcess, QMP_FD, RENEWAL_FD } from './process.ts';
 import { GUEST_HOSTNAME, SEED_BYTES, writeSeed } from './seed.ts';
 import { memorySocketOf } from './slot.ts';
 import { recordName, sweepAbandoned } from './sweep.ts';
@@ -224,7 +224,7 @@ async function assemble(
       ...(request.copyOnRead && { copyOnRead: true }),
       ...provisioned,
       qmpFd: QMP_FD,
-      ...(attendable && { renewalFd: RENEWAL_FD }),
+      ...(attendable && { renewalFd: RENEWAL_FD, commandsFd: COMMANDS_FD }),
       ...(memoryFd !== undefined && { memoryFd }),
       incoming: devicesFd !== undefined,
       sshForward: network,

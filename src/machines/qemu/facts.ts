@@ -6,7 +6,7 @@ import type { Accelerator } from './accelerator.ts';
 import { cpuOf, MACHINE } from './model.ts';
 
 /** Raise it when the devices of a machine, or what is in a guest for its renewal, change. */
-const DEVICES = 2;
+const DEVICES = 3;
 
 export type ResumeFacts = Readonly<Record<string, string | number>>;
 

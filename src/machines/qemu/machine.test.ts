@@ -18,6 +18,7 @@ function hanging(deadlines: Partial<typeof DEADLINES.kvm>) {
   const process = {
     qmp: new PassThrough(),
     renewal: new PassThrough(),
+    commands: new PassThrough(),
     exited: end.promise,
     complaint: '',
     kill: async () => end.resolve({ code: null, signal: 'SIGKILL' }),

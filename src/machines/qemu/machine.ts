@@ -18,7 +18,9 @@ import { aborted } from './aborted.ts';
 import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
-import { NETWORK } from './command-line.ts';
+import { ConnectionLost } from './command-channel.ts';
+import { COMMANDS_PORT, NETWORK } from './command-line.ts';
+import { CommandsPort } from './commands-port.ts';
 import type { ConsoleLog, LastWords } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
 import { namesScript } from './disk-names.ts';
@@ -30,7 +32,7 @@ import { Qmp } from './qmp.ts';
 import { clockScript, END_SESSIONS, newMachineId, renewalScript } from './renewal.ts';
 import { RenewalPort, START_ATTENDANT } from './renewal-port.ts';
 import { cloudInitComplaints, SETTLE_SCRIPT } from './settle.ts';
-import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
+import { connect, type SshConnection } from './ssh.ts';
 
 export interface MachineParts {
   readonly request: MachineRequest;
@@ -42,7 +44,7 @@ export interface MachineParts {
   /** 0: ask QEMU which one it picked. */
   readonly sshPort: number;
   readonly deadlines: Deadlines;
-  /** Whether the guest has the port that its attendant listens at. */
+  /** Whether the guest has the ports that its attendants listen at. */
   readonly attendable: boolean;
   /** Resolves when the memory of a machine that goes on is where QEMU finds it. Missing: nothing goes on. */
   readonly filled?: Promise<void>;
@@ -54,6 +56,12 @@ export interface MachineParts {
   readonly release: () => Promise<void>;
 }
 
+/** As QEMU tells of it; its front end is the guest's. */
+interface CharacterDevice {
+  readonly label: string;
+  readonly 'frontend-open': boolean;
+}
+
 export class QemuMachine implements Machine {
   readonly shape: MachineShape;
   readonly user: string;
@@ -61,9 +69,11 @@ export class QemuMachine implements Machine {
   readonly #qmp: Qmp;
   /** Aborted with the reason when the machine is lost or ended: no call outlives it. */
   readonly #gone = new AbortController();
+  /** Missing in a machine that goes on until something cannot do without. */
   #ssh: SshConnection | undefined;
   #sshPort: number;
   readonly #renewal: RenewalPort;
+  readonly #commands: CommandsPort;
   readonly #checkpoints: Checkpoints | undefined;
   #settled = false;
   /** Whether those of the run that the guest was frozen by are still open. */
@@ -78,7 +88,10 @@ export class QemuMachine implements Machine {
     this.user = parts.identity.user;
     this.#parts = parts;
     this.#sshPort = parts.sshPort;
+    this.#commands = new CommandsPort(parts.process.commands, parts.deadlines.lastOutput);
     this.#qmp = new Qmp(parts.process.qmp, event => {
+      const { id, open } = event.data ?? {};
+      if (event.event === 'VSERPORT_CHANGE' && id === COMMANDS_PORT && !open) this.#commands.lost();
       const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
       if (error) this.#lose(error);
     });
@@ -122,7 +135,7 @@ export class QemuMachine implements Machine {
         if (stream === 'stdout' && chunks.length < 64) chunks.push(chunk);
       };
       const attend = this.#parts.attendable ? START_ATTENDANT : 'false';
-      const { exitCode } = await this.#ssh.exec(`${SETTLE_SCRIPT}\n${attend} >/dev/null 2>&1`, { signal, output });
+      const { exitCode } = await this.#ssh.exec(`${SETTLE_SCRIPT}\n{ ${attend}\n} >/dev/null 2>&1`, { signal, output });
       this.#renewal.attended = exitCode === 0;
       for (const line of cloudInitComplaints(Buffer.concat(chunks).toString('utf8'))) request.report(line);
       await this.#nameDisks(this.#ssh, signal);
@@ -157,12 +170,8 @@ export class QemuMachine implements Machine {
       await this.#renewal.run(renewalScript({ identity, machineId, entropy }), signal);
       await this.#orGone(this.#qmp.execute('set_link', { name: NETWORK, up: true }));
       request.report(`The guest is a machine of its own after ${seconds(begun)} s.`);
-      const { handshake: handshakeMs, lastOutput: lastOutputMs } = deadlines;
-      [this.#ssh] = await Promise.all([
-        connect(this.#target, { signal, handshakeMs, lastOutputMs }),
-        this.#renewal.run(clockScript(Date.now()), signal),
-      ]);
       this.#othersSessions = true;
+      await Promise.all([this.#answers(signal), this.#renewal.run(clockScript(Date.now()), signal)]);
     } catch (error) {
       if (error !== late.reason) throw error;
       throw await this.#unreachable(`The resumed guest was not ready within ${spoken(deadlines.reconnect)}.`);
@@ -201,6 +210,11 @@ export class QemuMachine implements Machine {
     const signal = this.#signals(options.signal);
     signal.throwIfAborted();
     try {
+      if (!this.#ssh && this.#commands.takes(options.stdin)) {
+        const ended = this.#commands.exec(command, { ...options, signal });
+        this.#endOthersSessions();
+        return await ended;
+      }
       const connection = await this.#connection(signal);
       return await connection.exec(command, { ...options, signal, onBegun: () => this.#endOthersSessions() });
     } catch (error) {
@@ -209,7 +223,14 @@ export class QemuMachine implements Machine {
     }
   }
 
-  /** Of no concern to what the build does next; once a session of its own is open, since opening one keeps an emulated guest busy. */
+  /** Resolves when commands can be run: in the session that the guest was frozen with, or, where nobody listens there any more, in one by SSH. */
+  async #answers(signal: AbortSignal): Promise<void> {
+    const devices = (await this.#qmp.execute('query-chardev')) as readonly CharacterDevice[];
+    const attended = devices.some(one => one.label === 'commands' && one['frontend-open']);
+    if (!attended || !(await this.#commands.greet(signal))) await this.#connection(signal);
+  }
+
+  /** Of no concern to what the build does next; by SSH once a session of its own is open, since opening one keeps an emulated guest busy. */
   #endOthersSessions(): void {
     if (!this.#othersSessions) return;
     this.#othersSessions = false;

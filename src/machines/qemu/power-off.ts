@@ -8,7 +8,7 @@
 /** systemd's own and what logins stand on. */
 const OWN = 'systemd-*|dbus*|ssh.service|sshd.service|*getty@*|user@*|kiln-*';
 /** As processes are called. */
-const OWN_PROCESSES = 'systemd*|"(sd-pam)"|dbus-*|sshd*|agetty';
+const OWN_PROCESSES = 'systemd*|"(sd-pam)"|dbus-*|sshd*|agetty|kiln-*';
 
 /** What becomes clean on disks when it is made read-only. */
 const CLEAN_WHEN_READ_ONLY = 'ext2|ext3|ext4|xfs|btrfs|vfat';
@@ -78,7 +78,7 @@ left() { for pid in $running; do [ ! -e "/proc/$pid/exe" ] || return 0; done; re
 if [ -n "$running" ]; then
   kill -TERM $running 2>/dev/null
   tries=0
-  while left && [ $tries -lt 50 ]; do sleep 0.2; tries=$((tries + 1)); done
+  while left && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
   ! left || kill -KILL $running 2>/dev/null
 fi
 for place in "$@"; do mount -o remount,ro "$place" || by_itself; done

@@ -18,10 +18,11 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** First descriptor of files; below are the standard streams, the QMP socket, and the port that a resumed guest is renewed through. */
+/** First descriptor of files; below are the standard streams, the QMP socket, and the ports that a resumed guest is renewed and first worked in through. */
 export const QMP_FD = 3;
 export const RENEWAL_FD = 4;
-export const FIRST_FILE_FD = 5;
+export const COMMANDS_FD = 5;
+export const FIRST_FILE_FD = 6;
 
 /**
  * The command that starts QEMU confined: in its namespace, as its own user, without any way to new privileges, and ended by the kernel when
@@ -45,8 +46,9 @@ const STDERR_KEPT = 8192;
 export class QemuProcess {
   readonly exited: Promise<Exit>;
   readonly qmp: Duplex;
-  /** Nothing comes out of it in machines that were not given the port. */
+  /** Nothing comes out of these in machines that were not given the ports. */
   readonly renewal: Duplex;
+  readonly commands: Duplex;
   readonly #child: ChildProcess;
   #exit: Exit | undefined;
   #stderr = '';
@@ -55,9 +57,11 @@ export class QemuProcess {
   private constructor(child: ChildProcess, console?: (chunk: Buffer) => void) {
     this.#child = child;
     if (console) child.stdout?.on('data', console);
-    this.qmp = child.stdio[QMP_FD] as unknown as Duplex;
-    this.renewal = child.stdio[RENEWAL_FD] as unknown as Duplex;
-    this.renewal.on('error', () => {});
+    const sockets = child.stdio as unknown as readonly Duplex[];
+    this.qmp = sockets[QMP_FD]!;
+    this.renewal = sockets[RENEWAL_FD]!;
+    this.commands = sockets[COMMANDS_FD]!;
+    for (const port of [this.renewal, this.commands]) port.on('error', () => {});
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT);
     });
@@ -94,6 +98,7 @@ export class QemuProcess {
         terminal ? 'inherit' : 'ignore',
         terminal ? 'inherit' : 'pipe',
         terminal ? 'inherit' : 'pipe',
+        'pipe',
         'pipe',
         'pipe',
         ...options.files,

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { KilnError } from '../../arm/errors.ts';
 import { aborted } from './aborted.ts';
 import { RENEWAL_PORT } from './command-line.ts';
+import { ALLOW_COMMANDS, START_COMMANDS } from './commands-attendant.ts';
 import { oneLine } from './loss.ts';
 
 /** What is told of a script that failed. */
@@ -40,16 +41,18 @@ done
 `;
 
 /**
- * Starts it, as a service that is in no file and ends with the machine. To be run by the build user; again does no harm. In base64 because systemd would put its own
+ * Starts it, as a service that is in no file and ends with the machine, and the build user's own ({@link START_COMMANDS}). To be run by the build user; again does no harm. In base64 because systemd would put its own
  * variables into the text. Timers end here, for the life of this machine: after a resume they would make up for all that they slept through, with the package manager's
  * lock in their hands, and starting them again then takes an emulated guest longer than the rest of the resume.
  */
 export const START_ATTENDANT = `sudo -n sh -c '
 modprobe -q virtio_console
-systemctl -q is-active ${UNIT} && exit
-systemctl stop "*.timer"
-exec systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal after a resume" sh -c "eval \\"\\$(echo ${Buffer.from(ATTENDANT).toString('base64')} | base64 -d)\\""
-'`;
+systemctl -q is-active ${UNIT} || {
+  systemctl stop "*.timer"
+  systemd-run --quiet --collect --unit=${UNIT} --description="Kiln: renewal after a resume" sh -c "eval \\"\\$(echo ${Buffer.from(ATTENDANT).toString('base64')} | base64 -d)\\"" || exit
+}
+${ALLOW_COMMANDS}
+' && ${START_COMMANDS}`;
 
 type Sink = (chunk: Buffer) => void;
 

@@ -3,8 +3,9 @@ import type net from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type Session } from 'ssh2';
+import { ConnectionLost } from './command-channel.ts';
 import { newIdentity } from './identity.ts';
-import { ConnectionLost, connect, type SshConnection } from './ssh.ts';
+import { connect, type SshConnection } from './ssh.ts';
 
 const LAST_OUTPUT_MS = 50;
 

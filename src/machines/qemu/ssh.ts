@@ -1,9 +1,9 @@
 /** The one SSH connection to a guest: handshakes are the slow part, so every command is a channel of the same connection. */
 import net from 'node:net';
-import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type ClientChannel } from 'ssh2';
-import type { ExecOptions, ExecResult, GuestStream } from '../machine.ts';
+import type { ExecOptions, ExecResult } from '../machine.ts';
+import { attend, ConnectionLost } from './command-channel.ts';
 import { type MachineIdentity, wireForm } from './identity.ts';
 
 export interface SshTarget {
@@ -19,21 +19,12 @@ export interface ConnectOptions {
   readonly lastOutputMs: number;
 }
 
-/** The connection has ended, whatever the reason; what became of the command is unknown. */
-export class ConnectionLost extends Error {
-  override readonly name = 'ConnectionLost';
-}
-
 /** Between two attempts: where nobody listens yet, and where somebody did and it came to nothing. */
 const TICK_MS = { refused: 25, failed: 500 };
 /** A server that has accepted may need this long for its first words when emulated; attempts grow towards it. */
 const BANNER_MS = { first: 4000, last: 30_000 };
-/** Processes that write on without a pause after their command's end are heard for so many times `lastOutputMs`. */
-const LAST_OUTPUT_TIMES = 5;
 /** Answers that the guest does not take pile up in memory: far more than any window of a channel is an attack. */
 const MOST_UNSENT = 256 * 1024 * 1024;
-const LEFT_RUNNING =
-  'Kiln: the command has ended, but a process that it left running holds its output open. Kiln does not wait for that process.\n';
 const KEEPALIVE = { keepaliveInterval: 15_000, keepaliveCountMax: 20 };
 
 /**
@@ -150,9 +141,8 @@ export class SshConnection {
   }
 
   /**
-   * Runs a command line through the login shell; `onBegun` is called when the guest has taken it. Output is handed on as it comes and never kept; the guest is slowed down when standard input or
-   * output cannot keep up. A command has ended when it exits: processes that it leaves with its output in their hands are not waited for, and said.
-   * An abort while the guest has yet to open a channel ends the whole connection, since nothing else can be taken back. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
+   * Runs a command line through the login shell, as {@link attend} tells; `onBegun` is called when the guest has taken it. The guest is slowed down when standard input or
+   * output cannot keep up. An abort while the guest has yet to open a channel ends the whole connection, since nothing else can be taken back. Rejects with ConnectionLost, the signal's reason, or the error of `stdin` when that is a stream.
    */
   exec(command: string, options: ExecOptions & { readonly onBegun?: () => void } = {}): Promise<ExecResult> {
     return new Promise((resolve, reject) => {
@@ -177,60 +167,8 @@ export class SshConnection {
   }
 
   async #attend(channel: ClientChannel, options: ExecOptions): Promise<ExecResult> {
-    let result: ExecResult | undefined;
-    let closed = false;
-    let pause: NodeJS.Timeout | undefined;
-    let most: NodeJS.Timeout | undefined;
-    let leave = () => {};
-    const hear = (chunk: Buffer, stream: GuestStream) => {
-      if (closed) return;
-      pause?.refresh();
-      options.output?.(chunk, stream);
-    };
-    channel.once('exit', (code: number | null, signal?: string) => {
-      result = { exitCode: code ?? null, ...(signal && { signal: signal.replace(/^SIG/, '') }) };
-      if (closed) return;
-      pause = setTimeout(() => leave(), this.#lastOutputMs);
-      most = setTimeout(() => leave(), this.#lastOutputMs * LAST_OUTPUT_TIMES);
-    });
-    channel.on('data', (chunk: Buffer) => hear(chunk, 'stdout'));
-    channel.stderr.on('data', (chunk: Buffer) => hear(chunk, 'stderr'));
-    channel.on('error', () => {});
-    const { stdin, signal } = options;
-    const streamed = typeof stdin === 'object' && !Buffer.isBuffer(stdin) ? (stdin as Readable) : undefined;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        channel.once('close', resolve);
-        leave = () => {
-          options.output?.(Buffer.from(LEFT_RUNNING), 'stderr');
-          closed = true;
-          channel.close();
-          resolve();
-        };
-        const stop = () => {
-          channel.signal('KILL');
-          channel.close();
-          reject(signal!.reason as Error);
-        };
-        if (signal?.aborted) return stop();
-        signal?.addEventListener('abort', stop, { once: true });
-        channel.once('close', () => signal?.removeEventListener('abort', stop));
-        if (!streamed) return void channel.end(stdin as string | Buffer | undefined);
-        streamed.once('error', error => {
-          channel.close();
-          reject(error);
-        });
-        streamed.pipe(channel);
-      });
-    } finally {
-      closed = true;
-      clearTimeout(pause);
-      clearTimeout(most);
-      streamed?.unpipe(channel).destroy();
-    }
+    const result = await attend(channel, options, this.#lastOutputMs);
     if (result) return result;
-    // The channels of a broken connection close before the connection is known to be.
-    await sleep(0);
     if (this.#closed) throw new ConnectionLost(this.#why);
     return { exitCode: null };
   }
