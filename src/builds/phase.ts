@@ -77,11 +77,11 @@ export interface TakenLayer {
   /**
    * Gives the run's directory the files (all, or those named). They are checked meanwhile: `intact` rejects when they are damaged, and another way is looked for
    * then. Nothing that cannot be taken back may be done with them before.
-   * @param read the checksums of those that the build itself reads, by name: they are not read once more
+   * @param read those that the build itself reads, by name, and whether they are what was kept: they are not read once more
    */
   take(
     names?: readonly string[],
-    read?: Readonly<Record<string, Promise<string>>>,
+    read?: Readonly<Record<string, Promise<boolean>>>,
   ): Promise<{ readonly intact: Promise<void> }>;
 }
 

@@ -1,5 +1,5 @@
-/** A thread's share of a pass over a disk (pass.ts): reading and writing go on beside the hashing. */
-import { readlinkSync } from 'node:fs';
+/** A thread's share of a pass over a disk (pass.ts). It reads by itself, which has its priority; writing goes on beside the hashing. */
+import { readlinkSync, readSync, writeSync } from 'node:fs';
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { setPriority, constants as system } from 'node:os';
 import { basename } from 'node:path';
@@ -7,12 +7,11 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import type { DiskExtent } from './chain.ts';
 import { CHECKSUM_BLOCK, checksumPart } from './checksum.ts';
 import { CHUNK, endOf, type PassedChunk, type PassJob, type PassMessage } from './pass.ts';
+import { isKept, PIECE } from './pieces.ts';
 import { verityPart } from './verity.ts';
 
-/** Chunks that are read, hashed or written at once. */
-const SLOTS = 4;
-/** What is left out when it is zero. */
-const PIECE = 64 * 1024;
+/** Chunks that are read, hashed or written at once. More is memory that the host has to find first. */
+const SLOTS = 2;
 const ZEROS = Buffer.alloc(PIECE);
 const WASM_PAGE = 64 * 1024;
 
@@ -21,7 +20,7 @@ declare const WebAssembly: {
   readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
 };
 
-async function passInThread({ files, extents, to, chunks, taken, verity, idle }: PassJob): Promise<void> {
+async function passInThread({ files, extents, to, chunks, taken, verity, pieces, idle }: PassJob): Promise<void> {
   // Of this thread alone: Linux has priorities for each.
   if (idle) setPriority(Number(basename(readlinkSync('/proc/thread-self'))), system.priority.PRIORITY_LOW);
   const sources = await Promise.all(
@@ -30,7 +29,9 @@ async function passInThread({ files, extents, to, chunks, taken, verity, idle }:
       return { file, size: (await file.stat()).size };
     }),
   );
-  const target = to && (await openDirect(to.path));
+  // Few at a time, which the page cache takes at once.
+  const changes = pieces !== undefined && pieces.origin > 1;
+  const target = to && (changes ? await open(to.path, 'r+') : await openDirect(to.path));
   const end = endOf(extents);
   const post = (message: PassMessage) => parentPort!.postMessage(message);
   let first = 0;
@@ -44,29 +45,32 @@ async function passInThread({ files, extents, to, chunks, taken, verity, idle }:
     return data;
   }
 
-  async function read(start: number, data: readonly DiskExtent[], buffer: Buffer): Promise<Buffer> {
+  function read(start: number, data: readonly DiskExtent[], buffer: Buffer): Buffer {
     const chunk = buffer.subarray(0, Math.min(CHUNK, end - start)).fill(0);
-    await Promise.all(
-      data.map(async ({ start: begin, length, at }) => {
-        const from = Math.max(begin, start);
-        const to = Math.min(begin + length, start + chunk.length);
-        const { file, size } = sources[at!.file]!;
-        const offset = at!.offset + from - begin;
-        // Clusters that reach beyond the end of their file are zeros there, for QEMU and so for the guest.
-        const there = Math.min(to - from, size - offset);
-        if (there > 0) await readAll(file, chunk.subarray(from - start, from - start + there), offset);
-      }),
-    );
+    for (const { start: begin, length, at } of data) {
+      const from = Math.max(begin, start);
+      const to = Math.min(begin + length, start + chunk.length);
+      const { file, size } = sources[at!.file]!;
+      const offset = at!.offset + from - begin;
+      // Clusters that reach beyond the end of their file are zeros there, for QEMU and so for the guest.
+      const there = Math.min(to - from, size - offset);
+      if (there > 0) readAll(file, chunk.subarray(from - start, from - start + there), offset);
+    }
     return chunk;
   }
 
   async function write(start: number, chunk: Buffer): Promise<void> {
     const size = Math.min(chunk.length, to!.end - start);
     const writes: Promise<void>[] = [];
+    const isLeftOut = (at: number) =>
+      isZero(chunk, at) ||
+      (pieces !== undefined && isKept(pieces, (start + at) / PIECE, chunk.subarray(at, at + PIECE)));
     for (let at = 0; at < size; ) {
       let next = at;
-      while (next < size && !isZero(chunk, next)) next += PIECE;
-      if (next > at) writes.push(writeAll(target!, chunk.subarray(at, next), start + at));
+      while (next < size && !isLeftOut(next)) next += PIECE;
+      const bytes = chunk.subarray(at, next);
+      if (changes) writeNow(target!, bytes, start + at);
+      else if (bytes.length > 0) writes.push(writeAll(target!, bytes, start + at));
       at = next + PIECE;
     }
     await Promise.all(writes);
@@ -79,7 +83,7 @@ async function passInThread({ files, extents, to, chunks, taken, verity, idle }:
     const data = index === undefined ? [] : dataIn(start);
     const coming = (async () => {
       await written;
-      return index === undefined ? undefined : { index, start, chunk: await read(start, data, buffer) };
+      return index === undefined ? undefined : { index, start, chunk: read(start, data, buffer) };
     })();
     // An error is seen by who awaits it; until then it is nobody's.
     coming.catch(() => {});
@@ -126,9 +130,9 @@ async function openDirect(path: string): Promise<FileHandle> {
   }
 }
 
-async function readAll(file: FileHandle, into: Buffer, offset: number): Promise<void> {
+function readAll({ fd }: FileHandle, into: Buffer, offset: number): void {
   for (let at = 0; at < into.length; ) {
-    const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
+    const bytesRead = readSync(fd, into, at, into.length - at, offset + at);
     if (bytesRead === 0) throw new Error('a disk became shorter while it was read');
     at += bytesRead;
   }
@@ -139,6 +143,10 @@ async function writeAll(file: FileHandle, bytes: Buffer, offset: number): Promis
     const { bytesWritten } = await file.write(bytes, at, bytes.length - at, offset + at);
     at += bytesWritten;
   }
+}
+
+function writeNow({ fd }: FileHandle, bytes: Buffer, offset: number): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
 }
 
 if (!isMainThread && (workerData as Partial<PassJob> | null)?.kilnPass) await passInThread(workerData as PassJob);

@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import type { DiskExtent } from './chain.ts';
 import { BlockChecksum, type ChecksumPart } from './checksum.ts';
 import { extentsOfFile } from './holes.ts';
+import type { KeptPieces } from './pieces.ts';
 import { VerityDigest, type VerityPart } from './verity.ts';
 
 export interface PassSource {
@@ -55,6 +56,8 @@ export interface PassJob extends PassSource {
   /** One number, shared by all threads: how many of `chunks` are taken. */
   readonly taken: Int32Array;
   readonly verity: boolean;
+  /** Missing: all that is not zeros is written. */
+  readonly pieces?: KeptPieces;
   /** Whether everything else on the host goes first. */
   readonly idle: boolean;
 }
@@ -90,19 +93,22 @@ export async function passOver(source: PassSource, options: PassOptions = {}): P
 }
 
 /**
- * A copy of a sparse file of whole MiB, written past the page cache, and not flushed: memory that the host would first have to find is slower than many a disk. Nothing but
- * the checksum comes of it, as `checksumFile` gives it.
+ * A copy of whole MiB, written past the page cache, and not flushed: memory that the host would first have to find is slower than many a disk. Nothing but
+ * the checksum comes of it, of all that was read, as `checksumFile` gives it.
  * @param to as of `PassOptions.to`. Errors: as of `Pass.ended`.
  */
-export async function copyFile(from: string, to: string, size: number, signal?: AbortSignal): Promise<string> {
-  const extents = await sparseExtents(from, size, signal);
+export async function copyAll(
+  source: PassSource,
+  to: string,
+  { signal, pieces }: { readonly signal?: AbortSignal | undefined; readonly pieces?: KeptPieces } = {},
+): Promise<string> {
   const options = {
-    to: { path: to, end: size },
-    verity: false,
-    flushed: false,
+    to: { path: to, end: endOf(source.extents) },
+    ...{ verity: false, flushed: false },
     ...(signal && { signal }),
+    ...(pieces && { pieces }),
   };
-  const pass = beginPass({ files: [from], extents }, chunksWithData(extents), options);
+  const pass = beginPass(source, chunksWithData(source.extents), options);
   await pass.ended;
   return checksumOf(pass.passed);
 }
@@ -125,6 +131,7 @@ interface FurtherOptions extends PassOptions {
   /** Default: true. */
   readonly verity?: boolean;
   readonly idle?: boolean;
+  readonly pieces?: KeptPieces;
   /** Whether what was written is on the disk at the end. Default: true. */
   readonly flushed?: boolean;
 }
@@ -138,11 +145,11 @@ export function beginPass(
   chunks: readonly number[],
   options: FurtherOptions = {},
 ): Pass {
-  const { signal, onProgress, to, verity = true, idle = false, flushed = true } = options;
+  const { signal, onProgress, to, verity = true, pieces, idle = false, flushed = true } = options;
   const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   const passed: PassedChunk[] = [];
   const threads = options.threads ?? Math.min(availableParallelism(), MOST_THREADS, Math.ceil(chunks.length / WORTH));
-  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, verity, idle };
+  const job: PassJob = { kilnPass: true, files, extents, to, chunks, taken, verity, idle, ...(pieces && { pieces }) };
   const ended = (async () => {
     signal?.throwIfAborted();
     if (chunks.length === 0) return;
@@ -222,7 +229,8 @@ export async function passOverFile(path: string, options: Omit<PassOptions, 'to'
   return await passOver({ files: [path], extents: await sparseExtents(path, size, options.signal) }, options);
 }
 
-async function sparseExtents(path: string, size: number, signal?: AbortSignal): Promise<DiskExtent[]> {
+/** Where a file of so many bytes has data. */
+export async function sparseExtents(path: string, size: number, signal?: AbortSignal): Promise<DiskExtent[]> {
   return (await extentsOfFile(path, size, signal)).map(({ start, length, zero }) => ({
     ...{ start, length },
     ...(!zero && { at: { file: 0, offset: start } }),

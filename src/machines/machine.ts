@@ -110,10 +110,17 @@ export interface CheckpointRequest {
 
 /** The files of a machine's memory. */
 export interface MachineMemory {
-  /** The guest's, byte for byte; sparse. */
+  /** Of the guest's, what no earlier checkpoint has; sparse. */
   readonly ram: string;
+  /** Which of these files has which part of it. */
+  readonly pieces: string;
   /** What its processors and devices know. */
   readonly devices: string;
+}
+
+export interface FrozenMemory extends MachineMemory {
+  /** `ram` of the checkpoints before it, oldest first. */
+  readonly below: readonly string[];
 }
 
 /** What a machine was at one moment: enough to go on from there, any number of times. */
@@ -123,7 +130,7 @@ export interface Checkpoint {
   /** The same of the data disks, where it has any. */
   readonly dataDisks?: readonly DataDisk[];
   /** Missing where only the disk is kept, which is then clean as after an unmount. */
-  readonly memory?: MachineMemory;
+  readonly memory?: FrozenMemory;
   /** Of `memory.ram`, as `checksumFile` gives it; where it became known while that was written. */
   readonly ramChecksum?: string;
   /** What resuming needs to know besides. JSON, kept with the layer: no secrets. */
@@ -195,8 +202,8 @@ export interface ResumeRequest extends MachineRequest {
   readonly checkpoint: Pick<Checkpoint, 'memory' | 'facts'> & {
     /** Rejects when the files are not what was frozen: nothing runs before that is known. Missing: they are. */
     readonly intact?: Promise<unknown>;
-    /** Told of the checksum of `memory.ram`, which has to be read anyway: `intact` may wait for that. */
-    readonly loaded?: (checksum: string) => void;
+    /** Told whether the memory is what was frozen, which has to be read anyway: `intact` may wait for that. */
+    readonly loaded?: (whole: boolean) => void;
   };
 }
 

@@ -10,6 +10,7 @@ import {
   link,
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
   rm,
@@ -164,14 +165,14 @@ describe('a machine that is frozen while it goes on', () => {
     );
     for (const number of [1, 2, 3, 4]) await run('qemu-img', ['check', '-q', layer(directory, number)]);
     for (const { memory } of layers)
-      for (const file of Object.values(memory!)) assert.equal((await stat(file)).mode & 0o777, 0o600);
+      for (const file of Object.values(memory!).flat()) assert.equal((await stat(file)).mode & 0o777, 0o600);
     assert.doesNotMatch(JSON.stringify(layers.map(({ facts }) => facts)), /PRIVATE|ssh-/);
   });
 
   test('goes on in it: a process ticks, a file is kept, the disk is whole, nothing is left', async () => {
     assert.ok(ticks > 2, `${ticks} ticks`);
     const left = (await readdir(directory)).filter(
-      name => !/^(source|layer-\d)\.qcow2$|^(memory|devices)-\d$/.test(name),
+      name => !/^(source|layer-\d)\.qcow2$|^(memory|pieces|devices)-\d$/.test(name),
     );
     assert.deepEqual(left, ['console.log']);
     if (process.getuid?.() === 0) assert.deepEqual(await slotsOf(directory), []);
@@ -391,13 +392,19 @@ describe('a machine that is frozen while it goes on', () => {
     test('because its memory is cut off or something else: told, and nothing is left', async () => {
       const { memory, facts } = layers[0]!;
       const cut = path.join(scratch, 'cut');
-      const { ram, devices } = memory!;
-      await copyFile(devices, cut);
+      const whole = memory!;
+      await copyFile(whole.devices, cut);
       await truncate(cut, 50_000);
-      await refused('cut-off', { memory: { ram, devices: cut }, facts }, { code: 'MachineLost' });
+      await refused('cut-off', { memory: { ...whole, devices: cut }, facts }, { code: 'MachineLost' });
       await writeFile(cut, 'not a memory');
-      await refused('no-devices', { memory: { ram, devices: cut }, facts }, { code: 'MachineLost' });
-      await refused('no-memory', { memory: { ram: cut, devices }, facts }, { code: 'MachineLost' });
+      await refused('no-devices', { memory: { ...whole, devices: cut }, facts }, { code: 'MachineLost' });
+      await refused('no-memory', { memory: { ...whole, ram: cut }, facts }, { code: 'MachineLost' });
+      await copyFile(whole.ram, cut);
+      const file = await open(cut, 'r+');
+      await file.write('something else', 16 * 2 ** 20);
+      await file.close();
+      await refused('other-memory', { memory: { ...whole, ram: cut }, facts }, { code: 'MachineLost' });
+      await refused('no-pieces', { memory: { ...whole, pieces: whole.devices }, facts }, /pieces is damaged/);
     });
   });
 });

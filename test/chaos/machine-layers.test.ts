@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { type LayerStore, openLayerStore } from '../../src/builds/layers/store.ts';
+import { extentsOfFile } from '../../src/disks/holes.ts';
 import { kiln, leftovers, type Running, start, temporaryHome, WITH_LAYERS } from '../kiln.ts';
 import { makeQuickGuest } from './quick-guest.ts';
 import { writeTemplate } from './templates.ts';
@@ -60,10 +61,11 @@ async function killed(moment: string): Promise<string> {
 }
 
 /** In the middle of a file. */
+/** Where it has something else than a hole. */
 async function changeBit(path: string): Promise<void> {
   await using file = await open(path, 'r+');
-  const { size } = await file.stat();
-  const at = Math.floor(size / 2);
+  const data = (await extentsOfFile(path, (await file.stat()).size)).filter(({ zero }) => !zero);
+  const at = data[Math.floor(data.length / 2)]!.start;
   const { buffer } = await file.read({ buffer: Buffer.alloc(1), position: at });
   buffer[0]! ^= 1;
   await file.write(buffer, 0, 1, at);

@@ -92,7 +92,7 @@ test('every disk is kept with each layer, and stands on its own of the one befor
     }
     assert.equal(state.disk!.path, join(second, 'layer-2.qcow2'));
     // Whoever checks the memory by what the machine reads of it is told when that will not be.
-    const read: Promise<string>[] = [];
+    const read: Promise<boolean>[] = [];
     const waiting: TakenLayer = {
       ...taken,
       async take(_, by = {}) {

@@ -83,17 +83,19 @@ export function machineLayer(
           files: {
             [overlayName(depth)]: disk.path,
             ...Object.fromEntries(dataDisks.map(({ lun, disk }) => [overlayName(depth, lun), disk.path])),
-            ...(memory && { [kept.ram]: memory.ram, [kept.devices]: memory.devices }),
+            ...(memory && {
+              ...{ [kept.ram]: memory.ram, [kept.pieces]: memory.pieces, [kept.devices]: memory.devices },
+            }),
           },
           ...(ramChecksum !== undefined && { checksums: { [kept.ram]: ramChecksum } }),
           facts: { ...about(state), machine: facts, pausedMs, ...(luns.length > 0 && { luns }) },
           // Else the store's budget would free nothing before the build ends: memory of every step, as long as it goes on.
-          ...(memory && { release: () => forget(memory) }),
+          ...(memory && { release: () => forget(memoryOf(directory, depth)) }),
         },
       };
     },
     async restore(taken, state, context) {
-      const loaded = Promise.withResolvers<string>();
+      const loaded = Promise.withResolvers<boolean>();
       loaded.promise.catch(() => {});
       try {
         return await resumed(taken, state, context, loaded);
@@ -109,7 +111,7 @@ export function machineLayer(
     taken: readonly TakenLayer[],
     state: BuildState,
     context: PhaseContext,
-    loaded: PromiseWithResolvers<string>,
+    loaded: PromiseWithResolvers<boolean>,
   ): Promise<BuildState> {
     const { directory, machines } = context;
     const source = state.source!;
@@ -119,9 +121,12 @@ export function machineLayer(
     // The system's disk, and the others.
     const disks = [undefined, ...luns];
     const checks: Promise<void>[] = [];
+    const remembered = names.includes(kept.ram);
     for (const [index, layer] of taken.entries()) {
-      const wanted = index + 1 === depth ? undefined : disks.map(lun => overlayName(index + 1, lun));
-      checks.push((await layer.take(wanted, { [kept.ram]: loaded.promise })).intact);
+      const { ram } = memoryNames(index + 1);
+      const earlier = [...disks.map(lun => overlayName(index + 1, lun)), ...(remembered ? [ram] : [])];
+      const wanted = index + 1 === depth ? undefined : earlier;
+      checks.push((await layer.take(wanted, { [ram]: loaded.promise })).intact);
     }
     const intact = Promise.all(checks);
     intact.catch(() => {});
@@ -132,7 +137,7 @@ export function machineLayer(
       await rm(path, { force: true });
       await createOverlay({ backing, path, beside: true });
     }
-    const memory = names.includes(kept.ram) ? memoryOf(directory, depth) : undefined;
+    const memory = remembered ? { ...memoryOf(directory, depth), below: memoriesBelow(directory, depth) } : undefined;
     const checkpoint = {
       facts: facts.machine as Readonly<Record<string, unknown>>,
       ...(memory && { memory }),
@@ -141,13 +146,16 @@ export function machineLayer(
     const machine = await machines.resume!({ ...request, checkpoint });
     context.own(machine);
     // QEMU has it all.
-    if (memory) await forget(memory);
+    if (memory) await forget(memoryOf(directory, depth), ...memory.below);
     return { ...state, ...disksAt(directory, depth + 1, luns), machine };
   }
 }
 
-async function forget({ ram, devices }: MachineMemory): Promise<void> {
-  for (const file of [ram, devices]) await rm(file, { force: true });
+const memoriesBelow = (directory: string, depth: number): string[] =>
+  Array.from({ length: depth - 1 }, (_, index) => memoryOf(directory, index + 1).ram);
+
+async function forget(memory: MachineMemory, ...others: readonly string[]): Promise<void> {
+  for (const file of [...Object.values(memory), ...others]) await rm(file, { force: true });
 }
 
 /** What a build writes from a depth on. */

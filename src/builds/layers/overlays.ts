@@ -14,11 +14,13 @@ export const overlayOf = (directory: string, depth: number, lun?: number): strin
   join(directory, overlayName(depth, lun));
 
 /** The names of what a machine remembers, behind the step that the overlay of this depth is of. */
-export const memoryNames = (depth: number): MachineMemory => ({ ram: `memory-${depth}`, devices: `devices-${depth}` });
+export const memoryNames = (depth: number): MachineMemory => ({
+  ...{ ram: `memory-${depth}`, pieces: `pieces-${depth}`, devices: `devices-${depth}` },
+});
 
 export function memoryOf(directory: string, depth: number): MachineMemory {
-  const { ram, devices } = memoryNames(depth);
-  return { ram: join(directory, ram), devices: join(directory, devices) };
+  const { ram, pieces, devices } = memoryNames(depth);
+  return { ram: join(directory, ram), pieces: join(directory, pieces), devices: join(directory, devices) };
 }
 
 const ofDisk = (lun: number | undefined): string => (lun === undefined ? '' : `lun${lun}-`);

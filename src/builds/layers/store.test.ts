@@ -135,22 +135,24 @@ test('what is no record of this layer is no layer: other words, other keys, name
     assert.equal(await (await store.take((await store.look(KEY))!, root)).damage, 'layer-1.qcow2 has another content');
   }));
 
-test('what somebody else reads is not read once more: its checksum decides', () =>
+test('what somebody else reads is not read once more, unless he found something else', () =>
   withStore(async ({ store, keep, run }) => {
     await keep('read', 'text');
     const record = (await store.look(KEY))!;
-    const { name, checksum } = record.files[0]!;
-    const into = await run();
-    const said = Promise.withResolvers<string>();
-    const { damage } = await store.take(record, into, { read: { [name]: said.promise } });
-    // Another content, which nobody here sees.
-    const path = join(into, name);
-    await rm(path);
-    await writeFile(path, 'xxxx');
-    said.resolve(checksum);
-    assert.equal(await damage, undefined);
-    const other = await store.take(record, await run(), { read: { [name]: Promise.resolve('00000000') } });
-    assert.equal(await other.damage, `${name} has another content`);
+    const { name } = record.files[0]!;
+    /** With another content of the file, which nobody has seen when that is said. */
+    const other = async (whole: boolean) => {
+      const [into, said] = [await run(), Promise.withResolvers<boolean>()];
+      const { damage } = await store.take(record, into, { read: { [name]: said.promise } });
+      await rm(join(into, name));
+      await writeFile(join(into, name), 'xxxx');
+      said.resolve(whole);
+      return damage;
+    };
+    assert.equal(await other(true), undefined);
+    const { damage: none } = await store.take(record, await run(), { read: { [name]: Promise.resolve(false) } });
+    assert.equal(await none, undefined, 'another file was damaged');
+    assert.equal(await other(false), `${name} has another content`);
   }));
 
 test('a layer that came in the place of the one that is taken stays', () =>

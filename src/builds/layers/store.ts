@@ -34,8 +34,8 @@ export interface StoredLayer extends LayerRecord {
 export interface TakeOptions {
   /** Only these of the layer's files. */
   readonly names?: readonly string[];
-  /** Checksums that somebody else computes, by name, of the files as they are in the directory: these are not read here. */
-  readonly read?: Readonly<Record<string, Promise<string>>>;
+  /** Files that somebody else reads, by name: only where he finds something else than was kept are they read here. */
+  readonly read?: Readonly<Record<string, Promise<boolean>>>;
   readonly signal?: AbortSignal;
 }
 
@@ -66,7 +66,7 @@ export interface LayerStore {
 }
 
 const REMOVED = '.removed-';
-const MACHINE = /^(layer|memory|devices)-/;
+const MACHINE = /^(layer|memory|pieces|devices)-/;
 /** A lock that was last taken so long ago (ms) is for a layer that nobody makes. */
 const FORGOTTEN = 7 * 24 * 3600 * 1000;
 
@@ -95,7 +95,7 @@ export async function openLayerStore(cache: string): Promise<LayerStore> {
       };
       const check = async () => {
         for (const { name, checksum } of files)
-          if ((await (read?.[name] ?? checksumFile(join(into, name), signal))) !== checksum)
+          if (!(await read?.[name]) && (await checksumFile(join(into, name), signal)) !== checksum)
             throw new Damage(`${name} has another content`);
         const now = new Date();
         await utimes(join(place(record.key), RECORD), now, now).catch(() => {});

@@ -5,7 +5,7 @@ import { KilnError } from '../../arm/errors.ts';
 import type { MachineMemory } from '../machine.ts';
 import type { DevicesReceiver } from './devices-file.ts';
 import { overlay, overlayNode, WRITABLE } from './disk-nodes.ts';
-import { saveMemory } from './guest-memory.ts';
+import { type KeptMemory, saveMemory } from './guest-memory.ts';
 import type { Qmp } from './qmp.ts';
 
 /** Memory in a file stays where it is: QEMU calls that ignoring what is shared. */
@@ -25,6 +25,8 @@ export interface Freeze {
   /** All that the guest writes to. */
   readonly disks: readonly FreezingDisk[];
   readonly memory: MachineMemory;
+  /** What earlier ones kept of it. */
+  readonly before?: KeptMemory | undefined;
   /** What the guest has its memory in. */
   readonly ram: FileHandle;
   /** Listening, for what goes into `memory.devices`. */
@@ -44,37 +46,38 @@ export interface FreezingDisk {
 export interface Frozen {
   /** How long the guest stood still (ms). */
   readonly pausedMs: number;
-  /** Of `memory.ram`, as `checksumFile` gives it. */
-  readonly ramChecksum: string;
+  /** Of the memory, with its checksum as `checksumFile` gives it. */
+  readonly kept: Awaited<ReturnType<typeof saveMemory>>;
 }
 
 /**
  * When the memory cannot be kept, it goes on in the same overlays as before, and nothing is left of the files.
  * Rejects with DiskFull, InternalError, the signal's reason, or MachineLost when it does not go on.
  */
-export async function freeze(qmp: Qmp, { index, disks, memory, ram, receiver, signal }: Freeze): Promise<Frozen> {
+export async function freeze(qmp: Qmp, request: Freeze): Promise<Frozen> {
+  const { index, disks, memory, before, ram, receiver, signal } = request;
   await qmp.execute('migrate-set-capabilities', KEEP_RAM);
   await addOverlays(qmp, index, disks);
-  let kept = false;
-  let ramChecksum = '';
+  let kept: Frozen['kept'] | undefined;
+  let frozen = false;
   const begun = performance.now();
   await qmp.execute('stop');
   try {
     await qmp.execute('migrate', { uri: receiver.uri });
     await Promise.all([migrated(qmp, signal), receiver.received]);
-    ramChecksum = await saveMemory(ram, memory.ram, signal);
+    kept = await saveMemory(ram, { file: memory.ram, list: memory.pieces }, { before, signal });
     // All of them or none: disks and memory are of one moment.
     await qmp.execute('transaction', { actions: disks.map(({ node }) => snapshot(node, index)) });
-    kept = true;
+    frozen = true;
   } catch (error) {
     throw signal.aborted ? signal.reason : notKept(await causeOf(error, receiver));
   } finally {
-    if (!kept) await abandon(qmp, { index, disks, memory });
+    if (!frozen) await abandon(qmp, { index, disks, memory });
     await qmp.execute('cont').catch(standing);
   }
   const pausedMs = performance.now() - begun;
   for (const { writtenFd } of disks) await letGo(qmp, writtenFd);
-  return { pausedMs, ramChecksum };
+  return { pausedMs, kept: kept! };
 }
 
 const snapshot = (node: string, index: number) => ({
@@ -121,7 +124,7 @@ async function abandon(qmp: Qmp, { index, disks, memory }: Pick<Freeze, 'index' 
   await qmp.execute('migrate_cancel').catch(() => {});
   await migrated(qmp, AbortSignal.timeout(5000)).catch(() => {});
   await removeOverlays(qmp, index, disks);
-  for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
+  for (const file of Object.values(memory)) await rm(file, { force: true });
 }
 
 async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {

@@ -4,6 +4,7 @@ import { KilnError } from '../../arm/errors.ts';
 import type { Checkpoint, CheckpointRequest } from '../machine.ts';
 import { type FreezingDisk, freeze } from './checkpoint.ts';
 import { receiveDevices } from './devices-file.ts';
+import type { KeptMemory } from './guest-memory.ts';
 import { oneLine } from './loss.ts';
 import type { QemuMachine } from './machine.ts';
 import type { OpenDisk } from './open-disk.ts';
@@ -16,6 +17,8 @@ export interface CheckpointParts {
   readonly dataDisks: readonly (OpenDisk & { readonly lun: number })[];
   /** What the guest has its memory in; missing when there will be no checkpoints. */
   readonly ram?: FileHandle;
+  /** What is kept of that in a machine that goes on; once it is filled. */
+  readonly loaded?: Promise<KeptMemory | undefined>;
   /** Where QEMU hands over what its devices know, and who it is. */
   readonly socketPath: string;
   readonly uid?: number;
@@ -25,6 +28,7 @@ export interface CheckpointParts {
 export class Checkpoints {
   readonly #parts: CheckpointParts;
   #taken = 0;
+  #kept: KeptMemory | undefined;
 
   constructor(parts: CheckpointParts) {
     this.#parts = parts;
@@ -43,15 +47,20 @@ export class Checkpoints {
     if (!ram) throw new KilnError('InternalError', 'The memory of the machine is in no file that can be copied.');
     await beAttended(port, machine, signal);
     // As a resume that failed may have left it: a link to a layer's.
-    for (const file of [memory.ram, memory.devices]) await rm(file, { force: true });
+    for (const file of Object.values(memory)) await rm(file, { force: true });
+    const before = this.#kept ?? (await this.#parts.loaded);
     await using receiver = await receiveDevices(socketPath, memory.devices, uid);
-    const frozenIs = await freeze(qmp, { index, disks, memory, ram, receiver, signal });
+    const { pausedMs, kept } = await freeze(qmp, { index, disks, memory, before, ram, receiver, signal });
     this.#taken++;
+    this.#kept = kept;
+    const below = kept.files.slice(0, -1);
     const frozen = dataDisks.map(({ lun, written }) => ({ lun, disk: written[index]! }));
     return {
       disk: disk.written[index]!,
       ...(frozen.length > 0 && { dataDisks: frozen }),
-      ...{ memory, facts, ...frozenIs },
+      ...{ memory: { ...memory, below }, facts, pausedMs },
+      // The first has all of it.
+      ...(below.length === 0 && { ramChecksum: kept.checksum }),
     };
   }
 }

@@ -2,7 +2,7 @@
 import { copyFile, type FileHandle, open, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
-import type { Machine, MachineFactory, MachineRequest, MachineShape, ResumeRequest } from '../machine.ts';
+import type { FrozenMemory, Machine, MachineFactory, MachineRequest, MachineShape, ResumeRequest } from '../machine.ts';
 import { type Accelerator, type AcceleratorOptions, findAccelerator } from './accelerator.ts';
 import { type CheckpointParts, Checkpoints } from './checkpoints.ts';
 import { commandLine, machineType } from './command-line.ts';
@@ -11,7 +11,7 @@ import { userCredential, writeCredential } from './credentials.ts';
 import { deadlinesOf } from './deadlines.ts';
 import { DISK_NODE, dataNode } from './disk-nodes.ts';
 import { factsOf, misfits } from './facts.ts';
-import { loadMemory, openGuestMemory } from './guest-memory.ts';
+import { type KeptMemory, loadMemory, openGuestMemory } from './guest-memory.ts';
 import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
 import { cpuOf, type Firmware, findFirmware, MACHINE } from './model.ts';
@@ -137,6 +137,23 @@ async function firmwareFor({ trusted }: MachineRequest): Promise<Firmware> {
   throw new KilnError('NotSupported', `A machine with Trusted Launch cannot be made here: ${lacking}.`);
 }
 
+/** Says of the memory whether it is what was frozen; what cannot be read at all is for others to find out. */
+async function fill(
+  ram: FileHandle,
+  { ram: newest, below, pieces }: FrozenMemory,
+  request: MachineRequest | ResumeRequest,
+): Promise<KeptMemory> {
+  const loaded = 'checkpoint' in request ? request.checkpoint.loaded : undefined;
+  try {
+    const kept = await loadMemory({ files: [...below, newest], list: pieces }, ram, request.signal);
+    loaded?.(true);
+    return kept;
+  } catch (error) {
+    loaded?.(false);
+    throw error;
+  }
+}
+
 async function assemble(
   request: MachineRequest | ResumeRequest,
   accelerator: Accelerator,
@@ -160,9 +177,8 @@ async function assemble(
   const mayFreeze = checkpoints.length > 0 || memory !== undefined;
   const ram = mayFreeze ? await openGuestMemory(request.memoryMiB, request.directory) : undefined;
   if (ram) undo.push(() => ram.close());
-  const loaded = 'checkpoint' in request ? request.checkpoint.loaded : undefined;
-  const filling = ram && memory ? loadMemory(memory.ram, ram, request.signal).then(loaded) : Promise.resolve();
-  undo.push(() => filling.catch(() => {}));
+  const filling = ram && memory ? fill(ram, memory, request) : Promise.resolve(undefined);
+  undo.push(async () => void (await filling.catch(() => {})));
   for (const going of [networking, filling]) going.catch(() => {});
 
   const identity = newIdentity();
@@ -241,7 +257,7 @@ async function assemble(
     socketPath: slot ? memorySocketOf(slot) : file('memory.sock'),
     ...(slot && { uid: slot.uid }),
     facts,
-    ...(ram && { ram }),
+    ...(ram && { ram, loaded: filling }),
   };
   return new QemuMachine({
     request,

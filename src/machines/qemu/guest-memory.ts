@@ -4,10 +4,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, type FileHandle, open, rm, stat, statfs } from 'node:fs/promises';
+import { access, type FileHandle, open, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { KilnError } from '../../arm/errors.ts';
-import { copyFile } from '../../disks/pass.ts';
+import { copyAll, sparseExtents } from '../../disks/pass.ts';
+import { decodePieces, encodePieces, extentsOfPieces, noPieces, type PieceTable } from '../../disks/pieces.ts';
 
 /** Linux has a file system in memory there; in containers it is often too small. */
 const SHARED_MEMORY = '/dev/shm';
@@ -64,29 +65,57 @@ async function owed(): Promise<number> {
     .reduce((sum, memory) => sum + Math.max(0, memory!.size - memory!.blocks * 512), 0);
 }
 
-/**
- * Into a file that does not exist yet, and that only its owner can read. Nobody writes to the memory meanwhile.
- * @returns the file's checksum. Errors: DiskFull and others of the file system; the signal's reason.
- */
-export async function saveMemory(memory: FileHandle, to: string, signal?: AbortSignal): Promise<string> {
-  const { size } = await memory.stat();
-  const file = await open(to, 'wx', 0o600);
-  try {
-    await file.truncate(size);
-  } finally {
-    await file.close();
-  }
-  return await copyFile(nameOf(memory), to, size, signal);
+/** What is kept of a memory, in files that each have what had changed when they were written. */
+export interface KeptMemory {
+  /** Oldest first. */
+  readonly files: readonly string[];
+  readonly table: PieceTable;
 }
 
 /**
- * Out of such a file, of the memory's size, into one that is all zeros yet.
- * @returns the file's checksum, for who wants to know whether it is what was saved. Errors: those of the file system; MachineLost for one of another size; the signal's reason.
+ * Into a file that does not exist yet, that only its owner can read, and that has what `before` has not. Nobody writes to the memory meanwhile.
+ * @param list likewise: where it is noted which pieces lie in which file
+ * @returns what is kept now, and the checksum of all of it. Errors: DiskFull and others of the file system; the signal's reason.
  */
-export async function loadMemory(from: string, memory: FileHandle, signal?: AbortSignal): Promise<string> {
-  const [wanted, { size }] = [(await memory.stat()).size, await stat(from)];
-  if (size !== wanted) throw new KilnError('MachineLost', `A memory of ${wanted} bytes was kept as ${size} bytes.`);
-  return await copyFile(from, nameOf(memory), size, signal);
+export async function saveMemory(
+  memory: FileHandle,
+  { file, list }: { readonly file: string; readonly list: string },
+  { before, signal }: { readonly before?: KeptMemory | undefined; readonly signal?: AbortSignal } = {},
+): Promise<KeptMemory & { readonly checksum: string }> {
+  const { size } = await memory.stat();
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    await handle.truncate(size);
+  } finally {
+    await handle.close();
+  }
+  const files = [...(before?.files ?? []), file];
+  const pieces = { before: before?.table ?? noPieces(size), after: noPieces(size), origin: files.length };
+  const from = nameOf(memory);
+  const source = { files: [from], extents: await sparseExtents(from, size, signal) };
+  const checksum = await copyAll(source, file, { signal, pieces });
+  await writeFile(list, encodePieces(pieces.after, checksum), { flag: 'wx', mode: 0o600 });
+  return { files, table: pieces.after, checksum };
+}
+
+/**
+ * Out of such files, of the memory's size, into one that is all zeros yet. Errors: those of the file system; MachineLost for files of another size, and for another content; Error for
+ * another list; the signal's reason.
+ */
+export async function loadMemory(
+  { files, list }: { readonly files: readonly string[]; readonly list: string },
+  memory: FileHandle,
+  signal?: AbortSignal,
+): Promise<KeptMemory> {
+  const { size: wanted } = await memory.stat();
+  for (const file of files) {
+    const { size } = await stat(file);
+    if (size !== wanted) throw new KilnError('MachineLost', `A memory of ${wanted} bytes was kept as ${size} bytes.`);
+  }
+  const { table, checksum } = decodePieces(await readFile(list), wanted, files.length);
+  const found = await copyAll({ files, extents: extentsOfPieces(table) }, nameOf(memory), { signal });
+  if (found !== checksum) throw new KilnError('MachineLost', 'The memory is not what was kept.');
+  return { files, table };
 }
 
 const nameOf = (handle: FileHandle): string => `/proc/${process.pid}/fd/${handle.fd}`;

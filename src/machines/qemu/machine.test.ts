@@ -10,7 +10,7 @@ import { newIdentity } from './identity.ts';
 import { QemuMachine } from './machine.ts';
 import type { Exit, QemuProcess } from './process.ts';
 
-const NOWHERE = { ram: '/nowhere/ram', devices: '/nowhere/devices' };
+const NOWHERE = { ram: '/nowhere/ram', pieces: '/nowhere/pieces', devices: '/nowhere/devices' };
 
 /** A machine whose QEMU answers nothing: a checkpoint of it ends when its process does. */
 function hanging(deadlines: Partial<typeof DEADLINES.kvm>) {

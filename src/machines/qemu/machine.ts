@@ -47,7 +47,7 @@ export interface MachineParts {
   /** Whether the guest has the ports that its attendants listen at. */
   readonly attendable: boolean;
   /** Resolves when the memory of a machine that goes on is where QEMU finds it. Missing: nothing goes on. */
-  readonly filled?: Promise<void>;
+  readonly filled?: Promise<unknown>;
   /** Where QEMU finds what the devices know of a machine that goes on. */
   readonly devicesFd?: number;
   /** Missing when there will be none. */

@@ -50,10 +50,10 @@ function machines(): MachineFactory {
     return {
       ...machine,
       async checkpoint({ memory }: CheckpointRequest) {
-        for (const file of [memory.ram, memory.devices]) await writeFile(file, 'memory', { mode: 0o600 });
+        for (const file of Object.values(memory)) await writeFile(file, 'memory', { mode: 0o600 });
         const path = disks.shift()!;
         await copyFile(path, disks[0]!);
-        return { disk: { path, format: 'qcow2' as const }, memory, facts: {}, pausedMs: 1 };
+        return { disk: { path, format: 'qcow2' as const }, memory: { ...memory, below: [] }, facts: {}, pausedMs: 1 };
       },
     };
   };
