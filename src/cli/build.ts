@@ -107,15 +107,14 @@ async function build(file: string, options: BuildOptions, global: GlobalOptions)
   });
   const say = () =>
     display.line('Canceling; the machine is stopped and nothing more is published. Once more ends Kiln at once.');
-  // Read while the database starts.
-  const here = import('./build-here.ts');
-  here.catch(() => {});
   await interruptible(
     signal =>
-      withService(global, async service => {
-        const { buildHere } = await here;
-        await buildHere({ service, id, checked, options, machine, wish, onError, global, display, signal });
-      }),
+      withService(
+        global,
+        async (service, { buildHere }) =>
+          buildHere({ service, id, checked, options, machine, wish, onError, global, display, signal }),
+        () => import('./build-here.ts'),
+      ),
     say,
   );
 }

@@ -21,6 +21,8 @@ import { connectClient, openSession } from './session.ts';
 
 const START_DEADLINE = 30_000;
 const STOP_DEADLINE = 10_000;
+/** Of a server that starts. */
+const POLL_MS = 10;
 const ROLE = 'kiln';
 /** The advisory lock of those who use the server; any constant that nobody else takes. */
 const LEASE = "hashtextextended('kiln embedded server lease', 0)";
@@ -113,27 +115,30 @@ async function acquire(starting: Starting, closing: AbortSignal): Promise<pg.Cli
   let failure: KilnError | undefined;
   for (let starts = 0; Date.now() < deadline; await sleep(30)) {
     closing.throwIfAborted();
+    let client: pg.Client | undefined;
     try {
-      const client = await connectClient(config);
-      onItsWay();
-      try {
-        const { rows } = await client.query(`select pg_try_advisory_lock_shared(${LEASE}) as held`);
-        if (rows[0].held) return client;
-      } catch {
-        // It is being stopped by the last one out.
-      }
-      await client.end().catch(() => undefined);
+      client = await connectClient(config);
     } catch (error) {
       const reason = unreachable(error);
       if (reason === undefined) throw unavailable(home, `PostgreSQL refuses the connection: ${String(error)}`, error);
-      if (reason === 'absent' && (await postmaster(home)) === undefined) {
-        // The second failure in a row is not one of two processes starting it at once.
-        if (failure && starts > 1 && !transient(failure)) throw failure;
-        starts += 1;
-        failure = await start(starting);
-        if (failure?.code === 'DiskFull') throw failure;
-      }
+      if (reason !== 'absent' || (await postmaster(home)) !== undefined) continue;
+      // The second failure in a row is not one of two processes starting it at once.
+      if (failure && starts > 1 && !transient(failure)) throw failure;
+      starts += 1;
+      const started = await start(starting);
+      failure = started instanceof KilnError ? started : undefined;
+      if (failure?.code === 'DiskFull') throw failure;
+      if (started instanceof KilnError) continue;
+      client = started;
     }
+    onItsWay();
+    try {
+      const { rows } = await client.query(`select pg_try_advisory_lock_shared(${LEASE}) as held`);
+      if (rows[0].held) return client;
+    } catch {
+      // It is being stopped by the last one out.
+    }
+    await client.end().catch(() => undefined);
   }
   throw failure ?? unavailable(home, `PostgreSQL did not answer within ${START_DEADLINE / 1000} s.`);
 }
@@ -149,8 +154,8 @@ function unreachable(error: unknown): 'absent' | 'busy' | undefined {
 /** What passes by itself: another process was faster, or the last one's children are still leaving. */
 const transient = (failure: KilnError) => /lock file|shared memory block|in use/.test(failure.message);
 
-/** Makes the data when missing, starts the server, and waits until it listens or ends. Returns why it ended. */
-async function start({ home, config, log, onItsWay }: Starting): Promise<KilnError | undefined> {
+/** Makes the data when missing, starts the server, and waits until it listens or ends. @returns a connection, or why it ended */
+async function start({ home, config, log, onItsWay }: Starting): Promise<pg.Client | KilnError> {
   const account = await serverAccount(home.postgres);
   const major = await dataVersion(home.postgres);
   const binaries = await findBinaries(home.root, account, major);
@@ -176,14 +181,12 @@ async function start({ home, config, log, onItsWay }: Starting): Promise<KilnErr
     child.unref();
     onItsWay();
     for (const deadline = Date.now() + START_DEADLINE; Date.now() < deadline; ) {
-      const reason = await Promise.race([ended, sleep(20)]);
+      const reason = await Promise.race([ended, sleep(POLL_MS)]);
       if (reason !== undefined) return await startFailure(home, reason, begin);
-      const ready = await connectClient(config).catch(() => undefined);
-      await ready?.end();
-      if (ready) {
-        log('debug', 'PostgreSQL was started.', { pid: child.pid, version: binaries.major });
-        return undefined;
-      }
+      const client = await connectClient(config).catch(() => undefined);
+      if (!client) continue;
+      log('debug', 'PostgreSQL was started.', { pid: child.pid, version: binaries.major });
+      return client;
     }
     return await startFailure(home, 'no answer', begin);
   } finally {

@@ -1,5 +1,5 @@
 /** Keys of one machine: made for it, kept in memory, gone with it. */
-import ssh2 from 'ssh2';
+import { ssh2 } from './ssh2.ts';
 
 export interface KeyPair {
   /** OpenSSH's private key text. */
@@ -30,7 +30,7 @@ export function newIdentity(): MachineIdentity {
 /** ssh2 takes leading zeros from one public key in 256, and then nobody can read it (mscdex/ssh2#1390): such a pair is drawn again. */
 function ed25519(comment: string): KeyPair {
   for (;;) {
-    const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
+    const pair = ssh2().utils.generateKeyPairSync('ed25519', { comment });
     if (wireForm(pair.public).length === WIRE_BYTES) return { privateKey: pair.private, publicKey: pair.public };
   }
 }

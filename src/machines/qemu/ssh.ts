@@ -1,10 +1,11 @@
 /** The one SSH connection to a guest: handshakes are the slow part, so every command is a channel of the same connection. */
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import ssh2, { type ClientChannel } from 'ssh2';
+import type { Client, ClientChannel } from 'ssh2';
 import type { ExecOptions, ExecResult } from '../machine.ts';
 import { attend, ConnectionLost } from './command-channel.ts';
 import { type MachineIdentity, wireForm } from './identity.ts';
+import { ssh2 } from './ssh2.ts';
 
 export interface SshTarget {
   readonly address: string;
@@ -85,12 +86,12 @@ function answered(
 }
 
 export class SshConnection {
-  readonly #client: ssh2.Client;
+  readonly #client: Client;
   #closed = false;
   #why = 'The guest closed the connection.';
   readonly #lastOutputMs: number;
 
-  private constructor(client: ssh2.Client, lastOutputMs: number) {
+  private constructor(client: Client, lastOutputMs: number) {
     this.#client = client;
     this.#lastOutputMs = lastOutputMs;
     client.on('error', error => {
@@ -103,7 +104,7 @@ export class SshConnection {
 
   /** Handshake on a connected socket; the guest must show the key it was given. */
   static open(socket: net.Socket, identity: MachineIdentity, options: ConnectOptions): Promise<SshConnection> {
-    const client = new ssh2.Client();
+    const client = new (ssh2().Client)();
     const hostKey = wireForm(identity.host.publicKey);
     return new Promise((resolve, reject) => {
       const abort = () => fail(options.signal.reason as Error);
