@@ -193,7 +193,8 @@ export class ContainerMachine implements Machine {
 
   /**
    * No machined, no journal, no time zone of the host: nothing of this machine gets into the image. The name servers are shown by a mount, whatever the image
-   * has at /etc/resolv.conf stays. Without CAP_MKNOD nobody makes a device file for one of the host's disks.
+   * has at /etc/resolv.conf stays. Without CAP_MKNOD nobody makes a device file for one of the host's disks. sync must do what it says (no --suppress-sync, though it would be
+   * quicker): update-grub reads the disk beside the file system, and finds no root file system in what has not been written out.
    */
   #container(): string[] {
     const { disk, namespace, resolvConf } = this.#parts;
