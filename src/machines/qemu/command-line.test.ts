@@ -96,7 +96,7 @@ test('the ports come behind all other devices; memory is in its descriptor’s f
   const args = commandLine({ ...plain, renewalFd: 4, commandsFd: 5, memoryFd: 9, incoming: true });
   assert.deepEqual(values(args, '-device').slice(-3), [
     'virtio-serial-pci',
-    'virtserialport,chardev=renewal,name=kiln.renewal',
+    'virtserialport,chardev=renewal,id=kiln.renewal,name=kiln.renewal',
     'virtserialport,chardev=commands,id=kiln.commands,name=kiln.commands',
   ]);
   assert.deepEqual(values(args, '-device').slice(0, -3), values(commandLine(plain), '-device'));

@@ -19,7 +19,7 @@ import { sshAccess } from './access.ts';
 import { thaw } from './checkpoint.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { ConnectionLost } from './command-channel.ts';
-import { COMMANDS_PORT, NETWORK } from './command-line.ts';
+import { COMMANDS_PORT, NETWORK, RENEWAL_PORT } from './command-line.ts';
 import { CommandsPort } from './commands-port.ts';
 import type { ConsoleLog, LastWords } from './console-log.ts';
 import { type Deadlines, MINUTE } from './deadlines.ts';
@@ -91,7 +91,10 @@ export class QemuMachine implements Machine {
     this.#commands = new CommandsPort(parts.process.commands, parts.deadlines.lastOutput);
     this.#qmp = new Qmp(parts.process.qmp, event => {
       const { id, open } = event.data ?? {};
-      if (event.event === 'VSERPORT_CHANGE' && id === COMMANDS_PORT && !open) this.#commands.lost();
+      if (event.event === 'VSERPORT_CHANGE' && !open) {
+        if (id === COMMANDS_PORT) this.#commands.lost();
+        if (id === RENEWAL_PORT) this.#renewal.lost();
+      }
       const error = this.#ending ? undefined : lostByEvent(event, this.#settled);
       if (error) this.#lose(error);
     });

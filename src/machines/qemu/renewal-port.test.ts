@@ -116,6 +116,16 @@ test('an attendant that was there is asked whether it still is, and is not waite
   await assert.rejects(gone.answers(AbortSignal.abort()), { name: 'AbortError' });
 });
 
+test('an attendant whose end of the port is closed is not waited for', async () => {
+  const silent = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  const closing = new RenewalPort(silent, 2 ** 31 - 1);
+  closing.attended = true;
+  const asked = closing.answers(never);
+  closing.lost();
+  assert.equal(await asked, false);
+  assert.equal(await closing.answers(never), false);
+});
+
 test('whoever waits for a turn behind a script that does not end is let go by its own signal', async () => {
   const { port: hanging, heard } = port();
   const first = new AbortController();

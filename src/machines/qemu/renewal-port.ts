@@ -75,6 +75,8 @@ export class RenewalPort {
   /** In the order in which the guest runs them; also those that nobody waits for any more. */
   #asked: Asked[] = [];
   #last: Promise<unknown> = Promise.resolve();
+  /** Of the attendant's end of the port. */
+  #closed = new AbortController();
   /** Whether the attendant was there when it was last looked for. */
   attended = false;
 
@@ -87,12 +89,20 @@ export class RenewalPort {
   /** Whether the attendant is there, who was there before: a step may have ended it. Rejects with the signal's reason. */
   async answers(signal: AbortSignal): Promise<boolean> {
     const late = AbortSignal.timeout(this.#patience);
+    const closed = this.#closed.signal;
     try {
-      if (this.attended) await this.ping(AbortSignal.any([signal, late]));
+      if (this.attended) await this.ping(AbortSignal.any([signal, late, closed]));
     } catch (error) {
-      if (error !== late.reason) throw error;
+      if (error !== late.reason && error !== closed.reason) throw error;
     }
     return this.attended;
+  }
+
+  /** To be called when the guest has closed its end. What it was told to run may go on. */
+  lost(): void {
+    this.attended = false;
+    this.#closed.abort();
+    this.#closed = new AbortController();
   }
 
   /** Resolves when the attendant has answered. Rejects as {@link run} does. */
