@@ -49,7 +49,7 @@ export const MAC_ADDRESS = '52:54:00:6b:69:6c';
 /** What QEMU knows the guest's network by. */
 export const NETWORK = 'net';
 
-/** What a guest, and QEMU’s events, know the port by that it is renewed through. */
+/** What a guest, and QEMU's events, know the port by that it is renewed through. */
 export const RENEWAL_PORT = 'kiln.renewal';
 
 /** What a guest, and QEMU's events, know the port by that its build user's commands come through. */
@@ -139,12 +139,8 @@ function ports({ renewalFd, commandsFd }: Invocation): string[] {
   return [
     ...['-chardev', `socket,id=renewal,fd=${renewalFd},server=off`],
     ...['-chardev', `socket,id=commands,fd=${commandsFd},server=off`],
-    ...[
-      '-device',
-      'virtio-serial-pci',
-      '-device',
-      `virtserialport,chardev=renewal,id=${RENEWAL_PORT},name=${RENEWAL_PORT}`,
-    ],
+    ...['-device', 'virtio-serial-pci'],
+    ...['-device', `virtserialport,chardev=renewal,id=${RENEWAL_PORT},name=${RENEWAL_PORT}`],
     ...['-device', `virtserialport,chardev=commands,id=${COMMANDS_PORT},name=${COMMANDS_PORT}`],
   ];
 }
