@@ -7,7 +7,7 @@ import type { SourceImage } from '../src/images/source.ts';
 import { run } from '../src/processes/process.ts';
 import { cacheDirectory } from '../test/kiln.ts';
 import { deprovisionSeconds, type JobTemplate, SOURCE, scriptSeconds, templateOf } from './job.ts';
-import { type Measured, measure } from './measure.ts';
+import { type Measured, type MeasureOptions, measure, programDirectories } from './measure.ts';
 
 export const ROOT = join(import.meta.dirname, '..');
 const MAIN = join(ROOT, 'src/cli/main.ts');
@@ -50,6 +50,8 @@ export interface Lab extends AsyncDisposable {
   readonly source: SourceImage;
   /** Of one measurement that begins now: it hangs, or somebody ends the whole. */
   signal(): AbortSignal;
+  /** For one measurement that begins now. */
+  options(env: NodeJS.ProcessEnv): MeasureOptions;
   /** Somebody ends the whole. */
   readonly interrupted: AbortSignal;
   /** `kiln build`; rejects when it fails or hangs. */
@@ -75,6 +77,10 @@ export async function openLab(): Promise<Lab> {
   const interrupt = () => interrupted.abort(new Error('interrupted'));
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   const signal = () => AbortSignal.any([interrupted.signal, AbortSignal.timeout(LIMIT)]);
+  // The images that were made before are read by nobody.
+  const reads = [cache, join(home, 'postgres'), join(ROOT, 'src'), join(ROOT, 'node_modules')];
+  reads.push(...(await programDirectories()));
+  const options = (env: NodeJS.ProcessEnv) => ({ env, signal: signal(), reads });
   const kiln: Lab['kiln'] = async (args, other = {}) => {
     const line = [MAIN, '--home', other.home ?? home, ...args];
     return (await run(process.execPath, line, { env, signal: AbortSignal.timeout(LIMIT) })).stdout;
@@ -99,6 +105,7 @@ export async function openLab(): Promise<Lab> {
       env,
       source,
       signal,
+      options,
       interrupted: interrupted.signal,
       kiln,
       build,
@@ -113,7 +120,7 @@ export async function openLab(): Promise<Lab> {
     const file = join(directory, 'template.json');
     await writeFile(file, JSON.stringify({ ...FRAME, ...templateOf(template) }));
     const line = [MAIN, '--home', home, '--json', 'build', file, '--name', `job-${template.steps}`, ...args];
-    const measured = await measure([[process.execPath, line]], { env, signal: signal() });
+    const measured = await measure([[process.execPath, line]], options(env));
     const { run: report } = JSON.parse(measured.stdout) as { run: Report };
     const log = await readFile(join(home, 'logs', report.id, 'customization.log'), 'utf8');
     return { ...measured, report, scripts: scriptSeconds(log), deprovisioning: deprovisionSeconds(log) };

@@ -1,5 +1,6 @@
 /** How the comparison is measured: wall time, bytes that the programs and their children wrote, memory of an idle service. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +20,8 @@ export interface MeasureOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Kills all of it; the measurement rejects. */
   readonly signal: AbortSignal;
+  /** Directories of files that are in the page cache when it begins. */
+  readonly reads: readonly string[];
 }
 
 export function median(values: readonly number[]): number {
@@ -27,8 +30,19 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Runs program lines one after the other; what is still in the page cache at the end is flushed and counted, outside the time. */
-export async function measure(lines: readonly ProgramLine[], { env, signal }: MeasureOptions): Promise<Measured> {
+/** Where the programs are that take part, and their libraries. */
+export async function programDirectories(): Promise<string[]> {
+  const libraries = (await readdir('/usr/lib')).filter(name => name.endsWith('-linux-gnu'));
+  return ['/usr/bin', '/usr/sbin', ...libraries.map(name => join('/usr/lib', name))];
+}
+
+/**
+ * Runs program lines one after the other; what is still in the page cache at the end is flushed and counted, outside the time. What was in it before would depend on
+ * whose turn it was: some kernels put out what nobody has touched for a minute (DAMON), and a turn may take longer.
+ */
+export async function measure(lines: readonly ProgramLine[], options: MeasureOptions): Promise<Measured> {
+  const { env, signal, reads } = options;
+  await readAll(reads);
   await run('sync', []);
   const before = await sectorsWritten();
   const begun = performance.now();
@@ -37,6 +51,12 @@ export async function measure(lines: readonly ProgramLine[], { env, signal }: Me
   const seconds = (performance.now() - begun) / 1000;
   await run('sync', []);
   return { seconds, bytesWritten: ((await sectorsWritten()) - before) * 512, stdout };
+}
+
+/** Files that go away meanwhile are none. */
+async function readAll(directories: readonly string[]): Promise<void> {
+  const find = [...directories, '-xdev', '-type', 'f', '-exec', 'cat', '--', '{}', '+'];
+  await once(spawn('find', find, { stdio: 'ignore' }), 'exit');
 }
 
 /** /proc/diskstats, whole disks only: the tenth field counts sectors of 512 bytes written. */

@@ -53,7 +53,8 @@ guest ${machine.model} with ${machine.processors} processors and ${machine.memor
 ${findings.versions.join('; ')}.
 
 The job: apt-get update, install nginx-light, three small lines; a fixed VHD out. Same base disk, processors and memory for all, boot proof off. Kiln also
-generalizes and hashes; the others do neither. Packer runs the lines as one provisioner, also where Kiln has five steps.`,
+generalizes and hashes; the others do neither. Packer runs the lines as one provisioner, also where Kiln has five steps. Each measurement begins with what it
+may read (programs, base disk, layers, database) in the page cache, and with nothing to be written.`,
     goals(findings),
     times(findings.samples),
     phases(findings.samples),

@@ -89,7 +89,7 @@ export const SUBJECTS: readonly Subject[] = [
         const vhd = join(directory, 'image.vhd');
         const convert = ['convert', '-O', 'vpc', '-o', 'subformat=fixed,force_size=on', image, vhd];
         const lines = [['qemu-img', convert] as const, ['sync', [vhd]] as const];
-        return await measure(lines, { env: process.env, signal: lab.signal() });
+        return await measure(lines, lab.options(process.env));
       } finally {
         await rm(directory, { recursive: true, force: true });
       }
@@ -140,7 +140,7 @@ export const SUBJECTS: readonly Subject[] = [
           memoryMiB: machine.memoryMiB,
         });
         const cache = { PACKER_CACHE_DIR: join(lab.directory, 'packer-cache'), CHECKPOINT_DISABLE: '1' };
-        const measured = await measure(lines, { env: { ...process.env, ...cache }, signal: lab.signal() });
+        const measured = await measure(lines, lab.options({ ...process.env, ...cache }));
         return { ...measured, scripts: scriptSeconds(measured.stdout) };
       } finally {
         await rm(directory, { recursive: true, force: true });
@@ -159,9 +159,9 @@ export const SUBJECTS: readonly Subject[] = [
         const { accelerator, processors } = machine;
         const job = { directory, baseDisk: lab.source.disk.path, inline: script(), accelerator, processors };
         const { appliance, build } = await prepareVirtCustomize(job);
-        const options = { env: virtCustomizeEnv(process.env, job), signal: lab.signal() };
-        await measure(appliance, options);
-        return await measure(build, options);
+        const env = virtCustomizeEnv(process.env, job);
+        await measure(appliance, lab.options(env));
+        return await measure(build, lab.options(env));
       } finally {
         await rm(directory, { recursive: true, force: true });
       }

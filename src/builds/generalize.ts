@@ -101,8 +101,9 @@ for f in ${TOLD.join(' ')}; do
   [ ! -e $f ] || echo "The image keeps $f: all machines made from it share that identity."
 done
 ${RELABEL}
-# Blocks that were freed since the last commit of the journal are not trimmed.
-sync
+# Blocks that were freed since the last commit of the journal are not trimmed. Of this file system alone: a container would wait for all that the host writes. coreutils
+# before 8.24 know no -f.
+sync -f / 2>/dev/null || sync
 fstrim / 2>/dev/null || true
 `;
 
